@@ -1,0 +1,53 @@
+# A room is one folder of src/: an OBJECT library `tessera_<room>`, its sources and the rooms it may include.
+# tests/layering.cmake checks the #include lines against the same list (TESSERA_ROOMS in cmake/Rooms.cmake).
+include(${CMAKE_CURRENT_LIST_DIR}/Rooms.cmake)
+
+# tessera_room(NAME SOURCES a.cpp ... [LIBS imported targets ...]); call in src/<NAME>/CMakeLists.txt.
+function(tessera_room name)
+  cmake_parse_arguments(arg "" "" "SOURCES;LIBS" ${ARGN})
+  set(target tessera_${name})
+  add_library(${target} OBJECT ${arg_SOURCES})
+  target_compile_features(${target} PUBLIC cxx_std_20)
+  target_include_directories(${target} PUBLIC ${PROJECT_SOURCE_DIR}/src ${PROJECT_SOURCE_DIR}/include
+                                              ${PROJECT_SOURCE_DIR}/shaders ${PROJECT_BINARY_DIR}/generated)
+  target_link_libraries(${target} PRIVATE tessera_warnings PUBLIC ${arg_LIBS})
+  set_target_properties(${target} PROPERTIES POSITION_INDEPENDENT_CODE ON CXX_VISIBILITY_PRESET hidden
+                                             C_VISIBILITY_PRESET hidden VISIBILITY_INLINES_HIDDEN ON)
+endfunction()
+
+# All rooms that `rooms` may reach, themselves included.
+function(tessera_room_closure out)
+  set(all "")
+  set(todo ${ARGN})
+  while(todo)
+    list(POP_FRONT todo room)
+    if(NOT room IN_LIST all)
+      list(APPEND all ${room})
+      list(APPEND todo ${TESSERA_ROOM_${room}})
+    endif()
+  endwhile()
+  set(${out} ${all} PARENT_SCOPE)
+endfunction()
+
+# tessera_link_rooms(TARGET room ...): links the rooms' objects and everything they reach.
+function(tessera_link_rooms target)
+  tessera_room_closure(rooms ${ARGN})
+  foreach(room ${rooms})
+    if(TARGET tessera_${room})
+      target_link_libraries(${target} PRIVATE tessera_${room})
+    endif()
+  endforeach()
+endfunction()
+
+# tessera_test(NAME ROOMS room ... SOURCES a_test.cpp ... [LIBS ...] [LABELS gpu]): one GoogleTest program.
+function(tessera_test name)
+  cmake_parse_arguments(arg "" "" "ROOMS;SOURCES;LIBS;LABELS" ${ARGN})
+  add_executable(${name} ${arg_SOURCES})
+  target_compile_features(${name} PRIVATE cxx_std_20)
+  target_include_directories(${name} PRIVATE ${PROJECT_SOURCE_DIR}/tests)
+  target_compile_definitions(${name} PRIVATE TESSERA_SOURCE_DIR="${PROJECT_SOURCE_DIR}")
+  tessera_link_rooms(${name} ${arg_ROOMS})
+  target_link_libraries(${name} PRIVATE tessera_warnings GTest::gmock GTest::gtest_main ${arg_LIBS})
+  add_test(NAME ${name} COMMAND ${name} WORKING_DIRECTORY ${PROJECT_SOURCE_DIR})
+  set_tests_properties(${name} PROPERTIES LABELS "${arg_LABELS}")
+endfunction()
