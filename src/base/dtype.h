@@ -13,9 +13,9 @@ namespace tessera {
 enum class DType : std::uint8_t { f32 = 0, f16 = 1, bf16 = 2, q8_0 = 3, q4_0 = 4, u32 = 5 };
 
 struct DTypeInfo {
-  std::string_view name;       // "F32", "F16", "BF16", "Q8_0", "Q4_0", "U32"
-  std::uint32_t block_elems;   // elements a block holds; 1 for the plain types
-  std::uint32_t block_bytes;   // bytes of a block in a file
+  std::string_view name;      // "F32", "F16", "BF16", "Q8_0", "Q4_0", "U32"
+  std::uint32_t block_elems;  // elements a block holds; 1 for the plain types
+  std::uint32_t block_bytes;  // bytes of a block in a file
 };
 const DTypeInfo& info(DType type);
 std::optional<DType> parse_dtype(std::string_view name);  // case-insensitive; nullopt when unknown

@@ -19,13 +19,13 @@ struct VocabSpec {
   std::string model;  // "llama" (SentencePiece BPE), "t5" (SentencePiece unigram), "gpt2" (byte BPE), "bert"
   std::string pre;    // byte BPE: "gpt-2", "llama-bpe"/"llama3", "qwen2", ... or "default"
   std::vector<std::string> tokens;
-  std::vector<float> scores;                  // empty or one a token
-  std::vector<std::uint32_t> types;           // empty or one a token: 1 normal 2 unknown 3 control 4 user 6 byte
-  std::vector<std::string> merges;            // byte BPE: "a b"
+  std::vector<float> scores;         // empty or one a token
+  std::vector<std::uint32_t> types;  // empty or one a token: 1 normal 2 unknown 3 control 4 user 6 byte
+  std::vector<std::string> merges;   // byte BPE: "a b"
   std::int64_t bos = -1, eos = -1, unk = -1, sep = -1, cls = -1, pad = -1, eot = -1;  // -1: none
   bool add_bos = false, add_eos = false, add_space_prefix = true;
   bool remove_extra_whitespaces = false;
-  std::string normalizer_charsmap;            // SentencePiece precompiled map bytes; may be empty
+  std::string normalizer_charsmap;  // SentencePiece precompiled map bytes; may be empty
 };
 
 class Tokenizer {
@@ -37,7 +37,8 @@ class Tokenizer {
   // Any bytes are accepted; invalid UTF-8 is treated as U+FFFD or as raw bytes, as the model's family does.
   // `special`: adds BOS/EOS (CLS/SEP) as the vocabulary says; `parse_special`: control tokens written in the
   // text ("<|im_end|>") become their ids.
-  virtual Result<std::vector<TokenId>> encode(std::string_view text, bool special, bool parse_special) const = 0;
+  virtual Result<std::vector<TokenId>> encode(std::string_view text, bool special,
+                                              bool parse_special) const = 0;
   // Bytes of one token as they appear in the middle of a text (may be part of a UTF-8 character). Control
   // tokens give "" unless `show_special`.
   virtual std::string piece(TokenId id, bool show_special) const = 0;
