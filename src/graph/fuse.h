@@ -1,0 +1,14 @@
+// Rewrites graphs so that what is memory-bound rides along with what is not. The unfused program stays the
+// definition; the reference walks it to check the whole.
+#pragma once
+
+#include "graph/graph.h"
+
+namespace tessera {
+
+// q, k, v matmuls on one input -> one matmul over stacked weights (and biases) + rope_append;
+// gate and up matmuls + glu -> one gated matmul; matmul + activation -> its epilogue;
+// add + norm -> norm with residual. A pattern whose dtypes or uses do not allow it is left as it is.
+Program fuse(const Program& program);
+
+}  // namespace tessera
