@@ -48,7 +48,8 @@ enum class OpKind : std::uint8_t {
   matmul,  // in x(rows,k), w(n,k), bias(n)|-, up(n,k)|-, up_bias|-  out y(rows,n) = act(x w^T + b) [* (x up^T
            // + b2)]
   rope,    // in x(rows,heads*head_dim), table(context,rope_dims/2,2), state    out like x
-  kv_append,    // in x(rows,kv_heads*head_dim), state, cache  out cache (in place), at rows position+i
+  kv_append,    // in x(rows,kv_heads*head_dim), state, cache(kv_heads,context,head_dim)  out cache (in place)
+                // at position+i
   rope_append,  // in qkv(rows,(heads+2 kv_heads)*head_dim), table, state, k_cache, v_cache  out q, k_cache,
                 // v_cache
   attention,    // in q(rows,heads*head_dim), k_cache, v_cache, state    out o(rows,heads*head_dim)

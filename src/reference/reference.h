@@ -12,8 +12,9 @@ namespace tessera {
 // formulas; they live in reference/bounds.cpp only).
 struct ReferenceOutput {
   ValueId value = kNoValue;
-  std::vector<double> expected;  // as the device should hold it, before rounding to the value's dtype
-  std::vector<double> bound;     // absolute, includes that rounding
+  std::vector<std::uint64_t> elements;  // which elements of the value these are; empty: all of them, in order
+  std::vector<double> expected;         // as the device should hold it, before rounding to the value's dtype
+  std::vector<double> bound;            // absolute, includes that rounding
 };
 
 class ReferenceWalker : public Walker {
@@ -22,7 +23,6 @@ class ReferenceWalker : public Walker {
 
   // Beyond Walker, for verification: activations can be written and read too, and one op can be run alone.
   // Computes the op from the values as they are now, stores its outputs, and (bounds) tells what is allowed.
-  // In-place outputs (caches) list only the elements written, in the order given by `touched`.
   virtual Result<std::vector<ReferenceOutput>> run_op(std::uint32_t graph, std::uint32_t op, bool bounds) = 0;
 
   // Every op's stored output is moved by `fraction` of its bound with a random sign (fixed seed): how much
