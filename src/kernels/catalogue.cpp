@@ -1,6 +1,9 @@
 #include "kernels/catalogue.h"
 
+#include "interface/elementwise.h"
 #include "interface/embedding.h"
+#include "interface/matmul.h"
+#include "interface/norm.h"
 #include "kernels/reflect.h"
 #include "spirv/embed.inc"
 
