@@ -27,8 +27,8 @@ TEST(CacheBlob, ComesBack) {
   const auto blob = wrap_cache(some_device(), some_payload());
   const auto back = unwrap_cache(some_device(), blob);
   EXPECT_EQ(back.ignored, "");
-  EXPECT_TRUE(
-      std::equal(back.payload.begin(), back.payload.end(), some_payload().begin(), some_payload().end()));
+  const auto payload = some_payload();
+  EXPECT_TRUE(std::equal(back.payload.begin(), back.payload.end(), payload.begin(), payload.end()));
   const auto empty = wrap_cache(some_device(), {});
   EXPECT_EQ(unwrap_cache(some_device(), empty).ignored, "");
 }

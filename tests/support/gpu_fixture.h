@@ -73,6 +73,7 @@ class GpuTest : public ::testing::Test {
     auto caps = caps_from_env();
     ASSERT_TRUE(caps) << caps.error().message;
     device_ = make_device(*caps);
+    ASSERT_TRUE(device_);
   }
 
   void TearDown() override {
