@@ -105,7 +105,8 @@ const char* type_name(DeviceType type) {
 }
 
 void list_device(const DeviceReport& report, bool chosen, const tessera_device_sink& sink) {
-  tessera_device_info info = TESSERA_INIT(tessera_device_info);
+  tessera_device_info info{};
+  info.size = sizeof(info);
   info.index = report.index;
   info.name = report.name.c_str();
   info.driver = report.driver.c_str();
