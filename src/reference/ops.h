@@ -61,7 +61,7 @@ std::array<std::uint32_t, 4> philox4x32(std::array<std::uint32_t, 4> counter,
 struct Choice {
   std::uint32_t status = kStatusOk;
   std::uint32_t id = 0;
-  std::vector<std::uint32_t> acceptable;  // with bounds: see ReferenceOutput
+  std::vector<std::uint32_t> acceptable = {};  // with bounds: see ReferenceOutput
 };
 // `recent`: the ids that the penalty is for, in any order, repeated or not. `position`: of the new token.
 Choice choose_token(std::span<const float> logits, std::span<const std::uint32_t> recent,

@@ -97,7 +97,7 @@ Result<Outputs> run_last_row(const OpCall& call) {
 
 Result<Outputs> run_advance(const OpCall& call) {
   ReferenceOutput state{.value = call.out(0)};
-  put(call, state, double{call.state.position} + call.state.rows, 0);
+  put(call, state, static_cast<double>(std::uint64_t{call.state.position} + call.state.rows), 0);
   put(call, state, 0, 0);
   return Outputs{std::move(state)};
 }

@@ -1,4 +1,5 @@
 // sum = x + residual;  RMSNorm: y = sum / sqrt(mean(sum^2) + eps) w;  LayerNorm: the mean is removed first.
+#include <algorithm>
 #include <cmath>
 
 #include "reference/bounds.h"

@@ -14,18 +14,18 @@ namespace tessera {
 // formulas; they live in reference/bounds.cpp only).
 struct ReferenceOutput {
   ValueId value = kNoValue;
-  std::vector<std::uint64_t> elements;  // which elements of the value these are; empty: the first
-                                        // expected.size() ones, in order
-  std::vector<double> expected;         // as the device should hold it, before rounding to the value's dtype
-  std::vector<double> bound;            // absolute, includes that rounding; 0: exact (all u32 values);
-                              // infinite: anything goes (a result beyond the dtype's range, or NaN).
-                              // Empty when bounds were not asked for
+  std::vector<std::uint64_t> elements = {};  // which elements of the value these are; empty: the first
+                                             // expected.size() ones, in order
+  std::vector<double> expected = {};  // as the device should hold it, before rounding to the value's dtype
+  std::vector<double> bound = {};     // absolute, includes that rounding; 0: exact (all u32 values);
+                                      // infinite: anything goes (a result beyond the dtype's range, or NaN).
+                                      // Empty when bounds were not asked for
   // sample: the entry of `expected` that is the chosen id, and the ids (ascending, that one included) which
   // f32 rounding may choose instead: u lies that close to an edge of the cumulative distribution, or an id
   // that close to the limit of top_k, top_p or min_p. Elsewhere kNoId and empty.
   static constexpr std::size_t kNoId = static_cast<std::size_t>(-1);
   std::size_t id_entry = kNoId;
-  std::vector<std::uint32_t> acceptable;
+  std::vector<std::uint32_t> acceptable = {};
 
   // The element of the value that entry i is about.
   std::uint64_t element(std::size_t i) const { return elements.empty() ? i : elements[i]; }

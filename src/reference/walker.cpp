@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 
@@ -59,10 +60,8 @@ class CpuWalker final : public ReferenceWalker {
       return Error{Code::invalid_argument, "graph " + g.name + " has no op " + std::to_string(index)};
     const Op& op = g.ops[index];
     const StepState state = tensors_.state(program_->state);
-    std::uint64_t rows = 0;
-    if (op.kind != OpKind::sample && op.kind != OpKind::advance)
-      rows = program_->has_dynamic_rows(op) ? state.rows : program_->values[op.out[0]].shape[0];
-    if (state.rows > g.max_rows && rows == state.rows)
+    const std::uint64_t rows = rows_of(op, state);
+    if (rows == state.rows && rows > g.max_rows)
       return Error{Code::invalid_argument, op.name + ": " + std::to_string(rows) + " rows, but graph " +
                                                g.name + " takes at most " + std::to_string(g.max_rows)};
     TSR_TRY(Outputs outputs, run_kind({*program_, op, tensors_, state, rows, bounds || fraction_ != 0}));
@@ -88,6 +87,13 @@ class CpuWalker final : public ReferenceWalker {
   }
 
  private:
+  // kv_append has its rows from its input: its output is a cache.
+  std::uint64_t rows_of(const Op& op, const StepState& state) const {
+    if (op.kind == OpKind::sample || op.kind == OpKind::advance) return 0;
+    const Value& value = program_->values[op.kind == OpKind::kv_append ? op.in[0] : op.out[0]];
+    return value.dynamic_rows ? state.rows : value.shape[0];
+  }
+
   static Error no_graph(std::uint32_t graph) {
     return Error{Code::invalid_argument, "the program has no graph " + std::to_string(graph)};
   }
