@@ -131,14 +131,14 @@ Detokenizer::Detokenizer(const Tokenizer& tokenizer, bool at_start, bool show_sp
       show_special_(show_special) {}
 
 std::string Detokenizer::push(TokenId id) {
-  std::string_view piece;
-  const std::string owned = tokenizer_->piece(id, show_special_);
-  piece = owned;
+  const std::string whole = tokenizer_->piece(id, show_special_);
+  std::string_view piece = whole;
   if (at_start_ && !piece.empty()) {
     // The unknown token's piece begins with a space of its own.
     const bool unknown = tokenizer_->spec().unk == static_cast<std::int64_t>(id);
     if (piece.front() == ' ' && !unknown) piece.remove_prefix(1);
-    at_start_ = false;
+    // A model that removes extra spaces drops one of every piece until there is text.
+    at_start_ = piece.empty() && tokenizer_->spec().remove_extra_whitespaces;
   }
   held_ += piece;
   std::string out;
