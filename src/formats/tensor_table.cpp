@@ -30,7 +30,7 @@ TensorTable::TensorTable(ModelFile& file, std::uint64_t begin, std::uint64_t end
 
 Error TensorTable::error(std::string_view tensor, const std::string& what) const {
   return Error{Code::bad_model,
-               quoted(file_.source().name(), kMaxQuotedPath) + ": tensor " + quoted(tensor) + ": " + what};
+               quote(file_.source().name(), kMaxQuotedPath) + ": tensor " + quote(tensor) + ": " + what};
 }
 
 Result<std::uint64_t> TensorTable::bytes_of(const DeclaredTensor& tensor) const {
@@ -82,7 +82,7 @@ Result<void> TensorTable::check_overlaps() {
     const Extent& after = extents_[i];
     if (before.end <= after.begin) continue;
     return error(*after.name, "its data at offset " + std::to_string(after.begin) + " overlap tensor " +
-                                  quoted(*before.name) + " (" + std::to_string(before.begin) + " to " +
+                                  quote(*before.name) + " (" + std::to_string(before.begin) + " to " +
                                   std::to_string(before.end) + ")");
   }
   return {};
