@@ -25,14 +25,16 @@ constexpr std::uint64_t file_bytes(std::uint64_t elems, const DTypeInfo& t) {
   return elems / t.block_elems * t.block_bytes;
 }
 
-std::uint16_t f32_to_f16(float x);  // round to nearest even; NaN stays NaN, overflow gives infinity
+std::uint16_t f32_to_f16(float x);  // round to nearest even; NaN stays a (quiet) NaN, overflow gives infinity
 float f16_to_f32(std::uint16_t h);
 std::uint16_t f32_to_bf16(float x);  // round to nearest even
 float bf16_to_f32(std::uint16_t h);
 
-// One row of file bytes to floats. `out.size()` elements, a multiple of the block; bytes.size() matches.
+// One row of file bytes to floats. `out.size()` elements, a multiple of the block; bytes.size() is exactly
+// theirs; no alignment is needed. Whole matrices may be given as one row.
 void decode_row(DType type, std::span<const std::byte> bytes, std::span<float> out);
-// Floats to one row of file bytes, bit-equal to the `gguf` Python package's quantisation.
+// Floats to one row of file bytes, bit-equal to the `gguf` Python package's quantisation for finite values.
+// A block holding NaN or infinity, or one too large for its f16 scale, decodes to values that are not finite.
 void encode_row(DType type, std::span<const float> in, std::span<std::byte> bytes);
 
 }  // namespace tessera

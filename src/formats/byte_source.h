@@ -17,7 +17,9 @@ class ByteSource {
   // Fills `out` from `offset`; returns false when it cannot. Called from one thread at a time.
   using Reader = std::function<bool(std::uint64_t offset, std::span<std::byte> out)>;
 
-  static Result<std::shared_ptr<ByteSource>> open(const std::string& path);  // a regular file; io otherwise
+  // A regular file that is not empty; io otherwise. It must not be shortened while it is open: reading a
+  // mapped page that is gone ends the process (SIGBUS).
+  static Result<std::shared_ptr<ByteSource>> open(const std::string& path);
   static std::shared_ptr<ByteSource> from_memory(std::span<const std::byte> bytes);  // borrowed, outlives it
   static std::shared_ptr<ByteSource> from_reader(std::uint64_t size, Reader reader);
 

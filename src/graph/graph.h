@@ -2,8 +2,10 @@
 // decoder-only model: a Program is a set of graphs over shared values.
 //
 // Conventions. Shapes are outermost first. "rows" is the leading dimension of activations: positions of one
-// pass. A graph is built for `max_rows`; how many rows a pass really has is in StepState.rows, read by every
-// op when the pass runs, so that one recorded graph serves every pass.
+// pass, at most the graph's `max_rows`. How many rows a pass really has is in StepState.rows, read by ops
+// when the pass runs, so that one recorded graph serves every pass. Value::dynamic_rows says which values
+// that concerns. Graphs without such values compute all rows: "decode" is run with StepState.rows == 1,
+// "head" after `advance`, when it is 0.
 #pragma once
 
 #include <array>
@@ -12,6 +14,7 @@
 #include <memory>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "base/dtype.h"
@@ -36,6 +39,9 @@ struct Value {
   Storage storage = Storage::activation;
   DType dtype = DType::f32;
   std::vector<std::uint64_t> shape;
+  // Activations and outputs: only the first StepState.rows rows of the leading dimension are computed, and
+  // hold anything; false: all of them always. An op has dynamic rows when its output has.
+  bool dynamic_rows = false;
   std::vector<ValueId> parts;  // weight made by fusion: these weights' rows, stacked; same dtype, same k
   std::shared_ptr<const std::vector<float>> data;  // constant
   std::uint64_t elems() const;
@@ -56,9 +62,9 @@ enum class OpKind : std::uint8_t {
   add,          // in a, b                                   out a+b
   activation,   // in x                                      out act(x)
   glu,          // in gate, up                               out act(gate)*up
-  last_row,     // in x(rows,d), state                       out (1,d): row StepState.rows-1
+  last_row,     // in x(rows,d), state                       out (1,d): row StepState.rows-1 (not dynamic)
   sample,       // in logits(1,vocab), tokens, state, sampler  out tokens, state (in place): see state.h
-  advance,      // in state                                  out state: position += rows
+  advance,      // in state                                  out state: position += rows, rows = 0
 };
 std::string_view name(OpKind kind);
 
@@ -108,6 +114,10 @@ struct Program {
   std::shared_ptr<const WeightReader> weights;
 
   const Graph* find(std::string_view graph) const;
+  // Whether the op computes StepState.rows rows (true) or all rows of its output (false). Ops on values of
+  // both kinds do not exist, except last_row. Embedding, rope, kv_append, rope_append and attention read
+  // StepState.position either way; sample and advance have no rows.
+  bool has_dynamic_rows(const Op& op) const;
   // Shapes, dtypes, storage and order of every op fit; internal or bad_model names the op and value.
   Result<void> check() const;
 };

@@ -1,0 +1,196 @@
+#include "base/dtype.h"
+
+#include <algorithm>
+#include <array>
+#include <bit>
+#include <cassert>
+#include <cmath>
+#include <cstring>
+
+namespace tessera {
+namespace {
+
+constexpr std::array<DTypeInfo, 6> kTypes = {{
+    {"F32", 1, 4},
+    {"F16", 1, 2},
+    {"BF16", 1, 2},
+    {"Q8_0", 32, 34},
+    {"Q4_0", 32, 18},
+    {"U32", 1, 4},
+}};
+
+constexpr std::size_t kBlock = 32;  // elements of a Q8_0 or Q4_0 block
+constexpr std::size_t kScaleBytes = 2;
+
+template <typename T>
+T load(const std::byte* bytes) {
+  T value;
+  std::memcpy(&value, bytes, sizeof value);
+  return value;
+}
+
+template <typename T>
+void store(std::byte* bytes, T value) {
+  std::memcpy(bytes, &value, sizeof value);
+}
+
+// Q8_0: f16 scale d, then 32 int8 q; x = d * q.
+void decode_q8_0(const std::byte* block, float* out) {
+  const float d = f16_to_f32(load<std::uint16_t>(block));
+  for (std::size_t i = 0; i < kBlock; ++i) {
+    out[i] = d * static_cast<float>(static_cast<std::int8_t>(block[kScaleBytes + i]));
+  }
+}
+
+void encode_q8_0(const float* in, std::byte* block) {
+  float largest = 0.0f;
+  for (std::size_t i = 0; i < kBlock; ++i) {
+    const float a = std::fabs(in[i]);
+    if (a > largest || std::isnan(a)) largest = a;
+    if (std::isnan(a)) break;
+  }
+  const float d = largest / 127.0f;
+  const float inverse = d == 0.0f ? 0.0f : 1.0f / d;
+  store(block, f32_to_f16(d));
+  for (std::size_t i = 0; i < kBlock; ++i) {
+    const float q = std::round(in[i] * inverse);  // halves away from zero
+    // Out of range only where d is NaN, infinite, or so small that its inverse overflows and f16 makes it 0.
+    const bool in_range = std::fabs(q) <= 127.0f;
+    block[kScaleBytes + i] = static_cast<std::byte>(in_range ? static_cast<std::int8_t>(q) : 0);
+  }
+}
+
+// Q4_0: f16 scale d, then 16 bytes: element i in the low nibble of byte i, element i + 16 in the high one;
+// x = d * (q - 8).
+void decode_q4_0(const std::byte* block, float* out) {
+  const float d = f16_to_f32(load<std::uint16_t>(block));
+  for (std::size_t i = 0; i < kBlock / 2; ++i) {
+    const int pair = std::to_integer<int>(block[kScaleBytes + i]);
+    out[i] = d * static_cast<float>((pair & 15) - 8);
+    out[i + kBlock / 2] = d * static_cast<float>((pair >> 4) - 8);
+  }
+}
+
+void encode_q4_0(const float* in, std::byte* block) {
+  float extreme = in[0];  // of the largest magnitude; the first of equals, and the first NaN
+  for (std::size_t i = 1; i < kBlock && !std::isnan(extreme); ++i) {
+    if (std::fabs(in[i]) > std::fabs(extreme) || std::isnan(in[i])) extreme = in[i];
+  }
+  const float d = extreme / -8.0f;
+  const float inverse = d == 0.0f ? 0.0f : 1.0f / d;
+  store(block, f32_to_f16(d));
+  const auto quantise = [&](float x) -> unsigned {
+    const float q = x * inverse + 8.5f;
+    return q >= 0.0f ? static_cast<unsigned>(std::min(q, 15.0f)) : 0u;  // NaN gives 0
+  };
+  for (std::size_t i = 0; i < kBlock / 2; ++i) {
+    block[kScaleBytes + i] = static_cast<std::byte>(quantise(in[i]) | quantise(in[i + kBlock / 2]) << 4);
+  }
+}
+
+}  // namespace
+
+const DTypeInfo& info(DType type) { return kTypes[static_cast<std::size_t>(type)]; }
+
+std::optional<DType> parse_dtype(std::string_view name) {
+  const auto upper = [](char c) { return c >= 'a' && c <= 'z' ? static_cast<char>(c - 'a' + 'A') : c; };
+  for (std::size_t i = 0; i < kTypes.size(); ++i) {
+    if (std::ranges::equal(name, kTypes[i].name, {}, upper)) return static_cast<DType>(i);
+  }
+  return std::nullopt;
+}
+
+std::uint16_t f32_to_f16(float x) {
+  const auto bits = std::bit_cast<std::uint32_t>(x);
+  const std::uint32_t sign = bits >> 16 & 0x8000u;
+  const std::uint32_t magnitude = bits & 0x7fffffffu;
+  std::uint32_t half = 0;
+  if (magnitude > 0x7f800000u) {
+    half = 0x7e00u | (magnitude >> 13 & 0x3ffu);  // a quiet NaN with the upper bits of the payload
+  } else if (magnitude >= 0x477ff000u) {          // 65520: halfway between the largest f16 and 65536
+    half = 0x7c00u;
+  } else if (magnitude < 0x38800000u) {  // under 2^-14: an f16 subnormal counts in 2^-24, the last bit of 0.5
+    half = std::bit_cast<std::uint32_t>(std::bit_cast<float>(magnitude) + 0.5f) - 0x3f000000u;
+  } else {
+    constexpr std::uint32_t rebias = (127u - 15u) << 23;
+    half = (magnitude - rebias + 0xfffu + (magnitude >> 13 & 1u)) >> 13;
+  }
+  return static_cast<std::uint16_t>(sign | half);
+}
+
+float f16_to_f32(std::uint16_t h) {
+  const std::uint32_t sign = static_cast<std::uint32_t>(h & 0x8000u) << 16;
+  const std::uint32_t magnitude = h & 0x7fffu;
+  std::uint32_t bits = (magnitude << 13) + ((127u - 15u) << 23);
+  if (magnitude >= 0x7c00u) bits += (127u - 15u) << 23;  // infinity and NaN
+  // A subnormal counts in 2^-24; by conversion, so that a host that flushes subnormals to zero gets it too.
+  if (magnitude < 0x400u) bits = std::bit_cast<std::uint32_t>(static_cast<float>(magnitude) * 0x1p-24f);
+  return std::bit_cast<float>(sign | bits);
+}
+
+std::uint16_t f32_to_bf16(float x) {
+  const auto bits = std::bit_cast<std::uint32_t>(x);
+  if ((bits & 0x7fffffffu) > 0x7f800000u) return static_cast<std::uint16_t>(bits >> 16 | 0x40u);  // quiet NaN
+  return static_cast<std::uint16_t>((bits + 0x7fffu + (bits >> 16 & 1u)) >> 16);
+}
+
+float bf16_to_f32(std::uint16_t h) { return std::bit_cast<float>(static_cast<std::uint32_t>(h) << 16); }
+
+void decode_row(DType type, std::span<const std::byte> bytes, std::span<float> out) {
+  assert(out.size() % info(type).block_elems == 0 && bytes.size() == file_bytes(out.size(), info(type)));
+  const std::byte* in = bytes.data();
+  const std::size_t n = out.size();
+  switch (type) {
+    case DType::f32:
+      if (n > 0) std::memcpy(out.data(), in, n * sizeof(float));
+      break;
+    case DType::f16:
+      for (std::size_t i = 0; i < n; ++i) out[i] = f16_to_f32(load<std::uint16_t>(in + 2 * i));
+      break;
+    case DType::bf16:
+      for (std::size_t i = 0; i < n; ++i) out[i] = bf16_to_f32(load<std::uint16_t>(in + 2 * i));
+      break;
+    case DType::q8_0:
+      for (std::size_t b = 0; b < n / kBlock; ++b) decode_q8_0(in + 34 * b, &out[kBlock * b]);
+      break;
+    case DType::q4_0:
+      for (std::size_t b = 0; b < n / kBlock; ++b) decode_q4_0(in + 18 * b, &out[kBlock * b]);
+      break;
+    case DType::u32:
+      for (std::size_t i = 0; i < n; ++i) out[i] = static_cast<float>(load<std::uint32_t>(in + 4 * i));
+      break;
+  }
+}
+
+void encode_row(DType type, std::span<const float> in, std::span<std::byte> bytes) {
+  assert(in.size() % info(type).block_elems == 0 && bytes.size() == file_bytes(in.size(), info(type)));
+  std::byte* out = bytes.data();
+  const std::size_t n = in.size();
+  switch (type) {
+    case DType::f32:
+      if (n > 0) std::memcpy(out, in.data(), n * sizeof(float));
+      break;
+    case DType::f16:
+      for (std::size_t i = 0; i < n; ++i) store(out + 2 * i, f32_to_f16(in[i]));
+      break;
+    case DType::bf16:
+      for (std::size_t i = 0; i < n; ++i) store(out + 2 * i, f32_to_bf16(in[i]));
+      break;
+    case DType::q8_0:
+      for (std::size_t b = 0; b < n / kBlock; ++b) encode_q8_0(&in[kBlock * b], out + 34 * b);
+      break;
+    case DType::q4_0:
+      for (std::size_t b = 0; b < n / kBlock; ++b) encode_q4_0(&in[kBlock * b], out + 18 * b);
+      break;
+    case DType::u32:
+      for (std::size_t i = 0; i < n;
+           ++i) {  // nearest; NaN and negatives give 0, what is too large the largest
+        const float x = std::nearbyint(in[i]);
+        const bool fits = x >= 0.0f && x < 4294967296.0f;
+        store(out + 4 * i, fits ? static_cast<std::uint32_t>(x) : x > 0.0f ? 0xffffffffu : 0u);
+      }
+      break;
+  }
+}
+
+}  // namespace tessera
