@@ -115,7 +115,7 @@ TEST_F(Commands, ValidationFindsAMissingBarrier) {
   list->fill(*out_, 0, 16, 0);
   expect_ok(list->finish());
   const auto lines = log_.take();
-  if (env("VK_INSTANCE_LAYERS").find("khronos_validation") == std::string::npos) {
+  if (env("VK_INSTANCE_LAYERS").find("KHRONOS_validation") == std::string::npos) {
     EXPECT_TRUE(lines.empty());
   } else {
     EXPECT_THAT(lines, Contains(HasSubstr("SYNC-HAZARD-WRITE-AFTER-WRITE")));
