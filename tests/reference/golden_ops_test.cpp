@@ -131,7 +131,7 @@ TEST_P(GoldenOp, AgreesWithPyTorch) {
     SCOPED_TRACE("output " + std::to_string(o));
     const json& wanted = golden()["outputs"][o];
     const auto expected = wanted["expected"].get<std::vector<double>>();
-    const auto f32 = wanted["f32"].get<std::vector<double>>();
+    const auto f32 = wanted["f32"].get<std::vector<float>>();
     const ReferenceOutput& got = outputs[o];
     ASSERT_EQ(got.expected.size(), expected.size());
     ASSERT_EQ(got.bound.size(), expected.size());

@@ -221,10 +221,12 @@ TEST(Sample, ASamplerInFloat32IsAccepted) {
   int other = 0, several = 0;
   std::vector<float> logits(300);
   for (std::uint32_t seed = 0; seed < 400; ++seed) {
-    for (std::size_t i = 0; i < logits.size(); ++i)  // coarse, so that ties and edges are frequent
-      logits[i] =
-          static_cast<float>(philox4x32({static_cast<std::uint32_t>(i), 1, 0, 0}, {seed, 9})[0] % 64) / 8;
-    SamplerParams p = warm(seed % 3 * 20, seed % 2 ? 0.9f : 1, seed % 5 ? 0 : 0.05f);
+    for (std::uint32_t i = 0; i < logits.size(); ++i)
+      logits[i] = static_cast<float>(philox4x32({i, 1, 0, 0}, {seed, 9})[0] >> 12) * 0x1p-17f;
+    const bool coarse = seed % 3 == 0;  // many ties
+    if (coarse)
+      for (float& logit : logits) logit = std::round(logit * 8) / 8;
+    SamplerParams p = warm(seed % 7 * 10, seed % 2 ? 0.9f : 1, seed % 5 ? 0 : 0.05f);
     p.temperature = seed % 4 ? 0.8f : 1;
     p.seed_low = seed;
     const Choice choice = choose(logits, p);
@@ -232,10 +234,10 @@ TEST(Sample, ASamplerInFloat32IsAccepted) {
     EXPECT_THAT(choice.acceptable, ::testing::Contains(id)) << "seed " << seed << " chose " << choice.id;
     EXPECT_THAT(choice.acceptable, ::testing::Contains(choice.id));
     other += id != choice.id;
-    several += choice.acceptable.size() > 1;
+    several += !coarse && choice.acceptable.size() > 1;
   }
   EXPECT_LE(other, 10);
-  EXPECT_LE(several, 60);  // acceptance of everything would be no test
+  EXPECT_LE(several, 10);  // acceptance of everything would be no test
 }
 
 struct Sampler : Bench {
