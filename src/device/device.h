@@ -44,8 +44,11 @@ class CommandList;
 class Instance {
  public:
   struct Desc {
-    void* get_instance_proc_addr = nullptr;  // PFN_vkGetInstanceProcAddr; null: libvulkan.so.1 is loaded
-    Log log;
+    void* get_instance_proc_addr = nullptr;  // PFN_vkGetInstanceProcAddr; null: a loader is opened
+    std::string loader;                      // its file name; empty: the platform's (libvulkan.so.1)
+    bool debug_messages =
+        false;  // messages of validation layers go to the log as errors (VK_EXT_debug_utils)
+    Log log;    // called from any thread that uses the instance or its devices
   };
   static Result<std::shared_ptr<Instance>> create(const Desc& desc);
   // Every device, usable or refused, with its real limits and capabilities.

@@ -12,14 +12,17 @@
 
 namespace tessera {
 
-// Numbers from the driver; every one may be lowered by an override (except as noted in limits.cpp).
+// Numbers from the driver. An override may lower each one down to the floor (the values below, or 1 where
+// noted), except: min_storage_alignment may only be raised, to a power of two; subgroup_size and
+// min_subgroup_size are what the hardware does and stay; timestamp_ns may only become 0.
 struct Limits {
-  std::uint64_t max_storage_range = 128u << 20;  // bytes one storage-buffer binding may cover
-  std::uint64_t max_buffer_size = 1u << 30;      // bytes of one VkBuffer and its allocation
-  std::uint32_t min_storage_alignment = 256;     // offset of a binding is a multiple of this
+  std::uint64_t max_storage_range = 128u << 20;  // bytes one storage-buffer binding may cover; floor 1 MiB
+  std::uint64_t max_buffer_size = 1u << 30;      // bytes of one VkBuffer and its allocation; floor 1 MiB
+  std::uint32_t min_storage_alignment = 256;     // offset of a binding is a multiple of this; at least 16
+  std::uint32_t max_bindings = 4;                // storage buffers of one pipeline
   std::uint32_t max_group_invocations = 128;
   std::array<std::uint32_t, 3> max_group_size{128, 128, 64};
-  std::array<std::uint32_t, 3> max_group_count{65535, 65535, 65535};
+  std::array<std::uint32_t, 3> max_group_count{65535, 65535, 65535};  // floor 1: tests cut grids with it
   std::uint32_t max_shared_bytes = 16384;
   std::uint32_t max_push_bytes = 128;
   std::uint32_t subgroup_size = 1;      // the driver's default
@@ -48,13 +51,16 @@ struct Caps {
   bool global_priority = false;
 };
 
-// One "name=value" of --cap. Names are the members above; a capability takes 0 or 1.
+// One "name=value" of --cap. Names are the members above, with _x, _y or _z for one dimension of an array; a
+// capability takes 0 or 1. A size may end in k, m or g (KiB, MiB, GiB).
 struct CapOverride {
   std::string name;
   std::uint64_t value = 0;
 };
 Result<CapOverride> parse_cap_override(std::string_view text);
-// Applies them; invalid_argument for an unknown name or one that would raise what the device has.
+// Applies them in order, all or (on an error) none. invalid_argument for an unknown name, for one that would
+// raise what the device has, and for a value below the floor. Without subgroup_size_control, the subgroup
+// sizes become subgroup_size; without coopmat there is no coopmat2.
 Result<void> apply(std::span<const CapOverride> overrides, Limits& limits, Caps& caps);
 
 // Every member as (name, value), in declaration order, for listings.
