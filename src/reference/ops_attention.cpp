@@ -40,6 +40,7 @@ Result<void> fits(const OpCall& call, std::uint64_t context) {
                                                 std::to_string(context));
 }
 
+// The row of the table (context, rope_dims/2, 2), a constant, for this row of the pass.
 std::vector<float> angles(const OpCall& call, ValueId table, std::uint64_t row) {
   const std::uint64_t dims = call.op.attrs.rope_dims;
   return call.tensors.floats(table, (call.state.position + row) * dims, dims);

@@ -73,31 +73,34 @@ Result<void> Tensors::decode(ValueId weight, std::uint64_t first, std::span<floa
   return {};
 }
 
-Result<std::vector<float>> Tensors::vector(ValueId weight) {
-  std::vector<float>& kept = kept_[weight];
-  if (!kept.empty()) return kept;
-  std::vector<float> out(program_.values[weight].elems());
-  TSR_CHECK(decode(weight, 0, out));
-  if (keep_) kept = out;
-  return out;
-}
-
-Result<void> Tensors::for_rows(ValueId weight, std::uint64_t first, std::uint64_t n, const RowUse& use) {
-  const Value& value = program_.values[weight];
-  const std::uint64_t k = value.last_dim();
-  std::vector<float>& kept = kept_[weight];
-  if (keep_ && kept.empty()) {
+Result<std::span<const float>> Tensors::whole(ValueId id) {
+  const Value& value = program_.values[id];
+  if (value.storage == Storage::constant) return std::span<const float>(*value.data);
+  std::vector<float>& kept = kept_[id];
+  if (kept.empty()) {
     std::vector<float> all(value.elems());
-    TSR_CHECK(decode(weight, 0, all));
+    TSR_CHECK(decode(id, 0, all));
     kept = std::move(all);
   }
-  std::vector<float> row(keep_ ? 0 : k);
+  return std::span<const float>(kept);
+}
+
+Result<std::vector<float>> Tensors::vector(ValueId id) {
+  TSR_TRY(const std::span<const float> all, whole(id));
+  return std::vector<float>(all.begin(), all.end());
+}
+
+Result<void> Tensors::for_rows(ValueId id, std::uint64_t first, std::uint64_t n, const RowUse& use) {
+  const Value& value = program_.values[id];
+  const std::uint64_t k = value.last_dim();
+  if (keep_ || value.storage == Storage::constant) {
+    TSR_TRY(const std::span<const float> all, whole(id));
+    for (std::uint64_t r = first; r < first + n; ++r) use(r, all.subspan(r * k, k));
+    return {};
+  }
+  std::vector<float> row(k);
   for (std::uint64_t r = first; r < first + n; ++r) {
-    if (keep_) {
-      use(r, std::span<const float>(kept).subspan(r * k, k));
-      continue;
-    }
-    TSR_CHECK(decode(weight, r, row));
+    TSR_CHECK(decode(id, r, row));
     use(r, row);
   }
   return {};

@@ -14,7 +14,7 @@ namespace tessera {
 class Tensors {
  public:
   // Weights are kept as floats once decoded when all of them together take no more than this; otherwise each
-  // op that runs decodes the rows it needs, one at a time.
+  // op that runs decodes the rows it needs, one at a time, and only vectors are kept.
   static constexpr std::uint64_t kKeepBytes = std::uint64_t{256} << 20;
 
   explicit Tensors(const Program& program);
@@ -32,13 +32,15 @@ class Tensors {
   // Rounds to the value's dtype. f32 and f16 values round to nearest even; u32 ones take integers.
   void store(ValueId value, std::uint64_t element, double number);
 
-  // A weight of one dimension, whole.
-  Result<std::vector<float>> vector(ValueId weight);
-  // Calls `use(row, floats)` for rows [first, first + n) of a weight in order.
+  // A weight or constant of one dimension, whole.
+  Result<std::vector<float>> vector(ValueId id);
+  // Calls `use(row, floats)` for rows [first, first + n) of a weight or constant in order.
   using RowUse = std::function<void(std::uint64_t row, std::span<const float> values)>;
-  Result<void> for_rows(ValueId weight, std::uint64_t first, std::uint64_t n, const RowUse& use);
+  Result<void> for_rows(ValueId id, std::uint64_t first, std::uint64_t n, const RowUse& use);
 
  private:
+  // All of a constant, or of a weight that is kept.
+  Result<std::span<const float>> whole(ValueId id);
   Result<void> decode(ValueId weight, std::uint64_t first, std::span<float> out) const;
 
   const Program& program_;
