@@ -17,6 +17,14 @@
 
 namespace tessera {
 
+// A struct of tessera.h with its size set and the rest zero.
+template <typename T>
+constexpr T init() {
+  T value{};
+  value.size = sizeof(T);
+  return value;
+}
+
 struct Failure {
   tessera_status status = TESSERA_INTERNAL;
   std::string message;  // one line for a person
@@ -86,7 +94,7 @@ class Session {
   Expected<tessera_stop> generate(const GenerateOptions& options) {
     std::vector<const char*> stops;
     for (const std::string& text : options.stop_texts) stops.push_back(text.c_str());
-    tessera_generate_desc desc = TESSERA_INIT(tessera_generate_desc);
+    tessera_generate_desc desc = init<tessera_generate_desc>();
     desc.max_tokens = options.max_tokens;
     desc.ignore_eos = options.ignore_eos;
     desc.stop_texts = stops.data();
@@ -112,7 +120,7 @@ class Session {
     return detail::done(tessera_session_reset(handle_.get(), &error), error);
   }
   tessera_session_stats stats() const {
-    tessera_session_stats stats = TESSERA_INIT(tessera_session_stats);
+    tessera_session_stats stats = init<tessera_session_stats>();
     tessera_session_get_stats(handle_.get(), &stats, nullptr);
     return stats;
   }
@@ -150,12 +158,12 @@ class Model {
     return text;
   }
   tessera_model_info info() const {
-    tessera_model_info info = TESSERA_INIT(tessera_model_info);
+    tessera_model_info info = init<tessera_model_info>();
     tessera_model_get_info(handle_.get(), &info, nullptr);
     return info;
   }
   // desc.progress is replaced when `progress` is given.
-  Expected<Session> session(tessera_session_desc desc = TESSERA_INIT(tessera_session_desc),
+  Expected<Session> session(tessera_session_desc desc = init<tessera_session_desc>(),
                             ProgressFn progress = {}) const {
     Session session;
     if (progress) {
@@ -183,7 +191,7 @@ class Model {
 
 class Context {
  public:
-  static Expected<Context> create(const tessera_context_desc& desc = TESSERA_INIT(tessera_context_desc)) {
+  static Expected<Context> create(const tessera_context_desc& desc = init<tessera_context_desc>()) {
     tessera_error error;
     tessera_context* handle = nullptr;
     if (tessera_context_create(&desc, &handle, &error) != TESSERA_OK) return detail::failure(error);
@@ -201,7 +209,7 @@ class Context {
     return model;
   }
   Expected<Model> load(const std::string& path) const {
-    tessera_model_desc desc = TESSERA_INIT(tessera_model_desc);
+    tessera_model_desc desc = init<tessera_model_desc>();
     desc.path = path.c_str();
     return load(desc);
   }

@@ -57,7 +57,7 @@ bool valid_utf8(std::string_view text) {
   return true;
 }
 
-std::string quoted(std::string_view text, std::size_t max_bytes) {
+std::string quote(std::string_view text, std::size_t max_bytes) {
   const std::size_t size = text.size();
   std::string out = "\"";
   while (!text.empty()) {

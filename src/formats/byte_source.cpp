@@ -23,7 +23,7 @@ namespace tessera {
 namespace {
 
 Error io_error(const std::string& name, const std::string& what) {
-  return Error{Code::io, quoted(name, kMaxQuotedPath) + ": " + what};
+  return Error{Code::io, quote(name, kMaxQuotedPath) + ": " + what};
 }
 
 Result<void> check_range(const ByteSource& source, std::uint64_t offset, std::uint64_t size) {

@@ -30,7 +30,7 @@ Result<ModelFile> GgufParser::parse(std::shared_ptr<ByteSource> source) {
 }
 
 Error GgufParser::error(const std::string& what, Code code) const {
-  return Error{code, quoted(file_.source().name(), kMaxQuotedPath) + ": " + where_ + ": " + what};
+  return Error{code, quote(file_.source().name(), kMaxQuotedPath) + ": " + where_ + ": " + what};
 }
 
 Result<void> GgufParser::need(std::uint64_t bytes) const {
@@ -61,7 +61,7 @@ Result<std::string> GgufParser::name(const std::string& what) {
   TSR_CHECK(need(size));
   TSR_TRY(std::string text, cursor_.string(size));
   if (!valid_utf8(text) || text.find('\0') != std::string::npos) {
-    return error(what + " " + quoted(text) + " is not UTF-8 text");
+    return error(what + " " + quote(text) + " is not UTF-8 text");
   }
   return text;
 }
@@ -96,7 +96,7 @@ Result<void> GgufParser::metadata() {
   for (std::uint64_t i = 0; i < kv_count_; ++i) {
     where_ = "metadata entry " + std::to_string(i);
     TSR_TRY(std::string key, name("a key"));
-    where_ = "metadata " + quoted(key);
+    where_ = "metadata " + quote(key);
     TSR_TRY(const auto type, scalar<std::uint32_t>());
     TSR_TRY(MetaValue entry, value(gguf::ValueType{type}));
     if (!file_.metadata_.emplace(std::move(key), std::move(entry)).second) return error("is there twice");
@@ -225,7 +225,7 @@ Result<DeclaredTensor> GgufParser::tensor_info(std::uint64_t index) {
   where_ = "tensor entry " + std::to_string(index);
   DeclaredTensor tensor;
   TSR_TRY(tensor.name, name("a name"));
-  where_ = "tensor " + quoted(tensor.name);
+  where_ = "tensor " + quote(tensor.name);
   TSR_TRY(const auto dims, scalar<std::uint32_t>());
   if (dims > gguf::kMaxDims) {
     return error(std::to_string(dims) + " dimensions; at most " + std::to_string(gguf::kMaxDims) +

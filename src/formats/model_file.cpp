@@ -8,6 +8,7 @@
 #include "base/text.h"
 #include "formats/gguf.h"
 #include "formats/gguf_parser.h"
+#include "formats/safetensors_parser.h"
 
 namespace tessera {
 namespace {
@@ -20,7 +21,7 @@ std::string kind_of(const MetaValue& meta) {
 }
 
 Error bad_file(const ByteSource& source, const std::string& what) {
-  return Error{Code::bad_model, quoted(source.name(), kMaxQuotedPath) + ": " + what};
+  return Error{Code::bad_model, quote(source.name(), kMaxQuotedPath) + ": " + what};
 }
 
 }  // namespace
@@ -38,7 +39,9 @@ Result<ModelFile> ModelFile::open(std::shared_ptr<ByteSource> source) {
   TSR_CHECK(source->read(0, std::as_writable_bytes(std::span(head).first(size))));
   const std::string_view start(head.data(), size);
   if (start.starts_with(gguf::kMagic)) return GgufParser::parse(std::move(source));
-  return bad_file(*source, "neither a GGUF nor a safetensors file (it starts with " + quoted(start) + ")");
+  const bool named_so = source->name().ends_with(".safetensors");
+  if (size > 8 && (start[8] == '{' || named_so)) return SafetensorsParser::parse(std::move(source));
+  return bad_file(*source, "neither a GGUF nor a safetensors file (it starts with " + quote(start) + ")");
 }
 
 const TensorInfo* ModelFile::find(std::string_view name) const {
@@ -48,10 +51,10 @@ const TensorInfo* ModelFile::find(std::string_view name) const {
 
 Result<const TensorInfo*> ModelFile::require(std::string_view name) const {
   const auto entry = index_.find(name);
-  if (entry == index_.end()) return bad_file(source(), "there is no tensor " + quoted(name));
+  if (entry == index_.end()) return bad_file(source(), "there is no tensor " + quote(name));
   if (entry->second != kUnsupported) return &tensors_[entry->second];
   const auto found = std::ranges::find(unsupported_, name, &Unsupported::name);
-  return Error{Code::unsupported, quoted(source().name(), kMaxQuotedPath) + ": tensor " + quoted(name) +
+  return Error{Code::unsupported, quote(source().name(), kMaxQuotedPath) + ": tensor " + quote(name) +
                                       " is " + found->type + ", which is not supported"};
 }
 
@@ -62,13 +65,13 @@ const MetaValue* ModelFile::meta(const std::string& key) const {
 
 Error ModelFile::wrong_kind(const std::string& key, const MetaValue& value, std::string_view wanted) const {
   return bad_file(source(),
-                  "metadata " + quoted(key) + " is " + kind_of(value) + ", not " + std::string(wanted));
+                  "metadata " + quote(key) + " is " + kind_of(value) + ", not " + std::string(wanted));
 }
 
 namespace {
 
 Error missing(const ModelFile& file, const std::string& key) {
-  return bad_file(file.source(), "metadata " + quoted(key) + " is missing");
+  return bad_file(file.source(), "metadata " + quote(key) + " is missing");
 }
 
 }  // namespace
@@ -80,7 +83,7 @@ Result<std::uint64_t> ModelFile::get_uint(const std::string& key) const {
   const auto* number = std::get_if<std::int64_t>(&found->value);
   if (!number) return wrong_kind(key, *found, "an integer");
   if (*number >= 0) return static_cast<std::uint64_t>(*number);
-  return bad_file(source(), "metadata " + quoted(key) + " is negative: " + std::to_string(*number));
+  return bad_file(source(), "metadata " + quote(key) + " is negative: " + std::to_string(*number));
 }
 
 Result<std::uint64_t> ModelFile::get_uint(const std::string& key, std::uint64_t fallback) const {
@@ -140,16 +143,16 @@ Result<std::vector<std::uint64_t>> ModelFile::get_uints(const std::string& key) 
   if (!numbers) return wrong_kind(key, *found, "an integer array");
   const auto negative = std::ranges::find_if(*numbers, [](std::int64_t n) { return n < 0; });
   if (negative == numbers->end()) return std::vector<std::uint64_t>(numbers->begin(), numbers->end());
-  return bad_file(source(), "metadata " + quoted(key) + " element " +
+  return bad_file(source(), "metadata " + quote(key) + " element " +
                                 std::to_string(negative - numbers->begin()) +
                                 " is negative: " + std::to_string(*negative));
 }
 
 Result<void> ModelFile::read(const TensorInfo& tensor, std::uint64_t begin, std::span<std::byte> out) const {
   if (begin > tensor.bytes || out.size() > tensor.bytes - begin) {
-    return Error{Code::invalid_argument, "tensor " + quoted(tensor.name) + ": bytes " +
-                                             std::to_string(begin) + " to +" + std::to_string(out.size()) +
-                                             " leave its " + std::to_string(tensor.bytes)};
+    return Error{Code::invalid_argument, "tensor " + quote(tensor.name) + ": bytes " + std::to_string(begin) +
+                                             " to +" + std::to_string(out.size()) + " leave its " +
+                                             std::to_string(tensor.bytes)};
   }
   return source_->read(tensor.offset + begin, out);
 }

@@ -50,7 +50,8 @@ struct Value {
 
 enum class OpKind : std::uint8_t {
   embedding,  // in tokens, state, table(vocab,d)          out x(rows,d): table[tokens[position+i]]
-  norm,    // in x, weight, bias|-, residual|-          out y(rows,d), sum|-: sum = x+residual, y = norm(sum)
+  norm,    // in x, weight, bias|-, residual|-          out y(rows,d), sum|-: sum = x+residual, y = norm(sum);
+           // sum is there when residual is
   matmul,  // in x(rows,k), w(n,k), bias(n)|-, up(n,k)|-, up_bias|-  out y(rows,n) = act(x w^T + b) [* (x up^T
            // + b2)]
   rope,    // in x(rows,heads*head_dim), table(context,rope_dims/2,2), state    out like x
@@ -100,7 +101,8 @@ struct Graph {
   std::vector<Op> ops;  // in an order that respects their values
 };
 
-// File-format bytes of whole rows of a weight (base/dtype.h); stacked weights are resolved by the caller.
+// File-format bytes of whole rows of a weight (base/dtype.h); stacked weights are resolved by the caller. A
+// vector is rows of one element.
 class WeightReader {
  public:
   virtual ~WeightReader() = default;
@@ -122,11 +124,18 @@ struct Program {
   Result<void> check() const;
 };
 
-// Rows [first, first+n) of `weight` in file bytes, stacked parts resolved.
+// File-format bytes of one row of a weight of this shape.
+std::uint64_t row_bytes(const Value& weight);
+
+// Rows [first, first+n) of `weight` in file bytes, stacked parts resolved; out.size() is n rows' bytes.
+// internal when the rows are not the weight's.
 Result<void> read_rows(const Program& program, ValueId weight, std::uint64_t first, std::span<std::byte> out);
 
-// One line an op: "%7 blk.0.attn_q = matmul(%3 blk.0.norm (rows,64), ...) act=none". Stable: tests compare
-// it.
+// "(64,128)", with "rows" for a dynamic leading dimension.
+std::string print_shape(const Value& value);
+
+// One line an op: "%7 blk.0.attn_q (rows,64) = matmul(%3 blk.0.norm (rows,64), ...)"; attributes that a kind
+// uses follow, dtypes other than f32 and parts of stacked weights are shown. Stable: tests compare it.
 std::string print(const Program& program, const Graph& graph);
 
 }  // namespace tessera
