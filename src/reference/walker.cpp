@@ -77,9 +77,10 @@ class CpuWalker final : public ReferenceWalker {
 
   WalkerStats stats() const override {
     WalkerStats stats;
-    for (const Value& value : program_->values) {
+    for (ValueId id : used_values(*program_)) {
+      const Value& value = program_->values[id];
       const std::uint64_t bytes = file_bytes(value.elems(), info(value.dtype));
-      if (value.storage == Storage::weight && value.parts.empty()) stats.weight_bytes += bytes;
+      if (value.storage == Storage::weight) stats.weight_bytes += bytes;
       if (value.storage == Storage::cache) stats.cache_bytes += bytes;
       if (value.storage == Storage::activation) stats.arena_bytes += bytes;
     }
