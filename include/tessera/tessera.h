@@ -87,9 +87,11 @@ typedef struct tessera_context_desc {
   const char* device;      /* NULL or "": the best. An index, part of a name (any case), or "reference" */
   const char* const* caps; /* "name=value": lowers a limit or capability (see tessera_devices) */
   uint32_t cap_count;
-  const void* pipeline_cache; /* of tessera_context_pipeline_cache in an earlier run; a damaged or foreign one
-                                 is ignored with a warning */
-  size_t pipeline_cache_bytes;
+  /* Asked once, when the device is known, for the blob that tessera_context_pipeline_cache gave in an earlier
+   * run under this cache key. It sets *bytes and *count (valid until tessera_context_create returns), or
+   * leaves them 0. A damaged or foreign blob is ignored with a warning. NULL: none. */
+  void (*load_pipeline_cache)(void* user, const char* cache_key, const void** bytes, size_t* count);
+  void* load_pipeline_cache_user;
   void* get_instance_proc_addr; /* PFN_vkGetInstanceProcAddr; NULL: the system's Vulkan loader is opened */
   tessera_log_fn log;           /* NULL: silent */
   void* log_user;

@@ -24,11 +24,11 @@ typedef struct tessera_inspect_sink {
 TESSERA_API tessera_status tessera_inspect(const char* path, const tessera_inspect_sink* sink,
                                            tessera_error* error);
 
-/* Writes `in_path` with its matrices in another type ("F32", "F16", "BF16", "Q8_0", "Q4_0"). `kept` is called
- * with each tensor whose rows are no multiple of the type's block and that stays F16. An existing output is
- * replaced only when the new one is complete. */
+/* Writes the GGUF file `in_path` with its matrices in another type ("F32", "F16", "BF16", "Q8_0", "Q4_0").
+ * `fallback` is called with each tensor whose rows are no multiple of the type's block and that is F16
+ * instead. An existing output is replaced only when the new one is complete. */
 TESSERA_API tessera_status tessera_convert(const char* in_path, const char* out_path, const char* type,
-                                           void (*kept)(void* user, const char* tensor, uint64_t row_length),
+                                           void (*fallback)(void* user, const char* tensor),
                                            tessera_progress_fn progress, void* user, tessera_error* error);
 
 /* One f32 tensor to a safetensors file, row by row. */

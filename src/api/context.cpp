@@ -83,13 +83,18 @@ Result<void> open_device(const tessera_context_desc& desc, tessera_context& cont
   TSR_TRY(device.index, pick_device(choice.reports, wanted_device(desc)));
   device.overrides = std::move(choice.overrides);
   device.log = make_log(desc);
-  if (desc.pipeline_cache != nullptr) {
-    const auto* bytes = static_cast<const std::byte*>(desc.pipeline_cache);
-    device.pipeline_cache.assign(bytes, bytes + desc.pipeline_cache_bytes);
+  for (const DeviceReport& report : choice.reports)
+    if (report.index == device.index) context.cache_key = cache_key(report);
+  if (desc.load_pipeline_cache != nullptr) {
+    const void* bytes = nullptr;
+    size_t count = 0;
+    desc.load_pipeline_cache(desc.load_pipeline_cache_user, context.cache_key.c_str(), &bytes, &count);
+    if (bytes != nullptr)
+      device.pipeline_cache.assign(static_cast<const std::byte*>(bytes),
+                                   static_cast<const std::byte*>(bytes) + count);
   }
   TSR_TRY(context.device, Device::create(choice.instance, device));
   context.device_name = context.device->report().name;
-  context.cache_key = cache_key(context.device->report());
   return {};
 }
 

@@ -77,7 +77,11 @@ void CommandListImpl::dispatch(const Pipeline& pipeline, const BindingSet& set,
   if (!push.empty())
     gpu_.vk.CmdPushConstants(commands_, p.layout(), VK_SHADER_STAGE_COMPUTE_BIT, 0, p.desc().push_bytes,
                              push.data());
-  gpu_.vk.CmdDispatchBase(commands_, base[0], base[1], base[2], count[0], count[1], count[2]);
+  // Synchronisation validation 1.3.239 tracks vkCmdDispatch, but not vkCmdDispatchBase.
+  if (base == std::array<std::uint32_t, 3>{})
+    gpu_.vk.CmdDispatch(commands_, count[0], count[1], count[2]);
+  else
+    gpu_.vk.CmdDispatchBase(commands_, base[0], base[1], base[2], count[0], count[1], count[2]);
 }
 
 // The only place of the project that records a barrier: the schedule decides where.

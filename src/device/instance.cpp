@@ -19,8 +19,10 @@ constexpr std::array<const char*, 1> kLoaderNames{"libvulkan.so.1"};
 VKAPI_ATTR VkBool32 VKAPI_CALL on_message(VkDebugUtilsMessageSeverityFlagBitsEXT,
                                           VkDebugUtilsMessageTypeFlagsEXT,
                                           const VkDebugUtilsMessengerCallbackDataEXT* data, void* user) {
-  log(*static_cast<const Log*>(user), LogLevel::error,
-      data->pMessage ? data->pMessage : "validation message");
+  std::string text = data->pMessage ? data->pMessage : "";
+  const std::string id = data->pMessageIdName ? data->pMessageIdName : "";
+  if (text.find(id) == std::string::npos) text = id + ": " + text;  // newer layers keep them apart
+  log(*static_cast<const Log*>(user), LogLevel::error, text);
   return VK_FALSE;
 }
 

@@ -59,6 +59,7 @@ namespace tessera {
   X(CmdBindPipeline)               \
   X(CmdBindDescriptorSets)         \
   X(CmdPushConstants)              \
+  X(CmdDispatch)                   \
   X(CmdDispatchBase)               \
   X(CmdPipelineBarrier)            \
   X(CmdCopyBuffer)                 \

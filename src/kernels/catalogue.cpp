@@ -1,9 +1,13 @@
 #include "kernels/catalogue.h"
 
+#include "interface/attention.h"
 #include "interface/elementwise.h"
 #include "interface/embedding.h"
 #include "interface/matmul.h"
 #include "interface/norm.h"
+#include "interface/rope.h"
+#include "interface/sample.h"
+#include "interface/step.h"
 #include "kernels/reflect.h"
 #include "spirv/embed.inc"
 
@@ -18,9 +22,9 @@ using namespace shader;
 #undef TESSERA_KERNEL
 
 constexpr std::array<Kernel, static_cast<std::size_t>(KernelId::count)> kKernels = {{
-#define TESSERA_KERNEL(name, source, Push, bindings, specs, capability, defines, needs)    \
-  {KernelId::name, #name, origin_##name, spv_##name, bindings, reflect(spv_##name).access, \
-   sizeof(Push),   specs},
+#define TESSERA_KERNEL(name, source, Push, bindings, specs, capability, defines, needs)      \
+  {KernelId::name,   #name, origin_##name, spv_##name, bindings, reflect(spv_##name).access, \
+   push_bytes<Push>, specs},
 #include "kernels.inc"
 #undef TESSERA_KERNEL
 }};

@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <span>
+#include <type_traits>
 
 #include "kernels/catalogue.h"
 
@@ -115,6 +116,10 @@ constexpr ModuleInterface reflect(std::span<const std::uint32_t> words) {
   return out;
 }
 
+// A kernel without parameters has an empty push struct.
+template <typename Push>
+inline constexpr std::size_t push_bytes = std::is_empty_v<Push> ? 0 : sizeof(Push);
+
 // The module's push struct is `bytes` of 4-byte scalars one after the other.
 constexpr bool push_matches(const ModuleInterface& module, std::size_t bytes) {
   if (module.push_members * 4 != bytes || bytes > 128) return false;
@@ -134,10 +139,11 @@ constexpr bool specs_match(const ModuleInterface& module, std::uint32_t count) {
 }
 
 // Stops the build when a module and its line in the catalogue disagree.
-#define TSR_CHECK_MODULE(name, Push, bindings, specs)                                                      \
-  static_assert(reflect(spv_##name).ok, #name ": not a readable SPIR-V module");                           \
-  static_assert(push_matches(reflect(spv_##name), sizeof(Push)), #name ": push constants are not " #Push); \
-  static_assert(bindings_match(reflect(spv_##name), bindings), #name ": uses a binding past " #bindings);  \
+#define TSR_CHECK_MODULE(name, Push, bindings, specs)                                                     \
+  static_assert(reflect(spv_##name).ok, #name ": not a readable SPIR-V module");                          \
+  static_assert(push_matches(reflect(spv_##name), push_bytes<Push>),                                      \
+                #name ": push constants are not " #Push);                                                 \
+  static_assert(bindings_match(reflect(spv_##name), bindings), #name ": uses a binding past " #bindings); \
   static_assert(specs_match(reflect(spv_##name), specs), #name ": uses a constant_id past " #specs)
 
 }  // namespace tessera

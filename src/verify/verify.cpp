@@ -113,11 +113,12 @@ class Verifier {
     for (std::size_t d = value.shape.size(); d-- > 0; rest /= value.shape[d])
       at = std::to_string(rest % value.shape[d]) + (at.empty() ? "" : ",") + at;
     char numbers[160];
-    std::snprintf(numbers, sizeof(numbers), "the device has %.9g, the reference %.9g, allowed is a difference of %.3g",
-                  found, expected, bound);
+    std::snprintf(numbers, sizeof(numbers),
+                  "the device has %.9g, the reference %.9g, allowed is a difference of %.3g", found, expected,
+                  bound);
     return std::string(name(op.kind)) + " '" + op.name + "' (graph '" +
-           desc_.fused->graphs[desc_.script[pass].graph].name + "', pass " + std::to_string(pass) + "): output '" +
-           value.name + "' (" + shape + ") at [" + at + "]: " + numbers;
+           desc_.fused->graphs[desc_.script[pass].graph].name + "', pass " + std::to_string(pass) +
+           "): output '" + value.name + "' (" + shape + ") at [" + at + "]: " + numbers;
   }
 
   // (b)
@@ -158,7 +159,8 @@ class Verifier {
     return {};
   }
 
-  Result<void> keep_outputs(Walker& walker, const ScriptPass& pass, std::vector<std::vector<std::byte>>& kept) const {
+  Result<void> keep_outputs(Walker& walker, const ScriptPass& pass,
+                            std::vector<std::vector<std::byte>>& kept) const {
     for (ValueId id : pass.compare) {
       kept.push_back(value_buffer(desc_.fused->values[id]));
       TSR_CHECK(walker.read(id, 0, kept.back()));
@@ -175,13 +177,15 @@ class Verifier {
       if (std::memcmp(aliased[k].data(), unaliased_[k].data(), aliased[k].size()) == 0) continue;
       row.worst_ratio = INFINITY;
       if (report_.first_fault.empty())
-        report_.first_fault = "the whole: results in the real arena differ from those in one without aliasing "
-                              "(comparison " + std::to_string(k) + "): a lifetime, an alias or a barrier is wrong";
+        report_.first_fault =
+            "the whole: results in the real arena differ from those in one without aliasing "
+            "(comparison " +
+            std::to_string(k) + "): a lifetime, an alias or a barrier is wrong";
     }
   }
 
-  void compare_whole(const std::vector<std::vector<std::byte>>& found, const std::vector<std::vector<std::byte>>& expected,
-                     double tolerance) {
+  void compare_whole(const std::vector<std::vector<std::byte>>& found,
+                     const std::vector<std::vector<std::byte>>& expected, double tolerance) {
     VerifyRow& row = rows_["~whole"];
     row.kind = "whole";
     row.worst_bound = tolerance;
@@ -197,10 +201,11 @@ class Verifier {
         row.worst_error = std::isnan(error) ? INFINITY : error;
         if (error <= tolerance || !report_.first_fault.empty()) continue;
         char text[200];
-        std::snprintf(text, sizeof(text),
-                      "the whole: comparison %zu element %zu: the device has %.9g, the unfused reference %.9g, allowed "
-                      "is a difference of %.3g",
-                      k, i / 4, double{a}, double{b}, tolerance);
+        std::snprintf(
+            text, sizeof(text),
+            "the whole: comparison %zu element %zu: the device has %.9g, the unfused reference %.9g, allowed "
+            "is a difference of %.3g",
+            k, i / 4, double{a}, double{b}, tolerance);
         report_.first_fault = text;
       }
     }

@@ -1,6 +1,6 @@
-// Two questions that can both fail. (a) Is each kernel right? Every op of the fused graphs, from the device's own
-// inputs, against the reference and its bound. (b) Is the whole right? The real arena against one without aliasing,
-// bit by bit, and the final outputs against the reference on the unfused graphs.
+// Two questions that can both fail. (a) Is each kernel right? Every op of the fused graphs, from the device's
+// own inputs, against the reference and its bound. (b) Is the whole right? The real arena against one without
+// aliasing, bit by bit, and the final outputs against the reference on the unfused graphs.
 #pragma once
 
 #include <functional>

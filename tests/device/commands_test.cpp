@@ -5,6 +5,7 @@
 namespace tessera::test {
 namespace {
 
+using testing::Contains;
 using testing::HasSubstr;
 
 class Commands : public ProbeTest {
@@ -103,6 +104,22 @@ TEST_F(Commands, UnfinishedListIsRefused) {
   const auto result = device_->submit(lists);
   ASSERT_FALSE(result);
   EXPECT_THAT(result.error().message, HasSubstr("not finished"));
+}
+
+// Under the layers (with tests/support/vk_layer_settings.txt) the log must show what the fixture fails on.
+TEST_F(Commands, ValidationFindsAMissingBarrier) {
+  const auto list = take(device_->create_command_list(0));
+  const std::uint32_t push[] = {1, kCount};
+  list->barrier();
+  list->dispatch(*pipeline_, *set_, push, {0, 0, 0}, {kGroups, 1, 1});
+  list->fill(*out_, 0, 16, 0);
+  expect_ok(list->finish());
+  const auto lines = log_.take();
+  if (env("VK_INSTANCE_LAYERS").find("KHRONOS_validation") == std::string::npos) {
+    EXPECT_TRUE(lines.empty());
+  } else {
+    EXPECT_THAT(lines, Contains(HasSubstr("SYNC-HAZARD-WRITE-AFTER-WRITE")));
+  }
 }
 
 TEST_F(Commands, CopyAndFill) {

@@ -50,17 +50,6 @@ class ProbeTest : public GpuTest {
     return {{in_.get(), 0, in_->size()}, {out_.get(), 0, out_->size()}};
   }
 
-  // The value, or its default and a failed test.
-  template <typename T>
-  static T take(Result<T> result) {
-    if (result) return *std::move(result);
-    ADD_FAILURE() << result.error().message;
-    return {};
-  }
-  static void expect_ok(const Result<void>& result) {
-    if (!result) ADD_FAILURE() << result.error().message;
-  }
-
   void submit_and_wait(Device& device, const CommandList& list) {
     const CommandList* lists[] = {&list};
     EXPECT_TRUE(take(device.wait(take(device.submit(lists)), 10'000'000'000)));

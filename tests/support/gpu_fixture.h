@@ -95,6 +95,17 @@ class GpuTest : public ::testing::Test {
     return nullptr;
   }
 
+  // The value, or its default and a failed test.
+  template <typename T>
+  static T take(Result<T> result) {
+    if (result) return *std::move(result);
+    ADD_FAILURE() << result.error().message;
+    return {};
+  }
+  static void expect_ok(const Result<void>& result) {
+    if (!result) ADD_FAILURE() << result.error().message;
+  }
+
   LogLines log_;  // tests that expect a line take() it
   std::shared_ptr<Instance> instance_;
   std::uint32_t index_ = 0;  // of the device in instance_
