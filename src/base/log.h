@@ -17,7 +17,8 @@ using Progress = std::function<bool(std::string_view stage, std::uint64_t done, 
 inline void log(const Log& sink, LogLevel level, std::string_view text) {
   if (sink) sink(level, text);
 }
-inline bool report(const Progress& progress, std::string_view stage, std::uint64_t done, std::uint64_t total) {
+inline bool report(const Progress& progress, std::string_view stage, std::uint64_t done,
+                   std::uint64_t total) {
   return !progress || progress(stage, done, total);
 }
 

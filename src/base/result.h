@@ -67,13 +67,13 @@ class [[nodiscard]] Result<void> {
 #define TSR_CONCAT(a, b) TSR_CONCAT_(a, b)
 // TSR_TRY(auto buffer, device.create_buffer(desc));  returns the error, or declares and moves the value.
 #define TSR_TRY(decl, expr) TSR_TRY_(decl, expr, TSR_CONCAT(tsr_result_, __LINE__))
-#define TSR_TRY_(decl, expr, r)  \
-  auto r = (expr);               \
+#define TSR_TRY_(decl, expr, r)      \
+  auto r = (expr);                   \
   if (!(r).ok()) return (r).error(); \
   decl = *std::move(r)
 // TSR_CHECK(fence.wait());  returns the error of a Result<void>, or goes on.
-#define TSR_CHECK(expr)                                                       \
-  do {                                                                        \
+#define TSR_CHECK(expr)                                                     \
+  do {                                                                      \
     if (auto tsr_check = (expr); !tsr_check.ok()) return tsr_check.error(); \
   } while (0)
 

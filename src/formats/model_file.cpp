@@ -8,6 +8,7 @@
 #include "base/text.h"
 #include "formats/gguf.h"
 #include "formats/gguf_parser.h"
+#include "formats/safetensors_parser.h"
 
 namespace tessera {
 namespace {
@@ -38,6 +39,8 @@ Result<ModelFile> ModelFile::open(std::shared_ptr<ByteSource> source) {
   TSR_CHECK(source->read(0, std::as_writable_bytes(std::span(head).first(size))));
   const std::string_view start(head.data(), size);
   if (start.starts_with(gguf::kMagic)) return GgufParser::parse(std::move(source));
+  const bool named_so = source->name().ends_with(".safetensors");
+  if (size > 8 && (start[8] == '{' || named_so)) return SafetensorsParser::parse(std::move(source));
   return bad_file(*source, "neither a GGUF nor a safetensors file (it starts with " + quote(start) + ")");
 }
 

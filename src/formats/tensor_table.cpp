@@ -40,7 +40,7 @@ Result<std::uint64_t> TensorTable::bytes_of(const DeclaredTensor& tensor) const 
       return error(tensor.name, "shape " + shape_text(tensor.shape) + " has more than 2^63 elements");
     }
   }
-  if (tensor.block_elems == 0) return std::uint64_t{0};
+  if (tensor.block_elems == 0) return tensor.bytes.value_or(0);
   const std::uint64_t row = tensor.shape.empty() ? 1 : tensor.shape.back();
   if (row % tensor.block_elems != 0) {
     return error(tensor.name, "rows of " + std::to_string(row) + " elements are no multiple of " +
@@ -49,6 +49,11 @@ Result<std::uint64_t> TensorTable::bytes_of(const DeclaredTensor& tensor) const 
   std::uint64_t bytes = elems / tensor.block_elems;
   if (!multiply(bytes, tensor.block_bytes)) {
     return error(tensor.name, "shape " + shape_text(tensor.shape) + " has more than 2^63 bytes");
+  }
+  if (tensor.bytes && *tensor.bytes != bytes) {
+    return error(tensor.name, tensor.type_name + " of shape " + shape_text(tensor.shape) + " takes " +
+                                  std::to_string(bytes) + " bytes, but it has " +
+                                  std::to_string(*tensor.bytes));
   }
   return bytes;
 }

@@ -1,6 +1,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <cctype>
 #include <numeric>
 
 #include "formats/model_file.h"
@@ -60,6 +61,61 @@ TEST(Gguf, ReadsMetadataAndTensors) {
     std::vector<std::byte> bytes(matrix->bytes);
     ASSERT_TRUE(file.read(*matrix, 0, bytes).ok());
     EXPECT_EQ(bytes, b.tensors[1].data);
+  }
+}
+
+// tests/data/package.gguf is written by tools/goldens/files.py with the `gguf` package.
+TEST(Gguf, ReadsWhatThePackageWrites) {
+  auto source = ByteSource::open(TESSERA_SOURCE_DIR "/tests/data/package.gguf");
+  ASSERT_TRUE(source.ok()) << source.error().message;
+  auto opened = ModelFile::open(*source);
+  ASSERT_TRUE(opened.ok()) << opened.error().message;
+  const ModelFile& file = *opened;
+  EXPECT_EQ(*file.get_uint("t.u8"), 200u);
+  EXPECT_EQ(*file.get_uint("t.u16"), 60000u);
+  EXPECT_EQ(*file.get_uint("t.u32"), 4000000000u);
+  EXPECT_EQ(*file.get_uint("t.u64"), (std::uint64_t{1} << 63) + 1);
+  EXPECT_EQ(std::get<std::int64_t>(file.metadata().at("t.i8").value), -100);
+  EXPECT_EQ(std::get<std::int64_t>(file.metadata().at("t.i16").value), -30000);
+  EXPECT_EQ(std::get<std::int64_t>(file.metadata().at("t.i32").value), -2000000000);
+  EXPECT_EQ(std::get<std::int64_t>(file.metadata().at("t.i64").value), -(std::int64_t{1} << 62));
+  EXPECT_EQ(*file.get_float("t.f32"), static_cast<double>(0.1f));
+  EXPECT_EQ(*file.get_float("t.f64"), 0.1);
+  EXPECT_TRUE(*file.get_bool("t.bool", false));
+  EXPECT_EQ(*file.get_string("t.string"), "h\xc3\xa9llo");
+  EXPECT_THAT(std::get<std::vector<std::int64_t>>(file.metadata().at("t.ints").value), ElementsAre(1, -2, 3));
+  EXPECT_THAT(**file.get_floats("t.floats"), ElementsAre(0.5, -1.5));
+  EXPECT_THAT(**file.get_strings("t.strings"), ElementsAre("a", "", "\xe4\xb8\xad"));
+  EXPECT_THAT(std::get<std::vector<bool>>(file.metadata().at("t.bools").value), ElementsAre(true, false));
+  EXPECT_THAT(file.find("cube")->shape, ElementsAre(2, 3, 4));
+  ASSERT_EQ(file.unsupported_tensors().size(), 1u);
+  EXPECT_EQ(file.unsupported_tensors()[0].type, "Q5_0");
+
+  std::vector<float> row(128);
+  for (std::size_t i = 0; i < row.size(); ++i) row[i] = (static_cast<float>(i) - 60) / 8;
+  for (const DType type : {DType::f32, DType::f16, DType::bf16, DType::q8_0, DType::q4_0}) {
+    std::string name(info(type).name);
+    for (char& c : name) c = static_cast<char>(std::tolower(c));
+    const TensorInfo* tensor = file.find(name);
+    ASSERT_NE(tensor, nullptr) << name;
+    EXPECT_EQ(tensor->dtype, type);
+    EXPECT_THAT(tensor->shape, ElementsAre(2, 64));
+    std::vector<std::byte> bytes(tensor->bytes), expected(file_bytes(128, info(type)));
+    ASSERT_TRUE(file.read(*tensor, 0, bytes).ok());
+    encode_row(type, row, expected);
+    EXPECT_EQ(bytes, expected) << name;
+  }
+}
+
+TEST(Gguf, RealVocabularies) {
+  TSR_NEED_MODELS();
+  for (const char* name : {"llama-spm", "phi-3", "gpt-2", "bert-bge"}) {
+    auto source = ByteSource::open(test::models_dir() + "/tokenizers/ggml-vocab-" + name + ".gguf");
+    ASSERT_TRUE(source.ok()) << source.error().message;
+    auto file = ModelFile::open(*source);
+    ASSERT_TRUE(file.ok()) << file.error().message;
+    EXPECT_EQ(file->tensors().size(), 0u);
+    EXPECT_GT((*file->get_strings("tokenizer.ggml.tokens"))->size(), 30000u);
   }
 }
 

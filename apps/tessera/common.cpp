@@ -1,0 +1,186 @@
+#include "common.h"
+
+#include <unistd.h>
+
+#include <atomic>
+#include <csignal>
+#include <cstdio>
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <iostream>
+#include <iterator>
+#include <thread>
+
+namespace tool {
+namespace {
+
+namespace fs = std::filesystem;
+
+volatile std::sig_atomic_t interrupt_count = 0;
+
+void on_interrupt(int) {
+  if (interrupt_count != 0) _exit(kInterrupted);
+  interrupt_count = 1;
+}
+
+// The library's jobs on as many threads as the machine has.
+void run_jobs(void*, uint32_t count, void (*job)(void* arg, uint32_t index), void* arg) {
+  std::atomic<uint32_t> next{0};
+  const auto work = [&] {
+    for (uint32_t i = next++; i < count; i = next++) job(arg, i);
+  };
+  std::vector<std::thread> threads;
+  const unsigned most = std::min(count, std::max(1u, std::thread::hardware_concurrency()));
+  for (unsigned t = 1; t < most; ++t) threads.emplace_back(work);
+  work();
+  for (std::thread& thread : threads) thread.join();
+}
+
+void log_to_stderr(void*, tessera_log_level level, const char* text) {
+  if (level >= TESSERA_LOG_WARNING) std::fprintf(stderr, "tessera: %s\n", text);
+}
+
+fs::path cache_folder() {
+  if (const char* xdg = std::getenv("XDG_CACHE_HOME"); xdg != nullptr && *xdg == '/')
+    return fs::path(xdg) / "tessera";
+  if (const char* home = std::getenv("HOME"); home != nullptr && *home == '/')
+    return fs::path(home) / ".cache/tessera";
+  return {};
+}
+
+std::string read_file(const fs::path& path) {
+  std::ifstream in(path, std::ios::binary);
+  return {std::istreambuf_iterator<char>(in), {}};
+}
+
+// Beside the program: ../share/tessera of an installation, ../models of a build folder in the source tree.
+std::string bundled_model() {
+  std::error_code ignored;
+  const fs::path here = fs::read_symlink("/proc/self/exe", ignored).parent_path();
+  for (const char* folder : {"../share/tessera", "../models"}) {
+    const fs::path path = (here / folder / "tessera-tiny.gguf").lexically_normal();
+    if (fs::exists(path, ignored)) return path.string();
+  }
+  return {};
+}
+
+}  // namespace
+
+void add_device_options(CLI::App& app, DeviceOptions& options) {
+  app.add_option(
+         "--device", options.device,
+         "An index or part of a name as `tessera devices` lists them, or 'reference' (the CPU, no Vulkan).\n"
+         "Without it: the best device found")
+      ->type_name("D");
+  app.add_option("--cap", options.caps,
+                 "Lower a limit or switch a capability off, to try what a smaller device does;\n"
+                 "may be repeated (names: `tessera devices`)")
+      ->type_name("NAME=VALUE")
+      ->allow_extra_args(false);
+  app.add_flag("--no-pipeline-cache", options.no_cache, "Neither read nor write the pipeline-cache file");
+}
+
+void add_model_option(CLI::App& app, std::string& path) {
+  app.add_option("-m,--model", path, "A GGUF file; the bundled model without it")->type_name("FILE");
+}
+
+int fail(const std::string& message) {
+  std::fprintf(stderr, "tessera: %s\n", message.c_str());
+  return kFailed;
+}
+
+int fail(const tessera::Failure& failure) {
+  if (failure.status == TESSERA_CANCELLED && interrupted()) return kInterrupted;
+  return fail(std::string(tessera_status_text(failure.status)) + ": " + failure.message);
+}
+
+tessera_context_desc context_desc(const DeviceOptions& options, std::vector<const char*>& cap_pointers) {
+  for (const std::string& cap : options.caps) cap_pointers.push_back(cap.c_str());
+  auto desc = tessera::init<tessera_context_desc>();
+  desc.device = options.device.c_str();
+  desc.caps = cap_pointers.data();
+  desc.cap_count = static_cast<uint32_t>(cap_pointers.size());
+  desc.log = log_to_stderr;
+  desc.run_jobs = run_jobs;
+  desc.debug_messages = 1;  // says nothing unless the user switched validation layers on
+  return desc;
+}
+
+tessera::Expected<CachedContext> CachedContext::create(const DeviceOptions& options) {
+  std::vector<const char*> caps;
+  tessera_context_desc desc = context_desc(options, caps);
+  // The file's name comes from the device, so the device is asked first.
+  const fs::path folder = options.no_cache ? fs::path() : cache_folder();
+  std::string blob;
+  struct Source {
+    fs::path folder;
+    std::string* blob;
+  } source{folder, &blob};
+  if (!folder.empty()) {
+    desc.load_pipeline_cache = [](void* user, const char* key, const void** bytes, size_t* count) {
+      auto& from = *static_cast<Source*>(user);
+      *from.blob = read_file(from.folder / (std::string(key) + ".bin"));
+      *bytes = from.blob->data();
+      *count = from.blob->size();
+    };
+    desc.load_pipeline_cache_user = &source;
+  }
+  auto context = tessera::Context::create(desc);
+  if (!context) return context.failure();
+  CachedContext cached;
+  cached.context_ = *std::move(context);
+  cached.loaded_bytes_ = blob.size();
+  const std::string key = cached.context_.cache_key();
+  if (!folder.empty() && !key.empty()) cached.cache_file_ = (folder / (key + ".bin")).string();
+  return cached;
+}
+
+void CachedContext::save() const {
+  if (cache_file_.empty()) return;
+  auto blob = context_.pipeline_cache();
+  if (!blob || blob->size() == loaded_bytes_) return;
+  std::error_code ignored;
+  fs::create_directories(fs::path(cache_file_).parent_path(), ignored);
+  const std::string temporary = cache_file_ + "." + std::to_string(getpid());
+  {
+    std::ofstream out(temporary, std::ios::binary);
+    out.write(blob->data(), static_cast<std::streamsize>(blob->size()));
+    if (!out.flush()) {
+      fs::remove(temporary, ignored);
+      return;
+    }
+  }
+  fs::rename(temporary, cache_file_, ignored);
+  if (ignored) fs::remove(temporary, ignored);
+}
+
+tessera::Expected<tessera::Model> load_model(const tessera::Context& context, const std::string& path) {
+  if (!path.empty()) return context.load(path);
+  const std::string bundled = bundled_model();
+  if (bundled.empty())
+    return tessera::Failure{
+        TESSERA_IO, "the bundled model tessera-tiny.gguf is not beside this program: give one with -m"};
+  return context.load(bundled);
+}
+
+bool interrupted() { return interrupt_count != 0; }
+void catch_interrupts() {
+  struct sigaction action {};
+  action.sa_handler = on_interrupt;  // no SA_RESTART: a read from the terminal ends too
+  sigaction(SIGINT, &action, nullptr);
+  std::signal(SIGPIPE, SIG_DFL);
+}
+
+tessera::Expected<std::string> read_text(const std::string& path) {
+  if (path == "-") return std::string(std::istreambuf_iterator<char>(std::cin), {});
+  std::error_code bad;
+  if (fs::is_directory(path, bad)) return tessera::Failure{TESSERA_IO, "'" + path + "' is a directory"};
+  std::ifstream in(path, std::ios::binary);
+  if (!in) return tessera::Failure{TESSERA_IO, "'" + path + "' cannot be opened"};
+  std::string text(std::istreambuf_iterator<char>(in), {});
+  if (in.bad()) return tessera::Failure{TESSERA_IO, "'" + path + "' cannot be read"};
+  return text;
+}
+
+}  // namespace tool

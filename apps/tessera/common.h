@@ -1,0 +1,64 @@
+// What every subcommand shares: options that choose device and model, errors, the pipeline-cache file.
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <string>
+#include <vector>
+
+#include "tessera/tessera.hpp"
+
+namespace tool {
+
+// Exit statuses: 0 fine, 1 failed, 2 wrong usage, 130 interrupted.
+inline constexpr int kFailed = 1;
+inline constexpr int kUsage = 2;
+inline constexpr int kInterrupted = 130;
+
+struct DeviceOptions {
+  std::string device;
+  std::vector<std::string> caps;
+  bool no_cache = false;
+};
+// --device, --cap, --no-pipeline-cache.
+void add_device_options(CLI::App& app, DeviceOptions& options);
+// -m; the bundled model when it is not given.
+void add_model_option(CLI::App& app, std::string& path);
+
+// One line on standard error; returns the exit status for it.
+int fail(const tessera::Failure& failure);
+int fail(const std::string& message);
+
+// A context whose pipeline cache is read from and saved to a file under $XDG_CACHE_HOME/tessera (or
+// ~/.cache/tessera), named after device, driver and build.
+class CachedContext {
+ public:
+  static tessera::Expected<CachedContext> create(const DeviceOptions& options);
+  const tessera::Context& operator*() const { return context_; }
+  const tessera::Context* operator->() const { return &context_; }
+  void save() const;  // when it grew; a file that cannot be written is only a slower next start
+
+ private:
+  tessera::Context context_;
+  std::string cache_file_;  // empty: no caching
+  std::size_t loaded_bytes_ = 0;
+};
+
+tessera_context_desc context_desc(const DeviceOptions& options, std::vector<const char*>& cap_pointers);
+tessera::Expected<tessera::Model> load_model(const tessera::Context& context, const std::string& path);
+
+// Set by Ctrl-C; a second one ends the program at once.
+bool interrupted();
+void catch_interrupts();
+
+// The whole of a file, or of standard input for "-".
+tessera::Expected<std::string> read_text(const std::string& path);
+
+// Each subcommand adds itself; the callback leaves the exit status in `status`.
+void add_generate(CLI::App& app, int& status);
+void add_devices(CLI::App& app, int& status);
+void add_verify(CLI::App& app, int& status);
+void add_inspect(CLI::App& app, int& status);
+void add_tokenize(CLI::App& app, int& status);
+void add_convert(CLI::App& app, int& status);
+
+}  // namespace tool

@@ -1,0 +1,114 @@
+#include <cstdio>
+#include <nlohmann/json.hpp>
+
+#include "common.h"
+#include "terminal.h"
+
+namespace tool {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+Json collect(const tessera_context_desc& desc, tessera::Failure& failure) {
+  Json devices = Json::array();
+  auto sink = tessera::init<tessera_device_sink>();
+  sink.user = &devices;
+  sink.device = [](void* user, const tessera_device_info* info) {
+    char version[32];
+    std::snprintf(version, sizeof(version), "%u.%u.%u", info->api_version >> 22 & 0x7f,
+                  info->api_version >> 12 & 0x3ff, info->api_version & 0xfff);
+    static_cast<Json*>(user)->push_back({{"index", info->index},
+                                         {"name", info->name},
+                                         {"type", info->type},
+                                         {"driver", info->driver},
+                                         {"vulkan", version},
+                                         {"vendor_id", info->vendor_id},
+                                         {"device_id", info->device_id},
+                                         {"memory_bytes", info->memory_bytes},
+                                         {"chosen", info->chosen != 0},
+                                         {"refused", info->refused[0] == '\0' ? Json() : Json(info->refused)},
+                                         {"limits", Json::object()},
+                                         {"capabilities", Json::object()},
+                                         {"kernels", Json::array()}});
+  };
+  sink.value = [](void* user, const char* name, double value, int is_capability) {
+    Json& device = static_cast<Json*>(user)->back();
+    if (is_capability)
+      device["capabilities"][name] = value != 0;
+    else if (value == static_cast<double>(static_cast<std::uint64_t>(value)))
+      device["limits"][name] = static_cast<std::uint64_t>(value);
+    else
+      device["limits"][name] = value;
+  };
+  sink.kernel = [](void* user, const char* name, const char* origin, const char* missing) {
+    static_cast<Json*>(user)->back()["kernels"].push_back(
+        {{"name", name}, {"origin", origin}, {"missing", missing[0] == '\0' ? Json() : Json(missing)}});
+  };
+  tessera_error error;
+  if (tessera_devices(&desc, &sink, &error) != TESSERA_OK) failure = {error.status, error.message};
+  return devices;
+}
+
+void print_device(const Json& d) {
+  std::printf("%c %s  %s\n", d["chosen"].get<bool>() ? '*' : ' ', d["index"].dump().c_str(),
+              d["name"].get<std::string>().c_str());
+  std::printf("     %s, Vulkan %s, %s, %s\n", d["type"].get<std::string>().c_str(),
+              d["vulkan"].get<std::string>().c_str(), d["driver"].get<std::string>().c_str(),
+              human_bytes(d["memory_bytes"].get<double>()).c_str());
+  if (!d["refused"].is_null()) std::printf("     refused: %s\n", d["refused"].get<std::string>().c_str());
+  std::string has, lacks;
+  for (const auto& [name, on] : d["capabilities"].items()) (on.get<bool>() ? has : lacks) += " " + name;
+  std::printf("     has:  %s\n     lacks:%s\n     limits:", has.empty() ? " nothing optional" : has.c_str(),
+              lacks.c_str());
+  std::size_t column = 12;
+  for (const auto& [name, value] : d["limits"].items()) {
+    const std::string text = " " + name + "=" + value.dump();
+    if (column + text.size() > 110) std::printf("\n            "), column = 12;
+    std::printf("%s", text.c_str());
+    column += text.size();
+  }
+  std::size_t usable = 0, prebuilt = 0;
+  std::string missing;
+  for (const Json& k : d["kernels"]) {
+    usable += k["missing"].is_null();
+    prebuilt += k["origin"] == "prebuilt";
+    if (!k["missing"].is_null())
+      missing += " " + k["name"].get<std::string>() + " (needs " + k["missing"].get<std::string>() + ")";
+  }
+  std::printf("\n     kernels: %zu of %zu usable, %zu built here, %zu prebuilt%s%s\n", usable,
+              d["kernels"].size(), d["kernels"].size() - prebuilt, prebuilt,
+              missing.empty() ? "" : "; not:", missing.c_str());
+}
+
+int run(const DeviceOptions& options, bool json) {
+  std::vector<const char*> caps;
+  tessera::Failure failure{TESSERA_OK, {}};
+  const Json devices = collect(context_desc(options, caps), failure);
+  if (failure.status != TESSERA_OK) return fail(failure);
+  if (json) {
+    std::printf("%s\n", Json{{"version", TESSERA_VERSION}, {"devices", devices}}.dump(2).c_str());
+    return 0;
+  }
+  for (const Json& device : devices) print_device(device);
+  if (devices.empty()) std::puts("the Vulkan loader knows no device; --device reference runs on the CPU");
+  return 0;
+}
+
+}  // namespace
+
+void add_devices(CLI::App& app, int& status) {
+  auto* sub =
+      app.add_subcommand("devices", "List the Vulkan devices, what each can do, and why one is refused");
+  auto options = std::make_shared<DeviceOptions>();
+  auto json = std::make_shared<bool>(false);
+  add_device_options(*sub, *options);
+  sub->add_flag("--json", *json, "One JSON object");
+  sub->footer(
+      "The device marked * is taken without --device. Examples:\n"
+      "  tessera devices --json\n"
+      "  tessera devices --cap max_group_invocations=128 --cap subgroup_arithmetic=0\n"
+      "  tessera generate --device llvmpipe \"Once upon a time\"");
+  sub->callback([=, &status] { status = run(*options, *json); });
+}
+
+}  // namespace tool

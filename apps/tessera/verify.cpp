@@ -1,0 +1,120 @@
+#include <cmath>
+#include <cstdio>
+#include <nlohmann/json.hpp>
+
+#include "common.h"
+#include "terminal.h"
+
+namespace tool {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+struct VerifyOptions {
+  DeviceOptions device;
+  std::string model;
+  std::string text;
+  uint32_t context = 0, chunk = 0;
+  bool json = false;
+};
+
+Json number(double value) { return std::isfinite(value) ? Json(value) : Json(nullptr); }
+
+Json collect(const tessera::Model& model, const VerifyOptions& options, tessera::Failure& failure) {
+  Json rows = Json::array();
+  ProgressBar bar;
+  tessera::ProgressFn progress = bar.callback();
+  auto desc = tessera::init<tessera_verify_desc>();
+  std::vector<uint32_t> ids;
+  if (!options.text.empty()) {
+    auto tokens = model.tokenize(options.text);
+    if (!tokens) {
+      failure = tokens.failure();
+      return rows;
+    }
+    ids = *std::move(tokens);
+    desc.ids = ids.data();
+    desc.id_count = ids.size();
+  }
+  desc.context = options.context;
+  desc.chunk = options.chunk;
+  desc.user = &rows;
+  desc.row = [](void* user, const tessera_verify_row* row) {
+    static_cast<Json*>(user)->push_back({{"kind", row->kind},
+                                         {"ops", row->ops},
+                                         {"elements", row->elements},
+                                         {"worst_error", number(row->worst_error)},
+                                         {"bound", number(row->worst_bound)},
+                                         {"ratio", number(row->worst_ratio)},
+                                         {"ok", row->worst_ratio <= 1}});
+  };
+  desc.progress = tessera::detail::progress;
+  desc.progress_user = &progress;
+  if (auto done = model.verify(desc); !done) failure = done.failure();
+  return rows;
+}
+
+void print_rows(const Json& rows) {
+  std::printf("%-12s %8s %12s %12s %12s %8s\n", "op", "checked", "elements", "worst error", "its bound",
+              "ratio");
+  for (const Json& row : rows) {
+    const auto text = [](const Json& v) {
+      char out[32];
+      if (v.is_null()) return std::string("inf");
+      std::snprintf(out, sizeof(out), "%.3g", v.get<double>());
+      return std::string(out);
+    };
+    std::printf("%-12s %8s %12s %12s %12s %8s%s\n", row["kind"].get<std::string>().c_str(),
+                row["ops"].dump().c_str(), row["elements"].dump().c_str(), text(row["worst_error"]).c_str(),
+                text(row["bound"]).c_str(), text(row["ratio"]).c_str(),
+                row["ok"].get<bool>() ? "" : "  OVER");
+  }
+}
+
+int run(const VerifyOptions& options) {
+  auto context = CachedContext::create(options.device);
+  if (!context) return fail(context.failure());
+  auto model = load_model(**context, options.model);
+  if (!model) return fail(model.failure());
+  tessera::Failure failure{TESSERA_OK, {}};
+  const Json rows = collect(*model, options, failure);
+  context->save();
+  const bool mismatch = failure.status == TESSERA_MISMATCH;
+  if (failure.status != TESSERA_OK && !mismatch) return fail(failure);
+  if (options.json) {
+    std::printf("%s\n", Json{{"device", (*context)->device_name()},
+                             {"ok", !mismatch},
+                             {"first_fault", mismatch ? Json(failure.message) : Json()},
+                             {"ops", rows}}
+                            .dump(2, ' ', false, Json::error_handler_t::replace)
+                            .c_str());
+  } else {
+    std::printf("%s\n", (*context)->device_name().c_str());
+    print_rows(rows);
+    if (!mismatch) std::puts("every op is within its bound; the whole agrees with the unfused reference");
+  }
+  return mismatch ? fail(failure) : 0;
+}
+
+}  // namespace
+
+void add_verify(CLI::App& app, int& status) {
+  auto* sub =
+      app.add_subcommand("verify", "Check this device against the CPU reference, op by op and as a whole");
+  auto options = std::make_shared<VerifyOptions>();
+  add_device_options(*sub, options->device);
+  add_model_option(*sub, options->model);
+  sub->add_option("--text", options->text, "Run this text; without it ids spread over the vocabulary");
+  sub->add_option("--context", options->context, "Tokens of KV cache (64)");
+  sub->add_option("--chunk", options->chunk, "Rows of a prefill pass (16)");
+  sub->add_flag("--json", options->json, "One JSON object");
+  sub->footer(
+      "Status 0: right. Status 1: an op is over its bound; the first one is named on standard error.\n"
+      "docs/verification.md has every bound with its reason. Examples:\n"
+      "  tessera verify\n"
+      "  tessera verify -m model.gguf --device 1 --json\n"
+      "  tessera verify --cap max_group_invocations=128 --cap max_shared_bytes=16384");
+  sub->callback([=, &status] { status = run(*options); });
+}
+
+}  // namespace tool

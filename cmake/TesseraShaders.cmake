@@ -1,0 +1,103 @@
+# SPIR-V modules from a catalogue: compiled, optionally optimised, validated and turned into C++ arrays.
+include(${CMAKE_CURRENT_LIST_DIR}/ShaderCatalogue.cmake)
+set(TESSERA_SHADER_CMAKE_DIR ${CMAKE_CURRENT_LIST_DIR})
+
+find_program(TESSERA_GLSLANG NAMES glslangValidator glslang DOC "GLSL compiler (glslangValidator)" REQUIRED)
+find_program(TESSERA_SPIRV_VAL spirv-val DOC "SPIR-V validator; every module is validated when it is there")
+if(TESSERA_TESTS AND NOT TESSERA_SPIRV_VAL)
+  message(FATAL_ERROR "The tests need spirv-val (package spirv-tools), or -DTESSERA_SPIRV_VAL=path")
+endif()
+
+# TESSERA_GLSLANG_HAS_<feature>: what the configured glslang can compile, asked once a glslang and version.
+function(tessera_probe_glslang)
+  execute_process(COMMAND ${TESSERA_GLSLANG} --version OUTPUT_VARIABLE version ERROR_QUIET)
+  set(key "${TESSERA_GLSLANG} ${version}")
+  string(SHA256 key "${key}")
+  file(GLOB probes ${TESSERA_SHADER_CMAKE_DIR}/glslang_probes/*.comp)
+  set(summary "")
+  foreach(probe ${probes})
+    get_filename_component(feature ${probe} NAME_WE)
+    if(NOT "${TESSERA_GLSLANG_PROBED}" STREQUAL "${key}" OR NOT DEFINED TESSERA_GLSLANG_HAS_${feature})
+      execute_process(COMMAND ${TESSERA_GLSLANG} --target-env vulkan1.2 -o ${CMAKE_BINARY_DIR}/probe.spv ${probe}
+                      RESULT_VARIABLE failed OUTPUT_QUIET ERROR_QUIET)
+      if(failed)
+        set(has OFF)
+      else()
+        set(has ON)
+      endif()
+      set(TESSERA_GLSLANG_HAS_${feature} ${has} CACHE INTERNAL "glslang compiles ${probe}")
+    endif()
+    list(APPEND summary "${feature}=${TESSERA_GLSLANG_HAS_${feature}}")
+  endforeach()
+  set(TESSERA_GLSLANG_PROBED ${key} CACHE INTERNAL "the glslang that was probed")
+  list(JOIN summary " " summary)
+  message(STATUS "glslang: ${TESSERA_GLSLANG} (${summary})")
+endfunction()
+tessera_probe_glslang()
+
+# The prebuilt module of `name`, whose hash must be that of today's sources.
+function(tessera_prebuilt_module out folder name source include_dir)
+  set(spirv ${folder}/prebuilt/${name}.spv)
+  if(NOT EXISTS ${spirv} OR NOT EXISTS ${folder}/prebuilt/${name}.hash)
+    message(FATAL_ERROR "${name}: ${TESSERA_GLSLANG} cannot compile it and ${spirv} does not exist; "
+                        "run tools/prebuild_shaders.sh with a newer glslang")
+  endif()
+  tessera_shader_hash(hash ${source} ${include_dir} ${ARGN})
+  file(STRINGS ${folder}/prebuilt/${name}.hash recorded LIMIT_COUNT 1)
+  if(NOT hash STREQUAL recorded)
+    message(FATAL_ERROR "${spirv} is older than its sources; run tools/prebuild_shaders.sh with a newer glslang")
+  endif()
+  set(${out} ${spirv} PARENT_SCOPE)
+endfunction()
+
+# tessera_shader_catalogue(TARGET CATALOGUE file OUT folder): for every line of the catalogue, <OUT>/<name>.inc,
+# and <OUT>/embed.inc that declares `spv_<name>` and `origin_<name>`. Sources lie beside the catalogue.
+function(tessera_shader_catalogue target)
+  cmake_parse_arguments(arg "" "CATALOGUE;OUT" "" ${ARGN})
+  set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS ${arg_CATALOGUE})
+  get_filename_component(folder ${arg_CATALOGUE} DIRECTORY)
+  set(include_dir ${PROJECT_SOURCE_DIR}/shaders)
+  file(MAKE_DIRECTORY ${arg_OUT})
+  tessera_read_catalogue(k ${arg_CATALOGUE})
+  set(embed "")
+  set(outputs "")
+  foreach(name ${k_NAMES})
+    set(source ${folder}/${k_SOURCE_${name}}.comp)
+    set(needs ${k_NEEDS_${name}})
+    set(spirv ${arg_OUT}/${name}.spv)
+    if(TESSERA_SPIRV_VAL)
+      set(validate COMMAND ${TESSERA_SPIRV_VAL} --target-env vulkan1.2)
+    else()
+      set(validate "")
+    endif()
+    set(to_inc COMMAND ${CMAKE_COMMAND} -DOUT=${arg_OUT}/${name}.inc)
+    set(script -P ${TESSERA_SHADER_CMAKE_DIR}/spirv_to_inc.cmake)
+    if(needs STREQUAL "-" OR TESSERA_GLSLANG_HAS_${needs})
+      set(origin built)
+      if(validate)
+        list(APPEND validate ${spirv})
+      endif()
+      add_custom_command(OUTPUT ${arg_OUT}/${name}.inc BYPRODUCTS ${spirv}
+        COMMAND ${TESSERA_GLSLANG} --quiet --target-env vulkan1.2 -I${include_dir} ${k_DEFINES_${name}}
+                --depfile ${spirv}.d -o ${spirv} ${source}
+        ${validate}
+        ${to_inc} -DSPIRV=${spirv} ${script}
+        DEPENDS ${source} ${TESSERA_SHADER_CMAKE_DIR}/spirv_to_inc.cmake
+        DEPFILE ${spirv}.d COMMENT "Shader ${name}" VERBATIM)
+    else()
+      set(origin prebuilt)
+      tessera_prebuilt_module(spirv ${folder} ${name} ${source} ${include_dir} ${k_DEFINES_${name}})
+      set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS ${source} ${folder}/prebuilt/${name}.hash)
+      if(validate)
+        list(APPEND validate ${spirv})
+      endif()
+      add_custom_command(OUTPUT ${arg_OUT}/${name}.inc ${validate} ${to_inc} -DSPIRV=${spirv} ${script}
+        DEPENDS ${spirv} ${TESSERA_SHADER_CMAKE_DIR}/spirv_to_inc.cmake COMMENT "Shader ${name} (prebuilt)" VERBATIM)
+    endif()
+    list(APPEND outputs ${arg_OUT}/${name}.inc)
+    string(APPEND embed "inline constexpr std::uint32_t spv_${name}[] = {\n#include \"${name}.inc\"\n};\n"
+                        "inline constexpr std::string_view origin_${name} = \"${origin}\";\n")
+  endforeach()
+  file(CONFIGURE OUTPUT ${arg_OUT}/embed.inc CONTENT "${embed}")
+  add_custom_target(${target} DEPENDS ${outputs})
+endfunction()

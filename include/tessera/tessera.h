@@ -1,0 +1,307 @@
+/* Tessera: transformer models on any Vulkan GPU. The C ABI (C99).
+ *
+ *   tessera_context   a device, or the CPU reference ("reference")
+ *   tessera_model     a file's weights description and tokenizer; cheap, holds no device memory
+ *   tessera_session   one conversation: weights on the device, KV cache, sampler, position
+ *
+ * Rules for every call:
+ * - A struct begins with `size`, its sizeof in the caller; TESSERA_INIT(type) gives one with size set and the
+ *   rest zero, and zero always means the default. Structs only ever grow at the end.
+ * - Calls that can fail return a tessera_status and, when `error` is not NULL, fill it with one line for a
+ * person.
+ * - Out handles are written only on success. Destroying NULL is allowed. Destroy sessions before their model,
+ *   models before their context.
+ * - Strings are UTF-8 and zero-terminated; nothing is kept after a call returns unless the text says so.
+ * - A context and a model may be used from several threads at once; a session from one at a time.
+ * - The library never prints, exits, aborts, reads the environment, or starts threads.
+ */
+#ifndef TESSERA_H
+#define TESSERA_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#define TESSERA_VERSION_MAJOR 0
+#define TESSERA_VERSION_MINOR 1
+#define TESSERA_VERSION_PATCH 0
+
+#if defined(_WIN32)
+#define TESSERA_API
+#else
+#define TESSERA_API __attribute__((visibility("default")))
+#endif
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef enum tessera_status {
+  TESSERA_OK = 0,
+  TESSERA_INVALID_ARGUMENT = 1, /* the caller's: a flag, a shape, a prompt longer than the context */
+  TESSERA_IO = 2,               /* a file or reader that cannot be read or written */
+  TESSERA_BAD_MODEL = 3,        /* a model file that lies, is damaged or is truncated */
+  TESSERA_UNSUPPORTED = 4,      /* well-formed, but not for this build or device */
+  TESSERA_OUT_OF_MEMORY = 5,
+  TESSERA_NO_DEVICE = 6,   /* no Vulkan loader, no device, or each one refused */
+  TESSERA_DEVICE_LOST = 7, /* everything made from the context can only be destroyed */
+  TESSERA_CANCELLED = 8,   /* a callback asked to stop */
+  TESSERA_NUMERIC = 9,     /* the logits hold a NaN */
+  TESSERA_MISMATCH = 10,   /* verification found an error over its bound */
+  TESSERA_INTERNAL = 11    /* a bug in Tessera */
+} tessera_status;
+
+typedef struct tessera_error {
+  tessera_status status;
+  char message[1024]; /* one line, cut where it does not fit */
+} tessera_error;
+
+/* "invalid argument", ...; never NULL. */
+TESSERA_API const char* tessera_status_text(tessera_status status);
+/* major << 16 | minor << 8 | patch of the library that runs. */
+TESSERA_API uint32_t tessera_version(void);
+
+#define TESSERA_INIT(type) \
+  { sizeof(type) }
+
+/* ---- context ------------------------------------------------------------------------------------------- */
+
+typedef struct tessera_context tessera_context;
+
+typedef enum tessera_log_level {
+  TESSERA_LOG_DEBUG = 0,
+  TESSERA_LOG_INFO = 1,
+  TESSERA_LOG_WARNING = 2,
+  TESSERA_LOG_ERROR = 3
+} tessera_log_level;
+/* May be called from any thread that is inside a call of the library. */
+typedef void (*tessera_log_fn)(void* user, tessera_log_level level, const char* text);
+/* Long work reports `done` of `total` of a stage ("weights", "pipelines", "prefill", "verify", ...); a
+ * nonzero return cancels. */
+typedef int (*tessera_progress_fn)(void* user, const char* stage, uint64_t done, uint64_t total);
+/* Runs job(arg, 0) ... job(arg, count-1), each once, on any threads, and returns when all have ended. */
+typedef void (*tessera_run_jobs_fn)(void* user, uint32_t count, void (*job)(void* arg, uint32_t index),
+                                    void* arg);
+
+typedef struct tessera_context_desc {
+  size_t size;
+  const char* device;      /* NULL or "": the best. An index, part of a name (any case), or "reference" */
+  const char* const* caps; /* "name=value": lowers a limit or capability (see tessera_devices) */
+  uint32_t cap_count;
+  /* Asked once, when the device is known, for the blob that tessera_context_pipeline_cache gave in an earlier
+   * run under this cache key. It sets *bytes and *count (valid until tessera_context_create returns), or
+   * leaves them 0. A damaged or foreign blob is ignored with a warning. NULL: none. */
+  void (*load_pipeline_cache)(void* user, const char* cache_key, const void** bytes, size_t* count);
+  void* load_pipeline_cache_user;
+  void* get_instance_proc_addr; /* PFN_vkGetInstanceProcAddr; NULL: the system's Vulkan loader is opened */
+  tessera_log_fn log;           /* NULL: silent */
+  void* log_user;
+  tessera_run_jobs_fn run_jobs; /* the host's threads, for making pipelines; NULL: the calling thread */
+  void* run_jobs_user;
+  int debug_messages; /* nonzero: the validation layers' messages, when the host enables them, come as errors
+                       */
+} tessera_context_desc;
+
+TESSERA_API tessera_status tessera_context_create(const tessera_context_desc* desc, tessera_context** context,
+                                                  tessera_error* error);
+TESSERA_API void tessera_context_destroy(tessera_context* context);
+/* The device's own name, or "reference". Lives as long as the context. */
+TESSERA_API const char* tessera_context_device_name(const tessera_context* context);
+/* A name for a pipeline-cache file: device, driver and build. Lives as long as the context; "" for the
+ * reference. */
+TESSERA_API const char* tessera_context_cache_key(const tessera_context* context);
+/* Calls `sink` once with the blob (nothing for the reference). */
+typedef void (*tessera_bytes_fn)(void* user, const void* bytes, size_t count);
+TESSERA_API tessera_status tessera_context_pipeline_cache(tessera_context* context, tessera_bytes_fn sink,
+                                                          void* user, tessera_error* error);
+
+/* ---- devices ------------------------------------------------------------------------------------------- */
+
+typedef struct tessera_device_info {
+  size_t size;
+  uint32_t index;
+  const char* name;
+  const char* driver;
+  const char* type;     /* "discrete", "integrated", "virtual", "cpu", "other" */
+  const char* refused;  /* why it cannot be used; "" when it can */
+  int chosen;           /* nonzero: tessera_context_create takes this one for the same desc */
+  uint32_t api_version; /* as Vulkan encodes it */
+  uint32_t vendor_id, device_id;
+  uint64_t memory_bytes; /* device-local */
+} tessera_device_info;
+
+/* For each device, calls `device` (strings live during the call), then `value` for each of its limits and
+ * capabilities under the names that caps take, then `kernel` for each SPIR-V module: origin is "built" or
+ * "prebuilt", missing is the capability the device lacks for it or "". Any callback may be NULL. */
+typedef struct tessera_device_sink {
+  size_t size;
+  void* user;
+  void (*device)(void* user, const tessera_device_info* info);
+  void (*value)(void* user, const char* name, double value, int is_capability);
+  void (*kernel)(void* user, const char* name, const char* origin, const char* missing);
+} tessera_device_sink;
+TESSERA_API tessera_status tessera_devices(const tessera_context_desc* desc, const tessera_device_sink* sink,
+                                           tessera_error* error);
+
+/* ---- model --------------------------------------------------------------------------------------------- */
+
+typedef struct tessera_model tessera_model;
+
+typedef struct tessera_model_desc { /* exactly one of path, memory, read */
+  size_t size;
+  const char* path;
+  const void* memory; /* must outlive the model and its sessions */
+  uint64_t memory_bytes;
+  int (*read)(void* user, uint64_t offset, void* out, size_t count); /* nonzero: failed */
+  void* read_user;
+  uint64_t read_bytes; /* the file's size */
+} tessera_model_desc;
+
+TESSERA_API tessera_status tessera_model_load(tessera_context* context, const tessera_model_desc* desc,
+                                              tessera_model** model, tessera_error* error);
+TESSERA_API void tessera_model_destroy(tessera_model* model);
+
+typedef struct tessera_model_info {
+  size_t size;
+  const char* architecture; /* lives as long as the model */
+  uint32_t vocab, context, layers, dim;
+  uint64_t parameters;
+} tessera_model_info;
+TESSERA_API tessera_status tessera_model_get_info(const tessera_model* model, tessera_model_info* info,
+                                                  tessera_error* error);
+
+/* Ids of `text` (`bytes` long). Writes up to `capacity` ids and the number there are to `count`.
+ * special: BOS and the like as the vocabulary says; parse_special: control tokens written in the text count.
+ */
+TESSERA_API tessera_status tessera_tokenize(const tessera_model* model, const char* text, size_t bytes,
+                                            int special, int parse_special, uint32_t* ids, size_t capacity,
+                                            size_t* count, tessera_error* error);
+/* The text of ids, always valid UTF-8, handed to `sink` once. */
+TESSERA_API tessera_status tessera_detokenize(const tessera_model* model, const uint32_t* ids, size_t count,
+                                              tessera_bytes_fn sink, void* user, tessera_error* error);
+
+/* ---- session ------------------------------------------------------------------------------------------- */
+
+typedef struct tessera_session tessera_session;
+
+typedef struct tessera_sampler { /* applied in this order; ties go to the lowest id */
+  size_t size;
+  float penalty;     /* of ids among the last 64 tokens: 0 and 1 are off */
+  float temperature; /* 0: greedy */
+  uint32_t top_k;    /* 0: all */
+  float top_p;       /* 0 and 1: all */
+  float min_p;       /* 0: all */
+  uint64_t seed;     /* same seed, device and build: same text */
+} tessera_sampler;
+
+typedef enum tessera_kv_type {
+  TESSERA_KV_DEFAULT = 0,
+  TESSERA_KV_F32 = 1,
+  TESSERA_KV_F16 = 2
+} tessera_kv_type;
+
+typedef struct tessera_session_desc {
+  size_t size;
+  uint32_t context;        /* tokens the KV cache holds; 0: the model's, at most 4096 */
+  uint32_t chunk;          /* prompt tokens of one pass; 0: 64 */
+  tessera_kv_type kv_type; /* default: f32 for a model in F32, else f16 */
+  tessera_sampler sampler; /* its size may be 0: greedy */
+  /* When set, receives the logits of every position that is evaluated, in order. */
+  void (*logits)(void* user, uint32_t position, const float* logits, uint32_t vocab);
+  void* logits_user;
+  tessera_progress_fn progress; /* while creating and during prompts */
+  void* progress_user;
+} tessera_session_desc;
+
+/* Uploads the weights and makes every pipeline and command list the session needs. */
+TESSERA_API tessera_status tessera_session_create(tessera_model* model, const tessera_session_desc* desc,
+                                                  tessera_session** session, tessera_error* error);
+TESSERA_API void tessera_session_destroy(tessera_session* session);
+/* A new sampler from the next token on. */
+TESSERA_API tessera_status tessera_session_set_sampler(tessera_session* session,
+                                                       const tessera_sampler* sampler, tessera_error* error);
+/* Forgets everything but the weights. */
+TESSERA_API tessera_status tessera_session_reset(tessera_session* session, tessera_error* error);
+
+/* Adds tokens after what is there. They are evaluated by the next call of generate or next.
+ * invalid_argument when they do not fit the context or an id is not of the vocabulary. */
+TESSERA_API tessera_status tessera_session_append(tessera_session* session, const uint32_t* ids, size_t count,
+                                                  tessera_error* error);
+/* Evaluates what was appended and chooses one token. */
+TESSERA_API tessera_status tessera_session_next(tessera_session* session, uint32_t* id, tessera_error* error);
+
+typedef enum tessera_stop {
+  TESSERA_STOP_LENGTH = 0,  /* max_tokens */
+  TESSERA_STOP_EOS = 1,     /* an end token; it is not part of the text */
+  TESSERA_STOP_TEXT = 2,    /* one of stop_texts; it is not part of the text */
+  TESSERA_STOP_CONTEXT = 3, /* the KV cache is full */
+  TESSERA_STOP_CALLBACK = 4 /* on_text asked for it */
+} tessera_stop;
+
+typedef struct tessera_generate_desc {
+  size_t size;
+  uint32_t max_tokens; /* 0: 256 */
+  int ignore_eos;
+  const char* const* stop_texts;
+  uint32_t stop_count;
+  /* Text as it becomes certain: valid UTF-8, never a part of a character or of a stop text. A nonzero return
+   * stops. May be NULL. */
+  int (*on_text)(void* user, const char* text, size_t bytes);
+  /* Every id chosen, an end token included. May be NULL. */
+  void (*on_token)(void* user, uint32_t id);
+  void* user;
+} tessera_generate_desc;
+TESSERA_API tessera_status tessera_generate(tessera_session* session, const tessera_generate_desc* desc,
+                                            tessera_stop* stop, tessera_error* error);
+
+typedef struct tessera_session_stats {
+  size_t size;
+  uint32_t position, context; /* tokens in the KV cache, and room */
+  double load_seconds;        /* weights to the device */
+  double pipeline_seconds;    /* making pipelines */
+  uint32_t pipelines;
+  uint64_t prefill_tokens;
+  double prefill_seconds;
+  uint64_t decode_tokens;
+  double decode_seconds;
+  uint64_t prefill_submits, decode_submits;        /* vkQueueSubmit calls */
+  uint64_t records;                                /* command lists recorded since creation */
+  uint64_t decode_records;                         /* of these, during decode */
+  uint64_t weight_bytes, cache_bytes, arena_bytes; /* on the device */
+} tessera_session_stats;
+TESSERA_API tessera_status tessera_session_get_stats(const tessera_session* session,
+                                                     tessera_session_stats* stats, tessera_error* error);
+
+/* ---- verify -------------------------------------------------------------------------------------------- */
+
+typedef struct tessera_verify_row { /* the worst element of one kind of op, or of the whole */
+  size_t size;
+  const char* kind;  /* "matmul", ...; "whole" for the final logits */
+  uint64_t ops;      /* checked */
+  uint64_t elements; /* checked */
+  double worst_error;
+  double worst_bound; /* of the same element */
+  double worst_ratio; /* error / bound: over 1 is a failure */
+} tessera_verify_row;
+
+typedef struct tessera_verify_desc {
+  size_t size;
+  const uint32_t* ids; /* the tokens to run; NULL: a built-in pattern of the vocabulary */
+  size_t id_count;
+  uint32_t context, chunk; /* as in a session; 0: small ones that cover every path */
+  tessera_kv_type kv_type;
+  void (*row)(void* user, const tessera_verify_row* row);
+  void* user;
+  tessera_progress_fn progress;
+  void* progress_user;
+} tessera_verify_desc;
+
+/* Each op against the CPU reference on the device's own inputs, the fused graph in the real arena against one
+ * without aliasing bit by bit, and the final logits against the unfused graph. TESSERA_MISMATCH names the
+ * first op over its bound. */
+TESSERA_API tessera_status tessera_verify(tessera_model* model, const tessera_verify_desc* desc,
+                                          tessera_error* error);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,233 @@
+// Tessera for C++20: RAII handles, std::span, std::string and Result<T> over tessera.h. Header-only; works
+// with -fno-exceptions -fno-rtti. Every member says what the C call of the same name says.
+#ifndef TESSERA_HPP
+#define TESSERA_HPP
+
+#include <cassert>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "tessera.h"
+
+namespace tessera {
+
+// A struct of tessera.h with its size set and the rest zero.
+template <typename T>
+constexpr T init() {
+  T value{};
+  value.size = sizeof(T);
+  return value;
+}
+
+struct Failure {
+  tessera_status status = TESSERA_INTERNAL;
+  std::string message;  // one line for a person
+};
+
+// A value, or why there is none.
+template <typename T>
+class [[nodiscard]] Expected {
+ public:
+  Expected(T value) : value_(std::move(value)) {}
+  Expected(Failure failure) : failure_(std::move(failure)) {}
+  explicit operator bool() const { return value_.has_value(); }
+  T& operator*() & { return *value_; }
+  T&& operator*() && { return *std::move(value_); }
+  T* operator->() { return &*value_; }
+  const Failure& failure() const { return failure_; }
+
+ private:
+  std::optional<T> value_;
+  Failure failure_;
+};
+struct Done {};  // the value of a call that has none
+
+using ProgressFn = std::function<bool(std::string_view stage, std::uint64_t done, std::uint64_t total)>;
+
+template <typename Handle, void (*destroy)(Handle*)>
+struct Destroy {
+  void operator()(Handle* handle) const { destroy(handle); }
+};
+
+namespace detail {
+
+inline Failure failure(const tessera_error& error) { return {error.status, error.message}; }
+inline Expected<Done> done(tessera_status status, const tessera_error& error) {
+  if (status != TESSERA_OK) return failure(error);
+  return Done{};
+}
+inline int progress(void* user, const char* stage, std::uint64_t done, std::uint64_t total) {
+  return (*static_cast<const ProgressFn*>(user))(stage, done, total) ? 0 : 1;
+}
+inline void to_string(void* user, const void* bytes, std::size_t count) {
+  static_cast<std::string*>(user)->assign(static_cast<const char*>(bytes), count);
+}
+
+}  // namespace detail
+
+struct GenerateOptions {
+  std::uint32_t max_tokens = 256;
+  bool ignore_eos = false;
+  std::vector<std::string> stop_texts;
+  std::function<bool(std::string_view)> on_text;  // true to go on
+  std::function<void(std::uint32_t)> on_token;
+};
+
+class Session {
+ public:
+  Expected<Done> append(std::span<const std::uint32_t> ids) {
+    tessera_error error;
+    return detail::done(tessera_session_append(handle_.get(), ids.data(), ids.size(), &error), error);
+  }
+  Expected<std::uint32_t> next() {
+    tessera_error error;
+    std::uint32_t id = 0;
+    if (tessera_session_next(handle_.get(), &id, &error) != TESSERA_OK) return detail::failure(error);
+    return id;
+  }
+  Expected<tessera_stop> generate(const GenerateOptions& options) {
+    std::vector<const char*> stops;
+    for (const std::string& text : options.stop_texts) stops.push_back(text.c_str());
+    tessera_generate_desc desc = init<tessera_generate_desc>();
+    desc.max_tokens = options.max_tokens;
+    desc.ignore_eos = options.ignore_eos;
+    desc.stop_texts = stops.data();
+    desc.stop_count = static_cast<std::uint32_t>(stops.size());
+    desc.user = const_cast<GenerateOptions*>(&options);
+    if (options.on_text)
+      desc.on_text = [](void* user, const char* text, std::size_t bytes) {
+        return static_cast<GenerateOptions*>(user)->on_text({text, bytes}) ? 0 : 1;
+      };
+    if (options.on_token)
+      desc.on_token = [](void* user, std::uint32_t id) { static_cast<GenerateOptions*>(user)->on_token(id); };
+    tessera_error error;
+    tessera_stop stop = TESSERA_STOP_LENGTH;
+    if (tessera_generate(handle_.get(), &desc, &stop, &error) != TESSERA_OK) return detail::failure(error);
+    return stop;
+  }
+  Expected<Done> set_sampler(const tessera_sampler& sampler) {
+    tessera_error error;
+    return detail::done(tessera_session_set_sampler(handle_.get(), &sampler, &error), error);
+  }
+  Expected<Done> reset() {
+    tessera_error error;
+    return detail::done(tessera_session_reset(handle_.get(), &error), error);
+  }
+  tessera_session_stats stats() const {
+    tessera_session_stats stats = init<tessera_session_stats>();
+    tessera_session_get_stats(handle_.get(), &stats, nullptr);
+    return stats;
+  }
+  tessera_session* get() const { return handle_.get(); }
+
+ private:
+  friend class Model;
+  std::unique_ptr<ProgressFn> progress_;  // at a fixed address for the C callback
+  std::unique_ptr<tessera_session, Destroy<tessera_session, tessera_session_destroy>> handle_;
+};
+
+class Model {
+ public:
+  Expected<std::vector<std::uint32_t>> tokenize(std::string_view text, bool special = true,
+                                                bool parse_special = false) const {
+    tessera_error error;
+    std::vector<std::uint32_t> ids(text.size() + 8);
+    std::size_t count = 0;
+    for (int pass = 0; pass < 2; ++pass) {
+      if (tessera_tokenize(handle_.get(), text.data(), text.size(), special, parse_special, ids.data(),
+                           ids.size(), &count, &error) != TESSERA_OK)
+        return detail::failure(error);
+      const bool fitted = count <= ids.size();
+      ids.resize(count);
+      if (fitted) break;
+    }
+    return ids;
+  }
+  Expected<std::string> detokenize(std::span<const std::uint32_t> ids) const {
+    tessera_error error;
+    std::string text;
+    if (tessera_detokenize(handle_.get(), ids.data(), ids.size(), detail::to_string, &text, &error) !=
+        TESSERA_OK)
+      return detail::failure(error);
+    return text;
+  }
+  tessera_model_info info() const {
+    tessera_model_info info = init<tessera_model_info>();
+    tessera_model_get_info(handle_.get(), &info, nullptr);
+    return info;
+  }
+  // desc.progress is replaced when `progress` is given.
+  Expected<Session> session(tessera_session_desc desc = init<tessera_session_desc>(),
+                            ProgressFn progress = {}) const {
+    Session session;
+    if (progress) {
+      session.progress_ = std::make_unique<ProgressFn>(std::move(progress));
+      desc.progress = detail::progress;
+      desc.progress_user = session.progress_.get();
+    }
+    tessera_error error;
+    tessera_session* handle = nullptr;
+    if (tessera_session_create(handle_.get(), &desc, &handle, &error) != TESSERA_OK)
+      return detail::failure(error);
+    session.handle_.reset(handle);
+    return session;
+  }
+  Expected<Done> verify(const tessera_verify_desc& desc) const {
+    tessera_error error;
+    return detail::done(tessera_verify(handle_.get(), &desc, &error), error);
+  }
+  tessera_model* get() const { return handle_.get(); }
+
+ private:
+  friend class Context;
+  std::unique_ptr<tessera_model, Destroy<tessera_model, tessera_model_destroy>> handle_;
+};
+
+class Context {
+ public:
+  static Expected<Context> create(const tessera_context_desc& desc = init<tessera_context_desc>()) {
+    tessera_error error;
+    tessera_context* handle = nullptr;
+    if (tessera_context_create(&desc, &handle, &error) != TESSERA_OK) return detail::failure(error);
+    Context context;
+    context.handle_.reset(handle);
+    return context;
+  }
+  Expected<Model> load(const tessera_model_desc& desc) const {
+    tessera_error error;
+    tessera_model* handle = nullptr;
+    if (tessera_model_load(handle_.get(), &desc, &handle, &error) != TESSERA_OK)
+      return detail::failure(error);
+    Model model;
+    model.handle_.reset(handle);
+    return model;
+  }
+  Expected<Model> load(const std::string& path) const {
+    tessera_model_desc desc = init<tessera_model_desc>();
+    desc.path = path.c_str();
+    return load(desc);
+  }
+  std::string device_name() const { return tessera_context_device_name(handle_.get()); }
+  std::string cache_key() const { return tessera_context_cache_key(handle_.get()); }
+  Expected<std::string> pipeline_cache() const {
+    tessera_error error;
+    std::string blob;
+    if (tessera_context_pipeline_cache(handle_.get(), detail::to_string, &blob, &error) != TESSERA_OK)
+      return detail::failure(error);
+    return blob;
+  }
+  tessera_context* get() const { return handle_.get(); }
+
+ private:
+  std::unique_ptr<tessera_context, Destroy<tessera_context, tessera_context_destroy>> handle_;
+};
+
+}  // namespace tessera
+
+#endif

@@ -1,0 +1,52 @@
+// y[:, first:first+n) = act(x w^T + bias) [* (x up^T + up_bias)]
+#ifndef TESSERA_INTERFACE_MATMUL_H
+#define TESSERA_INTERFACE_MATMUL_H
+#include "common.h"
+TSR_INTERFACE_BEGIN
+
+TSR_CONST uint kMatmulX = 0;
+TSR_CONST uint kMatmulW = 1;
+TSR_CONST uint kMatmulUp = 2;
+TSR_CONST uint kMatmulBias = 3;
+TSR_CONST uint kMatmulUpBias = 4;
+TSR_CONST uint kMatmulY = 5;
+TSR_CONST uint kMatmulState = 6;
+TSR_CONST uint kMatmulBindings = 7;
+
+TSR_CONST uint kMatmulFlagBias = 1;
+TSR_CONST uint kMatmulFlagGated = 2;
+TSR_CONST uint kMatmulFlagDynamic = 4;  // the number of rows is StepState's
+TSR_CONST uint kMatmulFlagVec4 = 8;     // k is a multiple of 4: rows of x start at 16-byte addresses
+
+// Both families.
+TSR_CONST uint kMatmulSpecGroup = 0;  // invocations of a workgroup
+TSR_CONST uint kMatmulSpecType = 1;   // kType* of w and up
+TSR_CONST uint kMatmulSpecFlags = 2;  // kMatmulFlag*
+TSR_CONST uint kMatmulSpecAct = 3;    // kAct*
+
+// matvec: one workgroup computes MATVEC_ROWS columns of y for X_ROWS rows of x.
+TSR_CONST uint kMatvecSpecColumns = 4;
+TSR_CONST uint kMatvecSpecRows = 5;
+TSR_CONST uint kMatvecSpecs = 6;
+
+// tile: one workgroup computes TILE_M rows by TILE_N columns of y in steps of TILE_K, one lane LANE_M by LANE_N of it.
+TSR_CONST uint kTileSpecM = 4;
+TSR_CONST uint kTileSpecN = 5;
+TSR_CONST uint kTileSpecK = 6;
+TSR_CONST uint kTileSpecLaneM = 7;
+TSR_CONST uint kTileSpecLaneN = 8;
+TSR_CONST uint kTileSpecs = 9;
+
+struct MatmulPush {
+  uint rows;
+  uint n;
+  uint k;
+  uint row_words;  // uvec4 a row of w
+  uint first;      // column of y, bias and up_bias that row 0 of w belongs to
+  uint y_stride;
+  uint groups_x;
+  uint groups_y;
+};
+
+TSR_INTERFACE_END
+#endif

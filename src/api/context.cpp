@@ -1,0 +1,228 @@
+#include <cstdio>
+#include <cstring>
+
+#include "api/handles.h"
+#include "kernels/catalogue.h"
+
+namespace tessera::api {
+
+static_assert(static_cast<int>(Code::invalid_argument) == TESSERA_INVALID_ARGUMENT &&
+              static_cast<int>(Code::no_device) == TESSERA_NO_DEVICE &&
+              static_cast<int>(Code::internal) == TESSERA_INTERNAL);
+
+tessera_status fill(tessera_error* error, const Error& from) {
+  const auto status = static_cast<tessera_status>(from.code);
+  if (error != nullptr) {
+    error->status = status;
+    std::snprintf(error->message, sizeof(error->message), "%s", from.message.c_str());
+  }
+  return status;
+}
+
+Progress make_progress(tessera_progress_fn callback, void* user) {
+  if (callback == nullptr) return {};
+  return [callback, user](std::string_view stage, std::uint64_t done, std::uint64_t total) {
+    return callback(user, std::string(stage).c_str(), done, total) == 0;
+  };
+}
+
+namespace {
+
+struct DeviceChoice {
+  std::shared_ptr<Instance> instance;
+  std::vector<DeviceReport> reports;
+  std::vector<CapOverride> overrides;
+};
+
+Log make_log(const tessera_context_desc& desc) {
+  if (desc.log == nullptr) return {};
+  return [log = desc.log, user = desc.log_user](LogLevel level, std::string_view text) {
+    log(user, static_cast<tessera_log_level>(level), std::string(text).c_str());
+  };
+}
+
+std::string wanted_device(const tessera_context_desc& desc) {
+  return desc.device == nullptr ? "" : desc.device;
+}
+
+Result<DeviceChoice> open_instance(const tessera_context_desc& desc) {
+  DeviceChoice choice;
+  for (uint32_t i = 0; i < desc.cap_count; ++i) {
+    TSR_TRY(CapOverride cap, parse_cap_override(desc.caps[i] == nullptr ? "" : desc.caps[i]));
+    choice.overrides.push_back(std::move(cap));
+  }
+  Instance::Desc instance;
+  instance.get_instance_proc_addr = desc.get_instance_proc_addr;
+  instance.debug_messages = desc.debug_messages != 0;
+  instance.log = make_log(desc);
+  TSR_TRY(choice.instance, Instance::create(instance));
+  TSR_TRY(choice.reports, choice.instance->enumerate());
+  return choice;
+}
+
+// Everything that a pipeline cache depends on: the device, its driver, and our modules.
+std::string cache_key(const DeviceReport& report) {
+  std::uint64_t hash = 1469598103934665603u;  // FNV-1a
+  const auto add = [&hash](const void* bytes, std::size_t count) {
+    for (std::size_t i = 0; i < count; ++i)
+      hash = (hash ^ static_cast<const unsigned char*>(bytes)[i]) * 1099511628211u;
+  };
+  add(&report.vendor_id, 4);
+  add(&report.device_id, 4);
+  add(&report.driver_version, 4);
+  add(report.pipeline_cache_uuid.data(), report.pipeline_cache_uuid.size());
+  for (const Kernel& k : kernels()) add(k.spirv.data(), k.spirv.size_bytes());
+  char text[32];
+  std::snprintf(text, sizeof(text), "%016llx", static_cast<unsigned long long>(hash));
+  return text;
+}
+
+Result<void> open_device(const tessera_context_desc& desc, tessera_context& context) {
+  TSR_TRY(DeviceChoice choice, open_instance(desc));
+  Device::Desc device;
+  TSR_TRY(device.index, pick_device(choice.reports, wanted_device(desc)));
+  device.overrides = std::move(choice.overrides);
+  device.log = make_log(desc);
+  for (const DeviceReport& report : choice.reports)
+    if (report.index == device.index) context.cache_key = cache_key(report);
+  if (desc.load_pipeline_cache != nullptr) {
+    const void* bytes = nullptr;
+    size_t count = 0;
+    desc.load_pipeline_cache(desc.load_pipeline_cache_user, context.cache_key.c_str(), &bytes, &count);
+    if (bytes != nullptr)
+      device.pipeline_cache.assign(static_cast<const std::byte*>(bytes),
+                                   static_cast<const std::byte*>(bytes) + count);
+  }
+  TSR_TRY(context.device, Device::create(choice.instance, device));
+  context.device_name = context.device->report().name;
+  return {};
+}
+
+const char* type_name(DeviceType type) {
+  switch (type) {
+    case DeviceType::discrete: return "discrete";
+    case DeviceType::integrated: return "integrated";
+    case DeviceType::virtual_gpu: return "virtual";
+    case DeviceType::cpu: return "cpu";
+    case DeviceType::other: break;
+  }
+  return "other";
+}
+
+void list_device(const DeviceReport& report, bool chosen, const tessera_device_sink& sink) {
+  tessera_device_info info{};
+  info.size = sizeof(info);
+  info.index = report.index;
+  info.name = report.name.c_str();
+  info.driver = report.driver.c_str();
+  info.type = type_name(report.type);
+  info.refused = report.refused.c_str();
+  info.chosen = chosen;
+  info.api_version = report.api_version;
+  info.vendor_id = report.vendor_id;
+  info.device_id = report.device_id;
+  info.memory_bytes = report.device_memory_bytes;
+  if (sink.device != nullptr) sink.device(sink.user, &info);
+  if (sink.value != nullptr)
+    for (const NamedValue& v : list(report.limits, report.caps))
+      sink.value(sink.user, v.name.c_str(), v.value, v.is_cap);
+  if (sink.kernel != nullptr)
+    for (const Kernel& k : kernels())
+      sink.kernel(sink.user, std::string(k.name).c_str(), std::string(k.origin).c_str(),
+                  std::string(missing_capability(k.id, report.caps)).c_str());
+}
+
+}  // namespace
+}  // namespace tessera::api
+
+using namespace tessera;
+using namespace tessera::api;
+
+extern "C" {
+
+const char* tessera_status_text(tessera_status status) {
+  switch (status) {
+    case TESSERA_OK: return "ok";
+    case TESSERA_INVALID_ARGUMENT: return "invalid argument";
+    case TESSERA_IO: return "input/output error";
+    case TESSERA_BAD_MODEL: return "bad model file";
+    case TESSERA_UNSUPPORTED: return "unsupported";
+    case TESSERA_OUT_OF_MEMORY: return "out of memory";
+    case TESSERA_NO_DEVICE: return "no usable device";
+    case TESSERA_DEVICE_LOST: return "device lost";
+    case TESSERA_CANCELLED: return "cancelled";
+    case TESSERA_NUMERIC: return "not a number";
+    case TESSERA_MISMATCH: return "verification failed";
+    case TESSERA_INTERNAL: return "internal error";
+  }
+  return "unknown status";
+}
+
+uint32_t tessera_version(void) {
+  return TESSERA_VERSION_MAJOR << 16 | TESSERA_VERSION_MINOR << 8 | TESSERA_VERSION_PATCH;
+}
+
+tessera_status tessera_context_create(const tessera_context_desc* desc, tessera_context** context,
+                                      tessera_error* error) {
+  return guarded(error, [&]() -> Result<void> {
+    TSR_CHECK(require(context, "context"));
+    TSR_TRY(const tessera_context_desc d, sized(desc, "tessera_context_desc"));
+    auto made = std::make_unique<tessera_context>();
+    made->log = make_log(d);
+    if (d.run_jobs != nullptr)
+      made->run_jobs = [run = d.run_jobs, user = d.run_jobs_user](
+                           std::uint32_t count, const std::function<void(std::uint32_t)>& job) {
+        run(
+            user, count,
+            [](void* arg, uint32_t i) { (*static_cast<const std::function<void(std::uint32_t)>*>(arg))(i); },
+            const_cast<void*>(static_cast<const void*>(&job)));
+      };
+    if (wanted_device(d) == "reference") {
+      made->device_name = "reference";
+      if (d.cap_count != 0)
+        return Error{Code::invalid_argument, "the reference has no limits or capabilities to lower (--cap)"};
+    } else {
+      TSR_CHECK(open_device(d, *made));
+    }
+    *context = made.release();
+    return {};
+  });
+}
+
+void tessera_context_destroy(tessera_context* context) { delete context; }
+
+const char* tessera_context_device_name(const tessera_context* context) {
+  return context == nullptr ? "" : context->device_name.c_str();
+}
+
+const char* tessera_context_cache_key(const tessera_context* context) {
+  return context == nullptr ? "" : context->cache_key.c_str();
+}
+
+tessera_status tessera_context_pipeline_cache(tessera_context* context, tessera_bytes_fn sink, void* user,
+                                              tessera_error* error) {
+  return guarded(error, [&]() -> Result<void> {
+    TSR_CHECK(require(context, "context"));
+    if (context->device == nullptr || sink == nullptr) return {};
+    TSR_TRY(const std::vector<std::byte> blob, context->device->pipeline_cache());
+    sink(user, blob.data(), blob.size());
+    return {};
+  });
+}
+
+tessera_status tessera_devices(const tessera_context_desc* desc, const tessera_device_sink* sink,
+                               tessera_error* error) {
+  return guarded(error, [&]() -> Result<void> {
+    TSR_TRY(const tessera_context_desc d, sized(desc, "tessera_context_desc"));
+    TSR_TRY(const tessera_device_sink s, sized(sink, "tessera_device_sink"));
+    TSR_TRY(DeviceChoice choice, open_instance(d));
+    const auto picked = pick_device(choice.reports, wanted_device(d));
+    for (DeviceReport& report : choice.reports) {
+      TSR_CHECK(apply(choice.overrides, report.limits, report.caps));
+      list_device(report, picked.ok() && *picked == report.index, s);
+    }
+    return {};
+  });
+}
+
+}  // extern "C"

@@ -1,0 +1,98 @@
+// What is behind the opaque handles of tessera.h, and how a Result crosses the C boundary.
+#pragma once
+
+#include <memory>
+#include <new>
+#include <string>
+
+#include "device/device.h"
+#include "formats/model_file.h"
+#include "graph/walker.h"
+#include "models/decoder.h"
+#include "schedule/gpu_walker.h"
+#include "session/decoder_session.h"
+#include "tessera/tessera.h"
+#include "text/tokenizer.h"
+
+struct tessera_context {
+  std::unique_ptr<tessera::Device> device;  // null: the reference
+  std::string device_name;
+  std::string cache_key;
+  tessera::Log log;
+  tessera::RunJobs run_jobs;
+};
+
+struct tessera_model {
+  tessera_context* context = nullptr;
+  std::shared_ptr<const tessera::ModelFile> file;
+  // Each may fail alone: a vocabulary file has no graph, a bare checkpoint no tokenizer.
+  tessera::Result<std::unique_ptr<tessera::Tokenizer>> tokenizer;
+  tessera::Result<tessera::DecoderConfig> config;
+  std::string architecture;
+};
+
+struct tessera_session {
+  tessera_model* model = nullptr;
+  std::unique_ptr<tessera::DecoderSession> session;
+  double load_seconds = 0;
+};
+
+namespace tessera::api {
+
+tessera_status fill(tessera_error* error, const Error& from);
+inline tessera_status fill(tessera_error* error, Code code, std::string message) {
+  return fill(error, Error{code, std::move(message)});
+}
+
+// Runs a call's body, a callable that returns Result<void>; nothing is thrown across the ABI.
+template <typename Body>
+tessera_status guarded(tessera_error* error, Body&& body) {
+  try {
+    const Result<void> result = body();
+    if (!result.ok()) return fill(error, result.error());
+    if (error != nullptr) {
+      error->status = TESSERA_OK;
+      error->message[0] = '\0';
+    }
+    return TESSERA_OK;
+  } catch (const std::bad_alloc&) {
+    return fill(error, Code::out_of_memory, "not enough host memory");
+  } catch (const std::exception& e) {
+    return fill(error, Code::internal, std::string("unexpected: ") + e.what());
+  }
+}
+
+// A sized struct from the caller: what it does not know yet is zero. invalid_argument without one.
+template <typename T>
+Result<T> sized(const T* from, const char* what) {
+  if (from == nullptr || from->size < sizeof(size_t))
+    return Error{Code::invalid_argument, std::string(what) + " is missing or its size is not set"};
+  T copy{};
+  __builtin_memcpy(&copy, from, from->size < sizeof(T) ? from->size : sizeof(T));
+  return copy;
+}
+// The other way: writes no more than the caller has room for.
+template <typename T>
+Result<void> sized_out(const T& from, T* to, const char* what) {
+  if (to == nullptr || to->size < sizeof(size_t))
+    return Error{Code::invalid_argument, std::string(what) + " is missing or its size is not set"};
+  const size_t size = to->size;
+  __builtin_memcpy(to, &from, size < sizeof(T) ? size : sizeof(T));
+  to->size = size;
+  return {};
+}
+
+inline Result<void> require(const void* pointer, const char* what) {
+  if (pointer == nullptr) return Error{Code::invalid_argument, std::string(what) + " is NULL"};
+  return {};
+}
+
+Progress make_progress(tessera_progress_fn callback, void* user);
+Result<SamplerParams> make_sampler(const tessera_sampler& sampler);
+Result<DecoderOptions> make_options(uint32_t context, uint32_t chunk, tessera_kv_type kv_type,
+                                    bool all_logits);
+// The one place that picks a Walker.
+Result<std::unique_ptr<Walker>> make_walker(tessera_context& context, std::shared_ptr<const Program> unfused,
+                                            Progress progress);
+
+}  // namespace tessera::api

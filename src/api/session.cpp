@@ -1,0 +1,218 @@
+#include <chrono>
+#include <cmath>
+
+#include "api/handles.h"
+#include "graph/fuse.h"
+#include "reference/reference.h"
+#include "session/generate.h"
+#include "tessera/tessera_tools.h"
+
+namespace tessera::api {
+
+static_assert(static_cast<int>(Stop::context) == TESSERA_STOP_CONTEXT &&
+              static_cast<int>(Stop::callback) == TESSERA_STOP_CALLBACK);
+
+Result<std::unique_ptr<Walker>> make_walker(tessera_context& context, std::shared_ptr<const Program> unfused,
+                                            Progress progress) {
+  if (context.device == nullptr) {
+    TSR_TRY(auto walker, ReferenceWalker::create(std::move(unfused)));
+    return std::unique_ptr<Walker>(std::move(walker));
+  }
+  GpuWalkerOptions options;
+  options.run_jobs = context.run_jobs;
+  options.progress = std::move(progress);
+  TSR_TRY(auto walker,
+          GpuWalker::create(*context.device, std::make_shared<const Program>(fuse(*unfused)), options));
+  return std::unique_ptr<Walker>(std::move(walker));
+}
+
+Result<SamplerParams> make_sampler(const tessera_sampler& sampler) {
+  const auto check = [](const char* name, float value, float most) -> Result<void> {
+    if (std::isfinite(value) && value >= 0 && value <= most) return {};
+    return Error{Code::invalid_argument, std::string(name) + " must be a number from 0 to " +
+                                             std::to_string(most) + ", not " + std::to_string(value)};
+  };
+  TSR_CHECK(check("temperature", sampler.temperature, 1000));
+  TSR_CHECK(check("penalty", sampler.penalty, 1000));
+  TSR_CHECK(check("top_p", sampler.top_p, 1));
+  TSR_CHECK(check("min_p", sampler.min_p, 1));
+  SamplerParams out;
+  out.temperature = sampler.temperature;
+  out.top_k = sampler.top_k;
+  out.top_p = sampler.top_p == 0 ? 1 : sampler.top_p;
+  out.min_p = sampler.min_p;
+  out.penalty = sampler.penalty == 0 ? 1 : sampler.penalty;
+  out.seed_low = static_cast<std::uint32_t>(sampler.seed);
+  out.seed_high = static_cast<std::uint32_t>(sampler.seed >> 32);
+  return out;
+}
+
+Result<DecoderOptions> make_options(uint32_t context, uint32_t chunk, tessera_kv_type kv_type,
+                                    bool all_logits) {
+  DecoderOptions options;
+  options.context = context;
+  if (chunk != 0) options.chunk = chunk;
+  if (kv_type == TESSERA_KV_F32) options.kv_type = DType::f32;
+  if (kv_type == TESSERA_KV_F16) options.kv_type = DType::f16;
+  options.all_logits = all_logits;
+  return options;
+}
+
+namespace {
+
+// `sampler` with size 0 is what a zeroed tessera_session_desc holds: greedy.
+Result<void> set_sampler(DecoderSession& session, const tessera_sampler* sampler) {
+  tessera_sampler s{};
+  if (sampler->size != 0) {
+    TSR_TRY(s, sized(sampler, "tessera_sampler"));
+  }
+  TSR_TRY(const SamplerParams params, make_sampler(s));
+  return session.set_sampler(params);
+}
+
+DecoderSession::LogitsSink make_logits(const tessera_session_desc& desc) {
+  if (desc.logits == nullptr) return {};
+  return
+      [sink = desc.logits, user = desc.logits_user](std::uint32_t position, std::span<const float> logits) {
+        sink(user, position, logits.data(), static_cast<uint32_t>(logits.size()));
+      };
+}
+
+GenerateOptions make_generate(const tessera_generate_desc& desc) {
+  GenerateOptions options;
+  if (desc.max_tokens != 0) options.max_tokens = desc.max_tokens;
+  options.ignore_eos = desc.ignore_eos != 0;
+  for (uint32_t i = 0; i < desc.stop_count; ++i)
+    if (desc.stop_texts[i] != nullptr) options.stop_texts.emplace_back(desc.stop_texts[i]);
+  if (desc.on_text != nullptr)
+    options.on_text = [&desc](std::string_view text) {
+      return desc.on_text(desc.user, text.data(), text.size()) != 0;
+    };
+  if (desc.on_token != nullptr) options.on_token = [&desc](TokenId id) { desc.on_token(desc.user, id); };
+  return options;
+}
+
+}  // namespace
+}  // namespace tessera::api
+
+using namespace tessera;
+using namespace tessera::api;
+
+extern "C" {
+
+tessera_status tessera_session_create(tessera_model* model, const tessera_session_desc* desc,
+                                      tessera_session** session, tessera_error* error) {
+  return guarded(error, [&]() -> Result<void> {
+    TSR_CHECK(require(model, "model"));
+    TSR_CHECK(require(session, "session"));
+    TSR_TRY(const tessera_session_desc d, sized(desc, "tessera_session_desc"));
+    TSR_TRY(const DecoderOptions options, make_options(d.context, d.chunk, d.kv_type, d.logits != nullptr));
+    const auto start = std::chrono::steady_clock::now();
+    TSR_TRY(DecoderProgram decoder, build_decoder(model->file, options));
+    const Progress progress = make_progress(d.progress, d.progress_user);
+    TSR_TRY(auto walker, make_walker(*model->context, decoder.program, progress));
+    const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count() -
+                           walker->stats().pipeline_seconds;
+    auto made = std::make_unique<tessera_session>();
+    made->model = model;
+    made->load_seconds = seconds;
+    made->session =
+        std::make_unique<DecoderSession>(std::move(walker), std::move(decoder), make_logits(d), progress);
+    TSR_CHECK(api::set_sampler(*made->session, &d.sampler));
+    *session = made.release();
+    return {};
+  });
+}
+
+void tessera_session_destroy(tessera_session* session) { delete session; }
+
+tessera_status tessera_session_set_sampler(tessera_session* session, const tessera_sampler* sampler,
+                                           tessera_error* error) {
+  return guarded(error, [&]() -> Result<void> {
+    TSR_CHECK(require(session, "session"));
+    TSR_CHECK(require(sampler, "sampler"));
+    return api::set_sampler(*session->session, sampler);
+  });
+}
+
+tessera_status tessera_session_reset(tessera_session* session, tessera_error* error) {
+  return guarded(error, [&]() -> Result<void> {
+    TSR_CHECK(require(session, "session"));
+    session->session->reset();
+    return {};
+  });
+}
+
+tessera_status tessera_session_append(tessera_session* session, const uint32_t* ids, size_t count,
+                                      tessera_error* error) {
+  return guarded(error, [&]() -> Result<void> {
+    TSR_CHECK(require(session, "session"));
+    if (count != 0) TSR_CHECK(require(ids, "ids"));
+    return session->session->append({ids, count});
+  });
+}
+
+tessera_status tessera_session_next(tessera_session* session, uint32_t* id, tessera_error* error) {
+  return guarded(error, [&]() -> Result<void> {
+    TSR_CHECK(require(session, "session"));
+    TSR_CHECK(require(id, "id"));
+    TSR_TRY(*id, session->session->next());
+    return {};
+  });
+}
+
+tessera_status tessera_generate(tessera_session* session, const tessera_generate_desc* desc,
+                                tessera_stop* stop, tessera_error* error) {
+  return guarded(error, [&]() -> Result<void> {
+    TSR_CHECK(require(session, "session"));
+    TSR_TRY(const tessera_generate_desc d, sized(desc, "tessera_generate_desc"));
+    if (d.stop_count != 0) TSR_CHECK(require(d.stop_texts, "stop_texts"));
+    if (!session->model->tokenizer.ok()) return session->model->tokenizer.error();
+    TSR_TRY(const Stop why, generate(*session->session, **session->model->tokenizer, make_generate(d)));
+    if (stop != nullptr) *stop = static_cast<tessera_stop>(why);
+    return {};
+  });
+}
+
+tessera_status tessera_session_get_stats(const tessera_session* session, tessera_session_stats* stats,
+                                         tessera_error* error) {
+  return guarded(error, [&]() -> Result<void> {
+    TSR_CHECK(require(session, "session"));
+    const DecoderSession& s = *session->session;
+    const SessionStats& from = s.stats();
+    const WalkerStats walker = s.walker().stats();
+    tessera_session_stats out{};
+    out.position = s.position();
+    out.context = s.decoder().context;
+    out.load_seconds = session->load_seconds;
+    out.pipeline_seconds = walker.pipeline_seconds;
+    out.pipelines = walker.pipelines;
+    out.prefill_tokens = from.prefill_tokens;
+    out.prefill_seconds = from.prefill_seconds;
+    out.decode_tokens = from.decode_tokens;
+    out.decode_seconds = from.decode_seconds;
+    out.prefill_submits = from.prefill_submits;
+    out.decode_submits = from.decode_submits;
+    out.records = walker.records;
+    out.decode_records = from.decode_records;
+    out.weight_bytes = walker.weight_bytes;
+    out.cache_bytes = walker.cache_bytes;
+    out.arena_bytes = walker.arena_bytes;
+    return sized_out(out, stats, "tessera_session_stats");
+  });
+}
+
+tessera_status tessera_session_print_schedule(tessera_session* session, tessera_bytes_fn sink, void* user,
+                                              tessera_error* error) {
+  return guarded(error, [&]() -> Result<void> {
+    TSR_CHECK(require(session, "session"));
+    TSR_CHECK(require(reinterpret_cast<const void*>(sink), "sink"));
+    const auto* walker = dynamic_cast<const GpuWalker*>(&session->session->walker());
+    if (walker == nullptr) return Error{Code::unsupported, "the reference has no schedule"};
+    const std::string text = walker->print_schedule();
+    sink(user, text.data(), text.size());
+    return {};
+  });
+}
+
+}  // extern "C"

@@ -1,0 +1,150 @@
+#include "tessera/tessera_tools.h"
+
+#include <cstdio>
+#include <nlohmann/json.hpp>
+
+#include "api/handles.h"
+#include "formats/convert.h"
+#include "formats/writer.h"
+
+using namespace tessera;
+using namespace tessera::api;
+
+struct tessera_tensor_writer {
+  std::string path, name;
+  std::uint64_t columns = 0, rows = 0;
+  // The file's header needs the number of rows, which only the end knows.
+  std::unique_ptr<std::FILE, int (*)(std::FILE*)> spill{nullptr, std::fclose};
+};
+
+namespace {
+
+using Json = nlohmann::json;
+
+std::string as_text(const Json& json) { return json.dump(-1, ' ', false, Json::error_handler_t::replace); }
+
+std::string to_json(const MetaValue& meta, std::uint32_t array_limit) {
+  return std::visit(
+      [&](const auto& value) {
+        if constexpr (requires { value.size(); } &&
+                      !std::is_same_v<std::decay_t<decltype(value)>, std::string>) {
+          Json array = Json::array();
+          const std::size_t shown =
+              array_limit == 0 ? value.size() : std::min<std::size_t>(array_limit, value.size());
+          for (std::size_t i = 0; i < shown; ++i) array.push_back(value[i]);
+          if (shown < value.size()) array.push_back("... " + std::to_string(value.size()) + " in all");
+          return as_text(array);
+        } else {
+          return as_text(Json(value));
+        }
+      },
+      meta.value);
+}
+
+void hand_out(const ModelFile& file, const tessera_inspect_sink& sink) {
+  if (sink.file != nullptr)
+    sink.file(sink.user, file.kind() == FileKind::gguf ? "GGUF" : "safetensors", file.version(),
+              file.source().size());
+  if (sink.metadata != nullptr)
+    for (const auto& [key, value] : file.metadata())
+      sink.metadata(sink.user, key.c_str(), to_json(value, sink.array_limit).c_str());
+  if (sink.tensor == nullptr) return;
+  for (const TensorInfo& t : file.tensors())
+    sink.tensor(sink.user, t.name.c_str(), std::string(info(t.dtype).name).c_str(), t.shape.data(),
+                static_cast<uint32_t>(t.shape.size()), t.offset, t.bytes);
+  for (const ModelFile::Unsupported& t : file.unsupported_tensors())
+    sink.tensor(sink.user, t.name.c_str(), t.type.c_str(), t.shape.data(),
+                static_cast<uint32_t>(t.shape.size()), 0, 0);
+}
+
+Result<ModelFile> open_file(const char* path) {
+  TSR_CHECK(require(path, "path"));
+  TSR_TRY(auto source, ByteSource::open(path));
+  return ModelFile::open(std::move(source));
+}
+
+Result<void> write_tensor_file(tessera_tensor_writer& from) {
+  TSR_TRY(SafetensorsWriter writer, SafetensorsWriter::create(from.path));
+  TSR_CHECK(writer.add_tensor(from.name, DType::f32, {from.rows, from.columns}));
+  std::rewind(from.spill.get());
+  std::vector<float> row(from.columns);
+  for (std::uint64_t r = 0; r < from.rows; ++r) {
+    if (std::fread(row.data(), sizeof(float), row.size(), from.spill.get()) != row.size())
+      return Error{Code::io, "the temporary file of '" + from.path + "' could not be read"};
+    TSR_CHECK(writer.write_row(row));
+  }
+  return writer.finish();
+}
+
+}  // namespace
+
+extern "C" {
+
+tessera_status tessera_inspect(const char* path, const tessera_inspect_sink* sink, tessera_error* error) {
+  return guarded(error, [&]() -> Result<void> {
+    TSR_TRY(const tessera_inspect_sink s, sized(sink, "tessera_inspect_sink"));
+    TSR_TRY(const ModelFile file, open_file(path));
+    hand_out(file, s);
+    return {};
+  });
+}
+
+tessera_status tessera_convert(const char* in_path, const char* out_path, const char* type,
+                               void (*fallback)(void* user, const char* tensor), tessera_progress_fn progress,
+                               void* user, tessera_error* error) {
+  return guarded(error, [&]() -> Result<void> {
+    TSR_CHECK(require(out_path, "out_path"));
+    TSR_CHECK(require(type, "type"));
+    const auto dtype = parse_dtype(type);
+    if (!dtype || *dtype == DType::u32)
+      return Error{Code::invalid_argument,
+                   "'" + std::string(type) + "' is not one of F32, F16, BF16, Q8_0, Q4_0"};
+    TSR_TRY(const ModelFile file, open_file(in_path));
+    TSR_TRY(const ConvertReport report, convert(file, out_path, *dtype, make_progress(progress, user)));
+    if (fallback != nullptr)
+      for (const std::string& tensor : report.fallback) fallback(user, tensor.c_str());
+    return {};
+  });
+}
+
+tessera_status tessera_tensor_writer_create(const char* path, const char* name, uint64_t columns,
+                                            tessera_tensor_writer** writer, tessera_error* error) {
+  return guarded(error, [&]() -> Result<void> {
+    TSR_CHECK(require(path, "path"));
+    TSR_CHECK(require(name, "name"));
+    TSR_CHECK(require(writer, "writer"));
+    // Says now, not after minutes of work, that the path cannot be written.
+    TSR_TRY(const SafetensorsWriter probe, SafetensorsWriter::create(path));
+    auto made = std::make_unique<tessera_tensor_writer>();
+    made->path = path;
+    made->name = name;
+    made->columns = columns;
+    made->spill.reset(std::tmpfile());
+    if (made->spill == nullptr) return Error{Code::io, "no temporary file can be made"};
+    *writer = made.release();
+    return {};
+  });
+}
+
+tessera_status tessera_tensor_writer_row(tessera_tensor_writer* writer, const float* row,
+                                         tessera_error* error) {
+  return guarded(error, [&]() -> Result<void> {
+    TSR_CHECK(require(writer, "writer"));
+    TSR_CHECK(require(row, "row"));
+    if (std::fwrite(row, sizeof(float), writer->columns, writer->spill.get()) != writer->columns)
+      return Error{Code::io, "the temporary file of '" + writer->path + "' could not be written: no room?"};
+    ++writer->rows;
+    return {};
+  });
+}
+
+tessera_status tessera_tensor_writer_close(tessera_tensor_writer* writer, int finish, tessera_error* error) {
+  return guarded(error, [&]() -> Result<void> {
+    TSR_CHECK(require(writer, "writer"));
+    const std::unique_ptr<tessera_tensor_writer> owned(writer);
+    if (finish == 0) return {};
+    return write_tensor_file(*owned);
+  });
+}
+
+}  // extern "C"

@@ -1,0 +1,311 @@
+#include "device/capabilities.h"
+
+#include <algorithm>
+#include <optional>
+#include <set>
+
+namespace tessera {
+namespace {
+
+using Extensions = std::set<std::string>;
+
+Extensions extension_names(const InstanceTable& vk, VkPhysicalDevice handle) {
+  std::vector<VkExtensionProperties> all;
+  read_all(all, {}, [&](std::uint32_t* count, VkExtensionProperties* out) {
+    return vk.EnumerateDeviceExtensionProperties(handle, nullptr, count, out);
+  });
+  Extensions names;
+  for (const auto& e : all) names.insert(e.extensionName);
+  return names;
+}
+
+// Links `next` after the struct that `tail` ends in.
+template <typename T>
+void link(void**& tail, T& next, VkStructureType type) {
+  next.sType = type;
+  next.pNext = nullptr;
+  *tail = &next;
+  tail = &next.pNext;
+}
+
+// What decides whether a struct may be chained: the version, or an extension.
+struct Known {
+  Extensions extensions;
+  bool v13 = false;
+  bool has(const char* name) const { return extensions.contains(name); }
+  bool size_control() const { return v13 || has(VK_EXT_SUBGROUP_SIZE_CONTROL_EXTENSION_NAME); }
+  bool int_dot() const { return v13 || has(VK_KHR_SHADER_INTEGER_DOT_PRODUCT_EXTENSION_NAME); }
+  bool maintenance4() const { return v13 || has(VK_KHR_MAINTENANCE_4_EXTENSION_NAME); }
+  bool executable() const { return has(VK_KHR_PIPELINE_EXECUTABLE_PROPERTIES_EXTENSION_NAME); }
+  bool coopmat() const { return has(VK_KHR_COOPERATIVE_MATRIX_EXTENSION_NAME); }
+  bool coopmat2() const { return coopmat() && has(VK_NV_COOPERATIVE_MATRIX_2_EXTENSION_NAME); }
+  bool bf16() const { return has(VK_KHR_SHADER_BFLOAT16_EXTENSION_NAME); }
+};
+
+void chain_features(FeatureChain& f, const Known& known) {
+  f.core.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_FEATURES_2;
+  void** tail = &f.core.pNext;
+  link(tail, f.v11, VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_1_FEATURES);
+  link(tail, f.v12, VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_2_FEATURES);
+  if (known.size_control())
+    link(tail, f.size_control, VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SUBGROUP_SIZE_CONTROL_FEATURES);
+  if (known.int_dot())
+    link(tail, f.int_dot, VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SHADER_INTEGER_DOT_PRODUCT_FEATURES);
+  if (known.maintenance4())
+    link(tail, f.maintenance4, VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_MAINTENANCE_4_FEATURES);
+  if (known.executable())
+    link(tail, f.executable, VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_PIPELINE_EXECUTABLE_PROPERTIES_FEATURES_KHR);
+  if (known.coopmat())
+    link(tail, f.coopmat, VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_COOPERATIVE_MATRIX_FEATURES_KHR);
+  if (known.coopmat2())
+    link(tail, f.coopmat2, VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_COOPERATIVE_MATRIX_2_FEATURES_NV);
+  if (known.bf16()) link(tail, f.bf16, VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SHADER_BFLOAT16_FEATURES_KHR);
+}
+
+// Leaves on only what a kernel can use: robust access and the like cost time.
+void keep_used(FeatureChain& f) {
+  VkPhysicalDeviceFeatures core{};
+  core.shaderInt16 = f.core.features.shaderInt16;
+  f.core.features = core;
+
+  VkPhysicalDeviceVulkan11Features v11{f.v11.sType, f.v11.pNext};
+  v11.storageBuffer16BitAccess = f.v11.storageBuffer16BitAccess;
+  f.v11 = v11;
+
+  VkPhysicalDeviceVulkan12Features v12{f.v12.sType, f.v12.pNext};
+  v12.timelineSemaphore = f.v12.timelineSemaphore;
+  v12.storageBuffer8BitAccess = f.v12.storageBuffer8BitAccess;
+  v12.shaderFloat16 = f.v12.shaderFloat16;
+  v12.shaderInt8 = f.v12.shaderInt8;
+  v12.shaderSubgroupExtendedTypes = f.v12.shaderSubgroupExtendedTypes;
+  // Modules with cooperative matrices declare the Vulkan memory model.
+  v12.vulkanMemoryModel = f.v12.vulkanMemoryModel;
+  v12.vulkanMemoryModelDeviceScope = f.v12.vulkanMemoryModelDeviceScope;
+  f.v12 = v12;
+
+  f.coopmat.cooperativeMatrixRobustBufferAccess = VK_FALSE;
+}
+
+struct Properties {
+  VkPhysicalDeviceProperties2 core{};
+  VkPhysicalDeviceVulkan11Properties v11{};
+  VkPhysicalDeviceVulkan12Properties v12{};
+  VkPhysicalDeviceSubgroupSizeControlProperties size_control{};
+  VkPhysicalDeviceShaderIntegerDotProductProperties int_dot{};
+  VkPhysicalDeviceMaintenance4Properties maintenance4{};
+  VkPhysicalDeviceCooperativeMatrixPropertiesKHR coopmat{};
+};
+
+void read_properties(const InstanceTable& vk, VkPhysicalDevice handle, const Known& known, Properties& p) {
+  p.core.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_PROPERTIES_2;
+  void** tail = &p.core.pNext;
+  link(tail, p.v11, VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_1_PROPERTIES);
+  link(tail, p.v12, VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_2_PROPERTIES);
+  if (known.size_control())
+    link(tail, p.size_control, VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SUBGROUP_SIZE_CONTROL_PROPERTIES);
+  if (known.int_dot())
+    link(tail, p.int_dot, VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SHADER_INTEGER_DOT_PRODUCT_PROPERTIES);
+  if (known.maintenance4())
+    link(tail, p.maintenance4, VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_MAINTENANCE_4_PROPERTIES);
+  if (known.coopmat())
+    link(tail, p.coopmat, VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_COOPERATIVE_MATRIX_PROPERTIES_KHR);
+  vk.GetPhysicalDeviceProperties2(handle, &p.core);
+}
+
+Limits limits_from(const Properties& p, const Known& known, const Caps& caps, float timestamp_ns) {
+  const VkPhysicalDeviceLimits& l = p.core.properties.limits;
+  Limits out;
+  out.max_storage_range = l.maxStorageBufferRange;
+  out.max_buffer_size = p.v11.maxMemoryAllocationSize;
+  if (known.maintenance4())
+    out.max_buffer_size = std::min<std::uint64_t>(out.max_buffer_size, p.maintenance4.maxBufferSize);
+  // At least 16, so that a window of vec4 stays aligned to its element.
+  out.min_storage_alignment =
+      std::max<std::uint32_t>(16, static_cast<std::uint32_t>(l.minStorageBufferOffsetAlignment));
+  out.max_bindings = std::min(l.maxPerStageDescriptorStorageBuffers, l.maxDescriptorSetStorageBuffers);
+  out.max_group_invocations = l.maxComputeWorkGroupInvocations;
+  std::copy_n(l.maxComputeWorkGroupSize, 3, out.max_group_size.begin());
+  std::copy_n(l.maxComputeWorkGroupCount, 3, out.max_group_count.begin());
+  out.max_shared_bytes = l.maxComputeSharedMemorySize;
+  out.max_push_bytes = l.maxPushConstantsSize;
+  out.subgroup_size = std::max(p.v11.subgroupSize, 1u);
+  out.min_subgroup_size = out.max_subgroup_size = out.subgroup_size;
+  if (caps.subgroup_size_control) {
+    out.min_subgroup_size = p.size_control.minSubgroupSize;
+    out.max_subgroup_size = p.size_control.maxSubgroupSize;
+  }
+  out.timestamp_ns = timestamp_ns;
+  return out;
+}
+
+Caps caps_from(const Properties& p, const Known& known, const FeatureChain& f) {
+  const auto in_compute = [](VkShaderStageFlags stages) {
+    return (stages & VK_SHADER_STAGE_COMPUTE_BIT) != 0;
+  };
+  const bool subgroups = in_compute(p.v11.subgroupSupportedStages);
+  const auto subgroup = [&](VkSubgroupFeatureFlags bits) {
+    return subgroups && (p.v11.subgroupSupportedOperations & bits) == bits;
+  };
+  Caps c;
+  c.storage16 = f.v11.storageBuffer16BitAccess;
+  c.storage8 = f.v12.storageBuffer8BitAccess;
+  c.fp16 = f.v12.shaderFloat16;
+  c.int8 = f.v12.shaderInt8;
+  c.subgroup_arithmetic = subgroup(VK_SUBGROUP_FEATURE_BASIC_BIT | VK_SUBGROUP_FEATURE_ARITHMETIC_BIT);
+  c.subgroup_shuffle = subgroup(VK_SUBGROUP_FEATURE_BASIC_BIT | VK_SUBGROUP_FEATURE_SHUFFLE_BIT);
+  c.subgroup_clustered = subgroup(VK_SUBGROUP_FEATURE_BASIC_BIT | VK_SUBGROUP_FEATURE_CLUSTERED_BIT);
+  c.subgroup_size_control = f.size_control.subgroupSizeControl && f.size_control.computeFullSubgroups &&
+                            in_compute(p.size_control.requiredSubgroupSizeStages);
+  c.int_dot = f.int_dot.shaderIntegerDotProduct && p.int_dot.integerDotProduct4x8BitPackedSignedAccelerated;
+  c.coopmat = f.coopmat.cooperativeMatrix && f.v12.vulkanMemoryModel &&
+              in_compute(p.coopmat.cooperativeMatrixSupportedStages);
+  c.coopmat2 = c.coopmat && f.coopmat2.cooperativeMatrixFlexibleDimensions &&
+               f.coopmat2.cooperativeMatrixReductions && f.coopmat2.cooperativeMatrixConversions &&
+               f.coopmat2.cooperativeMatrixPerElementOperations;
+  c.bf16 = f.bf16.shaderBFloat16Type;
+  c.memory_budget = known.has(VK_EXT_MEMORY_BUDGET_EXTENSION_NAME);
+  c.executable_properties = f.executable.pipelineExecutableInfo;
+  c.push_descriptor = known.has(VK_KHR_PUSH_DESCRIPTOR_EXTENSION_NAME);
+  c.global_priority = known.has(VK_KHR_GLOBAL_PRIORITY_EXTENSION_NAME);
+  return c;
+}
+
+std::vector<const char*> extensions_to_enable(const Known& known, const Caps& caps) {
+  std::vector<const char*> out;
+  const auto add = [&](bool wanted, const char* name) {
+    if (wanted && known.has(name)) out.push_back(name);
+  };
+  add(true, kPortabilitySubset);  // must be enabled where it exists
+  add(!known.v13 && caps.subgroup_size_control, VK_EXT_SUBGROUP_SIZE_CONTROL_EXTENSION_NAME);
+  add(!known.v13 && caps.int_dot, VK_KHR_SHADER_INTEGER_DOT_PRODUCT_EXTENSION_NAME);
+  add(!known.v13, VK_KHR_MAINTENANCE_4_EXTENSION_NAME);
+  add(caps.executable_properties, VK_KHR_PIPELINE_EXECUTABLE_PROPERTIES_EXTENSION_NAME);
+  add(caps.coopmat, VK_KHR_COOPERATIVE_MATRIX_EXTENSION_NAME);
+  add(caps.coopmat2, VK_NV_COOPERATIVE_MATRIX_2_EXTENSION_NAME);
+  add(caps.bf16, VK_KHR_SHADER_BFLOAT16_EXTENSION_NAME);
+  add(caps.memory_budget, VK_EXT_MEMORY_BUDGET_EXTENSION_NAME);
+  add(caps.push_descriptor, VK_KHR_PUSH_DESCRIPTOR_EXTENSION_NAME);
+  add(caps.global_priority, VK_KHR_GLOBAL_PRIORITY_EXTENSION_NAME);
+  return out;
+}
+
+// A struct may stay in the chain only while its extension is enabled.
+void chain_enabled(FeatureChain& f, Known known, const Caps& caps) {
+  const auto drop = [&](bool enabled, const char* name) {
+    if (!enabled) known.extensions.erase(name);
+  };
+  drop(caps.subgroup_size_control, VK_EXT_SUBGROUP_SIZE_CONTROL_EXTENSION_NAME);
+  drop(caps.int_dot, VK_KHR_SHADER_INTEGER_DOT_PRODUCT_EXTENSION_NAME);
+  drop(caps.executable_properties, VK_KHR_PIPELINE_EXECUTABLE_PROPERTIES_EXTENSION_NAME);
+  drop(caps.coopmat2, VK_NV_COOPERATIVE_MATRIX_2_EXTENSION_NAME);
+  drop(caps.coopmat, VK_KHR_COOPERATIVE_MATRIX_EXTENSION_NAME);
+  drop(caps.bf16, VK_KHR_SHADER_BFLOAT16_EXTENSION_NAME);
+  chain_features(f, known);
+}
+
+// Compute without graphics first: it does not queue behind a desktop's frames.
+std::optional<std::uint32_t> choose_family(const std::vector<VkQueueFamilyProperties>& families) {
+  std::optional<std::uint32_t> found;
+  for (std::uint32_t i = 0; i < families.size(); ++i) {
+    const VkQueueFamilyProperties& f = families[i];
+    if (f.queueCount == 0 || !(f.queueFlags & VK_QUEUE_COMPUTE_BIT)) continue;
+    if (!(f.queueFlags & VK_QUEUE_GRAPHICS_BIT)) return i;
+    if (!found) found = i;
+  }
+  return found;
+}
+
+DeviceType type_from(VkPhysicalDeviceType type) {
+  switch (type) {
+    case VK_PHYSICAL_DEVICE_TYPE_INTEGRATED_GPU: return DeviceType::integrated;
+    case VK_PHYSICAL_DEVICE_TYPE_DISCRETE_GPU: return DeviceType::discrete;
+    case VK_PHYSICAL_DEVICE_TYPE_VIRTUAL_GPU: return DeviceType::virtual_gpu;
+    case VK_PHYSICAL_DEVICE_TYPE_CPU: return DeviceType::cpu;
+    default: return DeviceType::other;
+  }
+}
+
+std::uint64_t device_local_bytes(const InstanceTable& vk, VkPhysicalDevice handle) {
+  VkPhysicalDeviceMemoryProperties2 memory{VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_MEMORY_PROPERTIES_2};
+  vk.GetPhysicalDeviceMemoryProperties2(handle, &memory);
+  std::uint64_t sum = 0;
+  for (std::uint32_t i = 0; i < memory.memoryProperties.memoryHeapCount; ++i) {
+    const VkMemoryHeap& heap = memory.memoryProperties.memoryHeaps[i];
+    if (heap.flags & VK_MEMORY_HEAP_DEVICE_LOCAL_BIT) sum += heap.size;
+  }
+  return sum;
+}
+
+void fill_identity(const VkPhysicalDeviceProperties& p, DeviceReport& r) {
+  r.name = p.deviceName;
+  r.api_version = p.apiVersion;
+  r.vendor_id = p.vendorID;
+  r.device_id = p.deviceID;
+  r.driver_version = p.driverVersion;
+  r.type = type_from(p.deviceType);
+  std::copy_n(p.pipelineCacheUUID, VK_UUID_SIZE, r.pipeline_cache_uuid.begin());
+}
+
+}  // namespace
+
+std::string below_floor(const Limits& limits, std::uint32_t api_version) {
+  if (api_version < VK_API_VERSION_1_2) {
+    return "Vulkan " + std::to_string(VK_API_VERSION_MAJOR(api_version)) + "." +
+           std::to_string(VK_API_VERSION_MINOR(api_version)) + "; 1.2 is needed";
+  }
+  const Limits floor;
+  if (limits.max_group_invocations < floor.max_group_invocations)
+    return "workgroups of at most " + std::to_string(limits.max_group_invocations) +
+           " invocations; 128 are needed";
+  if (limits.max_shared_bytes < floor.max_shared_bytes)
+    return std::to_string(limits.max_shared_bytes) + " bytes of shared memory; 16384 are needed";
+  return {};
+}
+
+PhysicalDevice describe(const InstanceTable& vk, VkPhysicalDevice handle, std::uint32_t index,
+                        std::uint32_t instance_version, FeatureChain* features) {
+  PhysicalDevice out;
+  out.handle = handle;
+  DeviceReport& r = out.report;
+  r.index = index;
+  VkPhysicalDeviceProperties basic{};
+  vk.GetPhysicalDeviceProperties(handle, &basic);
+  fill_identity(basic, r);
+  r.device_memory_bytes = device_local_bytes(vk, handle);
+  r.refused = below_floor(Limits{}, r.api_version);
+  if (!r.refused.empty()) return out;  // the 1.2 structs below mean nothing to it
+
+  const Known known{extension_names(vk, handle),
+                    std::min(r.api_version, instance_version) >= VK_API_VERSION_1_3};
+  FeatureChain local;
+  FeatureChain& f = features ? *features : local;
+  chain_features(f, known);
+  vk.GetPhysicalDeviceFeatures2(handle, &f.core);
+  Properties p;
+  read_properties(vk, handle, known, p);
+
+  std::vector<VkQueueFamilyProperties> families;
+  read_all(families, {}, [&](std::uint32_t* count, VkQueueFamilyProperties* list) {
+    vk.GetPhysicalDeviceQueueFamilyProperties(handle, count, list);
+    return VK_SUCCESS;
+  });
+  const auto family = choose_family(families);
+  if (family) {
+    out.queue_family = *family;
+    out.timestamp_bits = families[*family].timestampValidBits;
+  }
+  r.driver = std::string(p.v12.driverName) + " " + p.v12.driverInfo;
+  r.caps = caps_from(p, known, f);
+  r.limits = limits_from(p, known, r.caps, out.timestamp_bits ? basic.limits.timestampPeriod : 0.0f);
+  out.max_allocations = basic.limits.maxMemoryAllocationCount;
+  out.extensions = extensions_to_enable(known, r.caps);
+
+  r.refused = below_floor(r.limits, r.api_version);
+  if (r.refused.empty() && !f.v12.timelineSemaphore) r.refused = "no timeline semaphores";
+  if (r.refused.empty() && !family) r.refused = "no compute queue";
+  keep_used(f);
+  chain_enabled(f, known, r.caps);
+  return out;
+}
+
+}  // namespace tessera

@@ -1,0 +1,165 @@
+#include "device/commands.h"
+
+namespace tessera {
+namespace {
+
+bool inside(const Buffer& buffer, std::uint64_t offset, std::uint64_t bytes) {
+  return offset <= buffer.size() && bytes <= buffer.size() - offset;
+}
+
+}  // namespace
+
+Result<std::unique_ptr<CommandListImpl>> CommandListImpl::create(Gpu& gpu, Queue& queue,
+                                                                 std::uint32_t timestamp_count) {
+  if (gpu.lost) return lost_error();
+  auto list = std::make_unique<CommandListImpl>(gpu, queue);
+  VkCommandPoolCreateInfo pool{VK_STRUCTURE_TYPE_COMMAND_POOL_CREATE_INFO};
+  pool.queueFamilyIndex = gpu.physical.queue_family;
+  VkResult r = gpu.vk.CreateCommandPool(gpu.device, &pool, nullptr, &list->pool_);
+  if (r != VK_SUCCESS) return gpu.error(r, "command pool");
+  VkCommandBufferAllocateInfo buffer{VK_STRUCTURE_TYPE_COMMAND_BUFFER_ALLOCATE_INFO};
+  buffer.commandPool = list->pool_;
+  buffer.level = VK_COMMAND_BUFFER_LEVEL_PRIMARY;
+  buffer.commandBufferCount = 1;
+  r = gpu.vk.AllocateCommandBuffers(gpu.device, &buffer, &list->commands_);
+  if (r != VK_SUCCESS) return gpu.error(r, "command buffer");
+  list->written_.resize(timestamp_count);
+  if (timestamp_count > 0 && gpu.limits().timestamp_ns > 0) {
+    VkQueryPoolCreateInfo queries{VK_STRUCTURE_TYPE_QUERY_POOL_CREATE_INFO};
+    queries.queryType = VK_QUERY_TYPE_TIMESTAMP;
+    queries.queryCount = timestamp_count;
+    r = gpu.vk.CreateQueryPool(gpu.device, &queries, nullptr, &list->queries_);
+    if (r != VK_SUCCESS) return gpu.error(r, "timestamp queries");
+  }
+  VkCommandBufferBeginInfo begin{VK_STRUCTURE_TYPE_COMMAND_BUFFER_BEGIN_INFO};
+  // A decode step may be submitted for the next token while the one before still runs.
+  begin.flags = VK_COMMAND_BUFFER_USAGE_SIMULTANEOUS_USE_BIT;
+  r = gpu.vk.BeginCommandBuffer(list->commands_, &begin);
+  if (r != VK_SUCCESS) return gpu.error(r, "recording");
+  if (list->queries_) gpu.vk.CmdResetQueryPool(list->commands_, list->queries_, 0, timestamp_count);
+  return list;
+}
+
+CommandListImpl::~CommandListImpl() {
+  // The last submission that uses it, unless the device is lost; a hung one leaks the list.
+  constexpr std::uint64_t kLongest = 60'000'000'000;
+  const auto done = queue_.wait(last_submission_, kLongest);
+  if (done.ok() && !*done) return;
+  if (queries_) gpu_.vk.DestroyQueryPool(gpu_.device, queries_, nullptr);
+  if (pool_) gpu_.vk.DestroyCommandPool(gpu_.device, pool_, nullptr);
+}
+
+// Keeps the first misuse and says whether to leave; nothing may be recorded after finish().
+bool CommandListImpl::refuse(bool bad, const char* why) {
+  if (finished_) return true;
+  if (bad && misuse_.empty()) misuse_ = why;
+  return bad;
+}
+
+void CommandListImpl::dispatch(const Pipeline& pipeline, const BindingSet& set,
+                               std::span<const std::uint32_t> push, std::array<std::uint32_t, 3> base,
+                               std::array<std::uint32_t, 3> count) {
+  const PipelineImpl& p = impl(pipeline);
+  const BindingSetImpl& bindings = impl(set);
+  if (refuse(push.size_bytes() != p.desc().push_bytes, "dispatch: push bytes differ from the pipeline's") ||
+      refuse(bindings.count() != p.desc().binding_count, "dispatch: a binding set of another pipeline"))
+    return;
+  for (std::size_t i = 0; i < 3; ++i) {
+    const std::uint64_t most = gpu_.limits().max_group_count[i];
+    if (refuse(std::uint64_t{base[i]} + count[i] > most, "dispatch: base + count exceeds max_group_count") ||
+        refuse(count[i] == 0, "dispatch: a count of 0 workgroups"))
+      return;
+  }
+  const VkDescriptorSet handle = bindings.handle();
+  gpu_.vk.CmdBindPipeline(commands_, VK_PIPELINE_BIND_POINT_COMPUTE, p.handle());
+  gpu_.vk.CmdBindDescriptorSets(commands_, VK_PIPELINE_BIND_POINT_COMPUTE, p.layout(), 0, 1, &handle, 0,
+                                nullptr);
+  if (!push.empty())
+    gpu_.vk.CmdPushConstants(commands_, p.layout(), VK_SHADER_STAGE_COMPUTE_BIT, 0, p.desc().push_bytes,
+                             push.data());
+  // Synchronisation validation 1.3.239 tracks vkCmdDispatch, but not vkCmdDispatchBase.
+  if (base == std::array<std::uint32_t, 3>{})
+    gpu_.vk.CmdDispatch(commands_, count[0], count[1], count[2]);
+  else
+    gpu_.vk.CmdDispatchBase(commands_, base[0], base[1], base[2], count[0], count[1], count[2]);
+}
+
+// The only place of the project that records a barrier: the schedule decides where.
+void CommandListImpl::record_barrier(VkPipelineStageFlags to_stages, VkAccessFlags to_access) {
+  if (refuse(false, "")) return;
+  constexpr VkPipelineStageFlags kFrom =
+      VK_PIPELINE_STAGE_COMPUTE_SHADER_BIT | VK_PIPELINE_STAGE_TRANSFER_BIT;
+  VkMemoryBarrier memory{VK_STRUCTURE_TYPE_MEMORY_BARRIER};
+  memory.srcAccessMask = VK_ACCESS_SHADER_WRITE_BIT | VK_ACCESS_TRANSFER_WRITE_BIT;
+  memory.dstAccessMask = to_access;
+  gpu_.vk.CmdPipelineBarrier(commands_, kFrom, to_stages, 0, 1, &memory, 0, nullptr, 0, nullptr);
+}
+
+void CommandListImpl::barrier() {
+  record_barrier(VK_PIPELINE_STAGE_COMPUTE_SHADER_BIT | VK_PIPELINE_STAGE_TRANSFER_BIT,
+                 VK_ACCESS_SHADER_READ_BIT | VK_ACCESS_SHADER_WRITE_BIT | VK_ACCESS_TRANSFER_READ_BIT |
+                     VK_ACCESS_TRANSFER_WRITE_BIT);
+}
+
+void CommandListImpl::barrier_to_host() {
+  record_barrier(VK_PIPELINE_STAGE_HOST_BIT, VK_ACCESS_HOST_READ_BIT);
+}
+
+void CommandListImpl::copy(const Buffer& from, std::uint64_t from_offset, const Buffer& to,
+                           std::uint64_t to_offset, std::uint64_t bytes) {
+  if (refuse(bytes == 0 || !inside(from, from_offset, bytes) || !inside(to, to_offset, bytes),
+             "copy: an empty range, or one outside its buffer"))
+    return;
+  const VkBufferCopy region{from_offset, to_offset, bytes};
+  gpu_.vk.CmdCopyBuffer(commands_, impl(from).handle(), impl(to).handle(), 1, &region);
+}
+
+void CommandListImpl::fill(const Buffer& buffer, std::uint64_t offset, std::uint64_t bytes,
+                           std::uint32_t word) {
+  if (refuse(bytes == 0 || !inside(buffer, offset, bytes),
+             "fill: an empty range, or one outside its buffer") ||
+      refuse(offset % 4 != 0 || bytes % 4 != 0, "fill: offset and bytes must be multiples of 4"))
+    return;
+  gpu_.vk.CmdFillBuffer(commands_, impl(buffer).handle(), offset, bytes, word);
+}
+
+void CommandListImpl::timestamp(std::uint32_t index) {
+  if (refuse(index >= written_.size(), "timestamp: an index outside the count given at creation") ||
+      refuse(written_[index], "timestamp: an index written before"))
+    return;
+  written_[index] = true;
+  if (queries_) gpu_.vk.CmdWriteTimestamp(commands_, VK_PIPELINE_STAGE_BOTTOM_OF_PIPE_BIT, queries_, index);
+}
+
+Result<void> CommandListImpl::finish() {
+  if (finished_) return Error{Code::invalid_argument, "finish: the command list is finished already"};
+  const VkResult r = gpu_.vk.EndCommandBuffer(commands_);
+  if (r != VK_SUCCESS) return gpu_.error(r, "recording");
+  if (!misuse_.empty()) return Error{Code::internal, misuse_};
+  finished_ = true;
+  ++gpu_.records;
+  return {};
+}
+
+Result<std::vector<double>> CommandListImpl::timestamps() {
+  if (gpu_.lost) return lost_error();
+  if (!queries_) return Error{Code::unsupported, "this device or command list has no timestamps"};
+  if (last_submission_ == 0) return Error{Code::invalid_argument, "timestamps: the list was never submitted"};
+  for (const bool written : written_)
+    if (!written) return Error{Code::invalid_argument, "timestamps: not every one was recorded"};
+  std::vector<std::uint64_t> ticks(written_.size());
+  const VkResult r = gpu_.vk.GetQueryPoolResults(
+      gpu_.device, queries_, 0, static_cast<std::uint32_t>(ticks.size()),
+      ticks.size() * sizeof(std::uint64_t), ticks.data(), sizeof(std::uint64_t), VK_QUERY_RESULT_64_BIT);
+  if (r == VK_NOT_READY) return Error{Code::invalid_argument, "timestamps: the submission has not ended"};
+  if (r != VK_SUCCESS) return gpu_.error(r, "timestamps");
+  const std::uint32_t bits = gpu_.physical.timestamp_bits;
+  const std::uint64_t mask = bits >= 64 ? ~std::uint64_t{0} : (std::uint64_t{1} << bits) - 1;
+  std::vector<double> out;
+  for (const std::uint64_t t : ticks)  // masked differences survive one wrap of the counter
+    out.push_back(static_cast<double>((t - ticks[0]) & mask) *
+                  static_cast<double>(gpu_.limits().timestamp_ns));
+  return out;
+}
+
+}  // namespace tessera

@@ -1,0 +1,168 @@
+// The machine: instance, device, memory, pipelines, commands, queue. The only room that sees Vulkan; this
+// header does not include it. Objects are moved, never copied, and must not outlive their Device.
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "base/log.h"
+#include "base/result.h"
+#include "device/limits.h"
+
+namespace tessera {
+
+enum class DeviceType : std::uint8_t { other, integrated, discrete, virtual_gpu, cpu };
+
+struct DeviceReport {
+  std::uint32_t index = 0;        // in the loader's order; what --device takes
+  std::string name;               // as the driver says ("llvmpipe (LLVM 15.0.6, 256 bits)")
+  std::string driver;             // name and version text
+  std::uint32_t api_version = 0;  // Vulkan encoding
+  std::uint32_t vendor_id = 0, device_id = 0, driver_version = 0;
+  DeviceType type = DeviceType::other;
+  std::array<std::uint8_t, 16> pipeline_cache_uuid{};
+  Limits limits;
+  Caps caps;
+  std::uint64_t device_memory_bytes = 0;  // sum of device-local heaps
+  std::string refused;                    // why it cannot be used; empty when it can
+};
+
+class Device;
+class Buffer;
+class Pipeline;
+class BindingSet;
+class CommandList;
+
+// The loader and an instance. Never throws, never prints; no_device when there is no loader.
+class Instance {
+ public:
+  struct Desc {
+    void* get_instance_proc_addr = nullptr;  // PFN_vkGetInstanceProcAddr; null: a loader is opened
+    std::string loader;                      // its file name; empty: the platform's (libvulkan.so.1)
+    bool debug_messages =
+        false;  // messages of validation layers go to the log as errors (VK_EXT_debug_utils)
+    Log log;    // called from any thread that uses the instance or its devices
+  };
+  static Result<std::shared_ptr<Instance>> create(const Desc& desc);
+  // Every device, usable or refused, with its real limits and capabilities.
+  virtual Result<std::vector<DeviceReport>> enumerate() const = 0;
+  virtual ~Instance() = default;
+};
+
+// Picks from reports: discrete, then integrated, then virtual, then CPU; the lower index among equals.
+// `wanted`: empty for that order, else an index or a case-insensitive part of the name, which must match a
+// usable device (no_device says what there is and why it was refused; an ambiguous part takes the best
+// match).
+Result<std::uint32_t> pick_device(std::span<const DeviceReport> reports, const std::string& wanted);
+
+enum class Memory : std::uint8_t {
+  device,    // weights, caches, arena: device-local; mapped too only where that costs nothing
+  shared,    // small control buffers: mapped, coherent, read and written by the GPU
+  upload,    // mapped staging, written once by the host
+  readback,  // mapped, cached where there is such a type
+};
+
+class Buffer {
+ public:
+  virtual ~Buffer() = default;
+  virtual std::uint64_t size() const = 0;
+  virtual std::span<std::byte> mapped() = 0;  // empty when not host-visible; always coherent
+};
+
+// What a compute pipeline is made of. `spirv` must outlive the device (embedded modules do).
+struct PipelineDesc {
+  std::string name;  // for messages
+  std::span<const std::uint32_t> spirv;
+  std::uint32_t binding_count = 0;  // storage buffers at bindings 0..count-1 of set 0
+  std::uint32_t push_bytes = 0;
+  std::vector<std::uint32_t> spec;           // value of specialization constant id i; all 4-byte
+  std::uint32_t required_subgroup_size = 0;  // 0: the driver's choice
+  bool operator==(const PipelineDesc&) const;
+};
+
+class Pipeline {
+ public:
+  virtual ~Pipeline() = default;
+};
+
+struct BindingRange {
+  const Buffer* buffer = nullptr;
+  std::uint64_t offset = 0;  // multiple of min_storage_alignment
+  std::uint64_t size = 0;    // 1..max_storage_range
+};
+
+// A descriptor set made once; recording only refers to it.
+class BindingSet {
+ public:
+  virtual ~BindingSet() = default;
+};
+
+// Records once, is submitted many times. Begin/end are implicit in create and finish.
+class CommandList {
+ public:
+  virtual ~CommandList() = default;
+  // Workgroups [base, base+count) of each dimension (vkCmdDispatchBase; gl_WorkGroupID includes the base).
+  virtual void dispatch(const Pipeline& pipeline, const BindingSet& set, std::span<const std::uint32_t> push,
+                        std::array<std::uint32_t, 3> base, std::array<std::uint32_t, 3> count) = 0;
+  // Compute and transfer writes so far become visible to what follows; the one place that records a barrier.
+  virtual void barrier() = 0;
+  virtual void barrier_to_host() = 0;
+  virtual void copy(const Buffer& from, std::uint64_t from_offset, const Buffer& to, std::uint64_t to_offset,
+                    std::uint64_t bytes) = 0;
+  virtual void fill(const Buffer& buffer, std::uint64_t offset, std::uint64_t bytes, std::uint32_t word) = 0;
+  virtual void timestamp(std::uint32_t index) = 0;  // index < timestamp_count given at creation
+  virtual Result<void> finish() = 0;
+  // After the submission ended: nanoseconds since the first timestamp, one a timestamp.
+  virtual Result<std::vector<double>> timestamps() = 0;
+};
+
+// A pipeline being made: create() work that may run on any of the host's threads, each job once.
+struct PipelineRequest {
+  PipelineDesc desc;
+  std::shared_ptr<Pipeline> pipeline;  // set when made
+};
+
+class Device {
+ public:
+  struct Desc {
+    std::uint32_t index = 0;  // of Instance::enumerate
+    std::vector<CapOverride> overrides;
+    std::vector<std::byte> pipeline_cache;  // blob of an earlier run; ignored (with a warning) unless its
+                                            // checksum, device and driver agree
+    Log log;
+  };
+  static Result<std::unique_ptr<Device>> create(std::shared_ptr<Instance> instance, const Desc& desc);
+  virtual ~Device() = default;  // waits for what was submitted
+
+  virtual const DeviceReport& report() const = 0;  // limits and caps with the overrides applied
+  virtual Result<std::unique_ptr<Buffer>> create_buffer(std::uint64_t bytes, Memory memory,
+                                                        const std::string& name) = 0;
+  // Thread-safe. The same desc gives the same object, made once.
+  virtual Result<std::shared_ptr<Pipeline>> create_pipeline(const PipelineDesc& desc) = 0;
+  virtual std::uint32_t pipelines_made() const = 0;
+  virtual Result<std::unique_ptr<BindingSet>> create_binding_set(const Pipeline& pipeline,
+                                                                 std::span<const BindingRange> ranges) = 0;
+  virtual Result<std::unique_ptr<CommandList>> create_command_list(std::uint32_t timestamp_count) = 0;
+
+  // One vkQueueSubmit of the lists in order; returns the timeline value it will signal. Thread-safe.
+  virtual Result<std::uint64_t> submit(std::span<const CommandList* const> lists) = 0;
+  // Blocks (no spinning) until the timeline reaches `value`; false when timeout_ns passed. device_lost.
+  virtual Result<bool> wait(std::uint64_t value, std::uint64_t timeout_ns) = 0;
+  virtual std::uint64_t submit_count() const = 0;  // vkQueueSubmit calls so far
+  virtual std::uint64_t record_count() const = 0;  // command lists recorded so far
+
+  // Convenience over the above, through staging: blocking, for set-up and tests, not for the token loop.
+  virtual Result<void> upload(Buffer& to, std::uint64_t offset, std::span<const std::byte> bytes) = 0;
+  virtual Result<void> download(const Buffer& from, std::uint64_t offset, std::span<std::byte> bytes) = 0;
+
+  virtual Result<std::vector<std::byte>> pipeline_cache() = 0;  // checksummed blob for the next run
+};
+
+}  // namespace tessera

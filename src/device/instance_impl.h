@@ -1,0 +1,31 @@
+#pragma once
+
+#include "device/capabilities.h"
+#include "device/device.h"
+#include "device/vk_table.h"
+
+namespace tessera {
+
+class InstanceImpl final : public Instance {
+ public:
+  ~InstanceImpl() override;
+  Result<void> open(const Desc& desc);
+
+  Result<std::vector<DeviceReport>> enumerate() const override;
+  Result<PhysicalDevice> physical_device(std::uint32_t index, FeatureChain& features) const;
+  const InstanceTable& table() const { return vk_; }
+  bool debug_messages() const { return messenger_ != VK_NULL_HANDLE; }
+
+ private:
+  Result<PFN_vkGetInstanceProcAddr> find_loader(const Desc& desc);
+  Result<std::vector<VkPhysicalDevice>> handles() const;
+
+  void* library_ = nullptr;
+  InstanceTable vk_;
+  VkInstance instance_ = VK_NULL_HANDLE;
+  std::uint32_t version_ = 0;  // what the application declared: the most that a device may use
+  VkDebugUtilsMessengerEXT messenger_ = VK_NULL_HANDLE;
+  Log log_;
+};
+
+}  // namespace tessera

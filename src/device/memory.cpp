@@ -1,0 +1,168 @@
+#include "device/memory.h"
+
+#include <algorithm>
+
+namespace tessera {
+namespace {
+
+constexpr VkMemoryPropertyFlags kLocal = VK_MEMORY_PROPERTY_DEVICE_LOCAL_BIT;
+constexpr VkMemoryPropertyFlags kMapped =
+    VK_MEMORY_PROPERTY_HOST_VISIBLE_BIT | VK_MEMORY_PROPERTY_HOST_COHERENT_BIT;
+constexpr VkMemoryPropertyFlags kCached = VK_MEMORY_PROPERTY_HOST_CACHED_BIT;
+// Types with any other flag are for other uses (protected, lazily allocated, or behind a feature not
+// enabled).
+constexpr VkMemoryPropertyFlags kOrdinary = kLocal | kMapped | kCached;
+
+// A smaller window onto device memory (256 MiB without resizable BAR) is kept for control buffers.
+constexpr std::uint64_t kBigHeap = 512u << 20;
+
+struct Types {
+  const VkPhysicalDeviceMemoryProperties& memory;
+  std::uint32_t bits;
+  std::vector<std::uint32_t> out;
+
+  // Appends the types that have all of `with` and none of `without`, in the driver's order of preference.
+  void add(VkMemoryPropertyFlags with, VkMemoryPropertyFlags without = 0) {
+    for (std::uint32_t i = 0; i < memory.memoryTypeCount; ++i) {
+      const VkMemoryPropertyFlags flags = memory.memoryTypes[i].propertyFlags;
+      if (!(bits >> i & 1) || (flags & ~kOrdinary) || (flags & with) != with || (flags & without)) continue;
+      if (std::find(out.begin(), out.end(), i) == out.end()) out.push_back(i);
+    }
+  }
+  std::uint64_t heap_size(std::uint32_t type) const {
+    return memory.memoryHeaps[memory.memoryTypes[type].heapIndex].size;
+  }
+};
+
+void device_candidates(Types& t) {
+  t.add(kLocal);
+  std::stable_sort(t.out.begin(), t.out.end(), [&](std::uint32_t a, std::uint32_t b) {
+    const auto mapped = [&](std::uint32_t i) {
+      return (t.memory.memoryTypes[i].propertyFlags & kMapped) == kMapped;
+    };
+    if (t.heap_size(a) != t.heap_size(b)) return t.heap_size(a) > t.heap_size(b);
+    const bool costs_nothing = t.heap_size(a) >= kBigHeap || t.memory.memoryHeapCount == 1;
+    return costs_nothing ? mapped(a) > mapped(b) : mapped(a) < mapped(b);
+  });
+  // Only the largest heap: falling back to a small window or to host memory would be slow without a word.
+  if (!t.out.empty()) {
+    const std::uint32_t heap = t.memory.memoryTypes[t.out[0]].heapIndex;
+    std::erase_if(t.out, [&](std::uint32_t i) { return t.memory.memoryTypes[i].heapIndex != heap; });
+  } else {
+    t.add(0);  // Vulkan promises one device-local type, but not that a buffer may live in it
+  }
+}
+
+}  // namespace
+
+std::vector<std::uint32_t> memory_candidates(const VkPhysicalDeviceMemoryProperties& memory,
+                                             std::uint32_t type_bits, Memory use) {
+  Types t{memory, type_bits, {}};
+  switch (use) {
+    case Memory::device: device_candidates(t); break;
+    case Memory::shared:
+      t.add(kLocal | kMapped);
+      t.add(kMapped);
+      break;
+    case Memory::upload:
+      t.add(kMapped, kLocal | kCached);
+      t.add(kMapped, kLocal);
+      t.add(kMapped);
+      break;
+    case Memory::readback:
+      t.add(kMapped | kCached, kLocal);
+      t.add(kMapped | kCached);
+      t.add(kMapped);
+      break;
+  }
+  return t.out;
+}
+
+Result<std::unique_ptr<Buffer>> BufferImpl::create(Gpu& gpu, std::uint64_t bytes, Memory use,
+                                                   const std::string& name) {
+  const std::string what = "buffer '" + name + "' of " + bytes_text(bytes);
+  if (gpu.lost) return lost_error();
+  if (bytes == 0) return Error{Code::invalid_argument, "buffer '" + name + "' has no bytes"};
+  const std::uint64_t most = gpu.limits().max_buffer_size;
+  if (bytes > most)
+    return Error{Code::unsupported, what + ": the device's buffers hold at most " + bytes_text(most)};
+
+  auto buffer = std::make_unique<BufferImpl>(gpu);
+  buffer->size_ = bytes;
+  VkBufferCreateInfo info{VK_STRUCTURE_TYPE_BUFFER_CREATE_INFO};
+  info.size = std::min((bytes + 15) / 16 * 16, std::max(most, bytes));  // whole words for shaders and fills
+  info.usage = VK_BUFFER_USAGE_STORAGE_BUFFER_BIT | VK_BUFFER_USAGE_TRANSFER_SRC_BIT |
+               VK_BUFFER_USAGE_TRANSFER_DST_BIT;
+  info.sharingMode = VK_SHARING_MODE_EXCLUSIVE;
+  const VkResult r = gpu.vk.CreateBuffer(gpu.device, &info, nullptr, &buffer->buffer_);
+  if (r != VK_SUCCESS) return gpu.error(r, what);
+  TSR_CHECK(buffer->allocate(use, name));
+  return std::unique_ptr<Buffer>(std::move(buffer));
+}
+
+Result<void> BufferImpl::allocate(Memory use, const std::string& name) {
+  VkMemoryRequirements needs{};
+  gpu_.vk.GetBufferMemoryRequirements(gpu_.device, buffer_, &needs);
+  const auto types = memory_candidates(gpu_.memory, needs.memoryTypeBits, use);
+  if (types.empty())
+    return Error{Code::unsupported, "buffer '" + name + "': the device has no memory type for it"};
+  if (gpu_.allocations.fetch_add(1) >= gpu_.physical.max_allocations) {
+    --gpu_.allocations;
+    return Error{Code::out_of_memory, "buffer '" + name + "': the device allows " +
+                                          std::to_string(gpu_.physical.max_allocations) +
+                                          " memory allocations, all of which are in use"};
+  }
+
+  VkResult result = VK_ERROR_OUT_OF_DEVICE_MEMORY;
+  std::uint32_t type = types[0];
+  for (std::uint32_t candidate : types) {
+    const VkMemoryType& t = gpu_.memory.memoryTypes[candidate];
+    if (needs.size > gpu_.memory.memoryHeaps[t.heapIndex].size) continue;
+    VkMemoryAllocateInfo info{VK_STRUCTURE_TYPE_MEMORY_ALLOCATE_INFO};
+    info.allocationSize = needs.size;
+    info.memoryTypeIndex = type = candidate;
+    result = gpu_.vk.AllocateMemory(gpu_.device, &info, nullptr, &memory_);
+    if (result != VK_ERROR_OUT_OF_DEVICE_MEMORY) break;
+  }
+  if (result != VK_SUCCESS) {
+    --gpu_.allocations;
+    memory_ = VK_NULL_HANDLE;
+    return no_room(name, needs.size, type, result);
+  }
+  result = gpu_.vk.BindBufferMemory(gpu_.device, buffer_, memory_, 0);
+  if (result == VK_SUCCESS && (gpu_.memory.memoryTypes[type].propertyFlags & kMapped) == kMapped) {
+    void* pointer = nullptr;
+    result = gpu_.vk.MapMemory(gpu_.device, memory_, 0, VK_WHOLE_SIZE, 0, &pointer);
+    mapped_ = static_cast<std::byte*>(pointer);
+  }
+  if (result != VK_SUCCESS) return gpu_.error(result, "memory of buffer '" + name + "'");
+  return {};
+}
+
+Error BufferImpl::no_room(const std::string& name, std::uint64_t bytes, std::uint32_t type,
+                          VkResult result) const {
+  const std::uint32_t heap = gpu_.memory.memoryTypes[type].heapIndex;
+  VkPhysicalDeviceMemoryBudgetPropertiesEXT budget{
+      VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_MEMORY_BUDGET_PROPERTIES_EXT};
+  VkPhysicalDeviceMemoryProperties2 memory{VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_MEMORY_PROPERTIES_2};
+  std::string has = bytes_text(gpu_.memory.memoryHeaps[heap].size);
+  if (gpu_.memory_budget) {
+    memory.pNext = &budget;
+    gpu_.instance->table().GetPhysicalDeviceMemoryProperties2(gpu_.physical.handle, &memory);
+    const std::uint64_t free =
+        budget.heapBudget[heap] - std::min(budget.heapBudget[heap], budget.heapUsage[heap]);
+    has += ", of which " + bytes_text(free) + " are free";
+  }
+  return gpu_.error(result, "buffer '" + name + "' of " + bytes_text(bytes) + ": memory heap " +
+                                std::to_string(heap) + " of the device has " + has);
+}
+
+BufferImpl::~BufferImpl() {
+  if (buffer_) gpu_.vk.DestroyBuffer(gpu_.device, buffer_, nullptr);
+  if (memory_) {
+    gpu_.vk.FreeMemory(gpu_.device, memory_, nullptr);
+    --gpu_.allocations;
+  }
+}
+
+}  // namespace tessera

@@ -1,0 +1,38 @@
+#pragma once
+
+#include "device/gpu.h"
+
+namespace tessera {
+
+// Memory types to try for `use`, best first, among those of `type_bits`.
+std::vector<std::uint32_t> memory_candidates(const VkPhysicalDeviceMemoryProperties& memory,
+                                             std::uint32_t type_bits, Memory use);
+
+class BufferImpl final : public Buffer {
+ public:
+  explicit BufferImpl(Gpu& gpu) : gpu_(gpu) {}
+  ~BufferImpl() override;
+  BufferImpl(const BufferImpl&) = delete;
+  BufferImpl& operator=(const BufferImpl&) = delete;
+  static Result<std::unique_ptr<Buffer>> create(Gpu& gpu, std::uint64_t bytes, Memory use,
+                                                const std::string& name);
+
+  std::uint64_t size() const override { return size_; }
+  std::span<std::byte> mapped() override { return {mapped_, mapped_ ? size_ : 0}; }
+  const std::byte* bytes() const { return mapped_; }  // null when not mapped
+  VkBuffer handle() const { return buffer_; }
+
+ private:
+  Result<void> allocate(Memory use, const std::string& name);
+  Error no_room(const std::string& name, std::uint64_t bytes, std::uint32_t type, VkResult result) const;
+
+  Gpu& gpu_;
+  VkBuffer buffer_ = VK_NULL_HANDLE;
+  VkDeviceMemory memory_ = VK_NULL_HANDLE;
+  std::uint64_t size_ = 0;
+  std::byte* mapped_ = nullptr;
+};
+
+inline const BufferImpl& impl(const Buffer& b) { return static_cast<const BufferImpl&>(b); }
+
+}  // namespace tessera

@@ -1,0 +1,73 @@
+#pragma once
+
+#include <map>
+#include <mutex>
+#include <unordered_map>
+
+#include "device/gpu.h"
+
+namespace tessera {
+
+class PipelineImpl final : public Pipeline {
+ public:
+  PipelineImpl(Gpu& gpu, const PipelineDesc& desc) : gpu_(gpu), desc_(desc) {}
+  ~PipelineImpl() override;
+  PipelineImpl(const PipelineImpl&) = delete;
+  PipelineImpl& operator=(const PipelineImpl&) = delete;
+
+  const PipelineDesc& desc() const { return desc_; }
+  VkPipeline handle() const { return pipeline_; }
+  VkPipelineLayout layout() const { return layout_; }
+  VkDescriptorSetLayout set_layout() const { return set_layout_; }
+
+ private:
+  friend class PipelineStore;
+  Gpu& gpu_;
+  PipelineDesc desc_;
+  VkPipeline pipeline_ = VK_NULL_HANDLE;
+  VkPipelineLayout layout_ = VK_NULL_HANDLE;           // owned by the store
+  VkDescriptorSetLayout set_layout_ = VK_NULL_HANDLE;  // owned by the store
+};
+
+inline const PipelineImpl& impl(const Pipeline& p) { return static_cast<const PipelineImpl&>(p); }
+
+// Every pipeline of a device, made once. Thread-safe; no lock is held while the driver compiles.
+class PipelineStore {
+ public:
+  // `blob`: unwrapped bytes for the driver; may be empty.
+  PipelineStore(Gpu& gpu, std::vector<std::byte> blob) : gpu_(gpu), initial_(std::move(blob)) {}
+  ~PipelineStore();
+  PipelineStore(const PipelineStore&) = delete;
+  PipelineStore& operator=(const PipelineStore&) = delete;
+
+  Result<std::shared_ptr<Pipeline>> get(const PipelineDesc& desc);
+  std::uint32_t made() const { return made_; }
+  Result<std::vector<std::byte>> cache_bytes();
+
+ private:
+  struct Slot {
+    std::once_flag once;
+    std::shared_ptr<PipelineImpl> pipeline;  // null when making it failed
+    Error error;
+  };
+  struct Hash {
+    std::size_t operator()(const PipelineDesc& desc) const;
+  };
+
+  Result<void> check(const PipelineDesc& desc) const;
+  Result<std::shared_ptr<PipelineImpl>> make(const PipelineDesc& desc);
+  Result<void> compile(PipelineImpl& pipeline);
+  Result<void> find_layouts(PipelineImpl& pipeline);
+  Result<VkPipelineCache> driver_cache();
+
+  Gpu& gpu_;
+  std::mutex mutex_;  // guards all below but the counter
+  std::vector<std::byte> initial_;
+  VkPipelineCache cache_ = VK_NULL_HANDLE;  // made with the first pipeline
+  std::unordered_map<PipelineDesc, std::shared_ptr<Slot>, Hash> slots_;
+  std::map<std::uint32_t, VkDescriptorSetLayout> set_layouts_;                   // by binding count
+  std::map<std::pair<std::uint32_t, std::uint32_t>, VkPipelineLayout> layouts_;  // and push bytes
+  std::atomic<std::uint32_t> made_ = 0;
+};
+
+}  // namespace tessera

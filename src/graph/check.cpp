@@ -1,0 +1,366 @@
+// Program::check: one function per family of ops, each stating what its op takes and gives.
+#include <cmath>
+#include <optional>
+
+#include "graph/graph.h"
+
+namespace tessera {
+namespace {
+
+using Shape = std::vector<std::uint64_t>;
+
+std::string text(const Shape& shape) {
+  Value value;
+  value.shape = shape;
+  return print_shape(value);
+}
+
+Error fail(const std::string& where, const std::string& what) {
+  return Error{Code::internal, where + ": " + what};
+}
+
+Result<void> check_value(const Program& program, std::size_t id) {
+  const Value& v = program.values[id];
+  const std::string where = "value %" + std::to_string(id) + " " + v.name;
+  if (v.shape.empty()) return fail(where, "has no shape");
+  for (std::uint64_t dim : v.shape)
+    if (dim == 0) return fail(where, "shape " + text(v.shape) + " has a zero");
+  if (v.last_dim() % info(v.dtype).block_elems != 0)
+    return fail(where,
+                "shape " + text(v.shape) + " does not fit blocks of " + std::string(info(v.dtype).name));
+  if (v.storage == Storage::constant && (!v.data || v.data->size() != v.elems() || v.dtype != DType::f32))
+    return fail(where, "a constant needs f32 data of its shape");
+  if (v.dynamic_rows && v.storage != Storage::activation && v.storage != Storage::output)
+    return fail(where, "only activations and outputs have dynamic rows");
+  if (v.parts.empty()) return {};
+
+  std::uint64_t rows = 0;
+  for (ValueId part : v.parts) {
+    if (part >= id) return fail(where, "a part must come before its stack");
+    const Value& p = program.values[part];
+    if (v.storage != Storage::weight || p.storage != Storage::weight || p.dtype != v.dtype ||
+        p.shape.size() != v.shape.size() || (v.shape.size() > 1 && p.last_dim() != v.last_dim()))
+      return fail(where, "part " + p.name + " " + print_shape(p) + " cannot be stacked in " + text(v.shape));
+    rows += p.shape[0];
+  }
+  if (rows != v.shape[0]) return fail(where, "its parts have " + std::to_string(rows) + " rows");
+  return {};
+}
+
+// One op of one graph. The first thing that does not fit is kept; later ones are not looked at.
+class OpChecker {
+ public:
+  OpChecker(const Program& program, const Graph& graph, const Op& op)
+      : program_(program), graph_(graph), op_(op) {}
+
+  Result<void> run() {
+    if (counts()) kind();
+    if (error_.empty()) return {};
+    return fail("graph " + graph_.name + ", op " + op_.name + " (" + std::string(name(op_.kind)) + ")",
+                error_);
+  }
+
+ private:
+  void reject(const std::string& what) {
+    if (error_.empty()) error_ = what;
+  }
+
+  // Number of operands, ids in range, and presence of those that are not optional.
+  bool counts() {
+    struct Signature {
+      std::size_t in, out;
+      unsigned optional_in, optional_out;  // bit i: operand i may be absent
+    };
+    const Signature s = [&]() -> Signature {
+      switch (op_.kind) {
+        case OpKind::embedding: return {3, 1, 0, 0};
+        case OpKind::norm: return {4, 2, 0b1100, 0b10};
+        case OpKind::matmul: return {5, 1, 0b11100, 0};
+        case OpKind::rope: return {3, 1, 0, 0};
+        case OpKind::kv_append: return {3, 1, 0, 0};
+        case OpKind::rope_append: return {5, 3, 0, 0};
+        case OpKind::attention: return {4, 1, 0, 0};
+        case OpKind::add: return {2, 1, 0, 0};
+        case OpKind::activation: return {1, 1, 0, 0};
+        case OpKind::glu: return {2, 1, 0, 0};
+        case OpKind::last_row: return {2, 1, 0, 0};
+        case OpKind::sample: return {4, 2, 0, 0};
+        case OpKind::advance: return {1, 1, 0, 0};
+      }
+      return {};
+    }();
+    if (op_.in.size() != s.in || op_.out.size() != s.out) {
+      reject("has " + std::to_string(op_.in.size()) + " inputs and " + std::to_string(op_.out.size()) +
+             " outputs, needs " + std::to_string(s.in) + " and " + std::to_string(s.out));
+      return false;
+    }
+    auto present = [&](const std::vector<ValueId>& ids, unsigned optional, const char* side) {
+      for (std::size_t i = 0; i < ids.size(); ++i)
+        if (ids[i] == kNoValue ? !(optional >> i & 1) : ids[i] >= program_.values.size())
+          reject(std::string(side) + " " + std::to_string(i) + " is absent or out of range");
+    };
+    present(op_.in, s.optional_in, "input");
+    present(op_.out, s.optional_out, "output");
+    return error_.empty();
+  }
+
+  const Value& value(ValueId id) const { return program_.values[id]; }
+  const Value& in(std::size_t i) const { return value(op_.in[i]); }
+  bool has_in(std::size_t i) const { return op_.in[i] != kNoValue; }
+
+  void expect(ValueId id, const Shape& shape, DType dtype = DType::f32) {
+    const Value& v = value(id);
+    if (v.shape != shape) reject("value " + v.name + " is " + print_shape(v) + ", expected " + text(shape));
+    if (v.dtype != dtype)
+      reject("value " + v.name + " is " + std::string(info(v.dtype).name) + ", expected " +
+             std::string(info(dtype).name));
+  }
+
+  void expect_rank(ValueId id, std::size_t rank) {
+    if (value(id).shape.size() != rank)
+      reject("value " + value(id).name + " is " + print_shape(value(id)) + ", expected " +
+             std::to_string(rank) + " dimensions");
+  }
+
+  void expect_read_only(ValueId id) {
+    const Storage s = value(id).storage;
+    if (s != Storage::weight && s != Storage::constant)
+      reject("value " + value(id).name + " must be a weight or a constant");
+  }
+
+  void expect_vector(ValueId id, std::uint64_t n) {
+    expect(id, {n});
+    expect_read_only(id);
+  }
+
+  // f32 (rows, d), computed and not read-only; gives its shape.
+  void expect_rows(ValueId id, std::uint64_t rows, std::uint64_t d) {
+    expect(id, {rows, d});
+    if (value(id).storage != Storage::activation && value(id).storage != Storage::output)
+      reject("value " + value(id).name + " must be an activation or an output");
+    if (value(id).dynamic_rows && rows != graph_.max_rows)
+      reject("value " + value(id).name + " has dynamic rows, but not max_rows of them");
+  }
+
+  void same_rows(ValueId a, ValueId b) {
+    if (value(a).dynamic_rows != value(b).dynamic_rows)
+      reject("values " + value(a).name + " and " + value(b).name + " do not both have dynamic rows");
+  }
+
+  // Every tensor of `ids` is f32 (rows, d) of the same shape and kind of rows as the first.
+  void expect_alike(std::initializer_list<ValueId> ids) {
+    const ValueId first = *ids.begin();
+    expect_rank(first, 2);
+    if (!error_.empty()) return;
+    for (ValueId id : ids) {
+      expect_rows(id, value(first).shape[0], value(first).shape[1]);
+      same_rows(first, id);
+    }
+  }
+
+  void expect_state(ValueId id) {
+    if (id != program_.state) reject("value " + value(id).name + " is not the program's state");
+    expect(id, {8}, DType::u32);
+  }
+
+  void expect_tokens(ValueId id) {
+    expect_rank(id, 1);
+    if (value(id).dtype != DType::u32 || value(id).storage != Storage::input)
+      reject("value " + value(id).name + " must be an input of U32");
+  }
+
+  void expect_same(ValueId a, ValueId b) {
+    if (a != b) reject("value " + value(b).name + " must be written in place");
+  }
+
+  void kind() {
+    switch (op_.kind) {
+      case OpKind::embedding: return embedding();
+      case OpKind::norm: return norm();
+      case OpKind::matmul: return matmul();
+      case OpKind::rope: return rope();
+      case OpKind::kv_append: return kv_append();
+      case OpKind::rope_append: return rope_append();
+      case OpKind::attention: return attention();
+      case OpKind::add: return expect_alike({op_.in[0], op_.in[1], op_.out[0]});
+      case OpKind::activation: return expect_alike({op_.in[0], op_.out[0]});
+      case OpKind::glu: return expect_alike({op_.in[0], op_.in[1], op_.out[0]});
+      case OpKind::last_row: return last_row();
+      case OpKind::sample: return sample();
+      case OpKind::advance: expect_state(op_.in[0]); return expect_same(op_.in[0], op_.out[0]);
+    }
+  }
+
+  void embedding() {
+    expect_tokens(op_.in[0]);
+    expect_state(op_.in[1]);
+    expect_rank(op_.in[2], 2);
+    expect_read_only(op_.in[2]);
+    if (error_.empty()) expect_rows(op_.out[0], graph_.max_rows, in(2).last_dim());
+  }
+
+  void norm() {
+    expect_alike({op_.in[0], op_.out[0]});
+    if (!error_.empty()) return;
+    expect_vector(op_.in[1], in(0).last_dim());
+    if (has_in(2)) expect_vector(op_.in[2], in(0).last_dim());
+    if (has_in(3) != (op_.out[1] != kNoValue)) return reject("residual and sum must come together");
+    if (has_in(3)) expect_alike({op_.in[0], op_.in[3], op_.out[1]});
+    if (!(op_.attrs.eps >= 0)) reject("eps must not be negative");
+  }
+
+  void matmul() {
+    expect_rank(op_.in[0], 2);
+    expect_rank(op_.in[1], 2);
+    if (!error_.empty()) return;
+    const std::uint64_t rows = in(0).shape[0], k = in(0).shape[1], n = in(1).shape[0];
+    expect_rows(op_.in[0], rows, k);
+    expect_weight(op_.in[1], n, k, in(1).dtype);
+    if (has_in(2)) expect_vector(op_.in[2], n);
+    if (has_in(3)) expect_weight(op_.in[3], n, k, in(1).dtype);
+    if (has_in(4) && !has_in(3)) return reject("has a bias of a second matrix but no second matrix");
+    if (has_in(4)) expect_vector(op_.in[4], n);
+    expect_rows(op_.out[0], rows, n);
+    same_rows(op_.in[0], op_.out[0]);
+  }
+
+  void expect_weight(ValueId id, std::uint64_t n, std::uint64_t k, DType dtype) {
+    expect(id, {n, k}, dtype);
+    expect_read_only(id);
+    if (dtype == DType::u32) reject("value " + value(id).name + " must not be U32");
+  }
+
+  bool head_attrs(bool heads, bool kv_heads, bool rope) {
+    const OpAttrs& a = op_.attrs;
+    if (a.head_dim == 0) reject("head_dim is 0");
+    if (heads && a.heads == 0) reject("heads is 0");
+    if (kv_heads && a.kv_heads == 0) reject("kv_heads is 0");
+    if (rope && (a.rope_dims == 0 || a.rope_dims % 2 != 0 || a.rope_dims > a.head_dim))
+      reject("rope_dims must be even, at least 2 and at most head_dim");
+    return error_.empty();
+  }
+
+  void rope_table(ValueId id) {
+    expect_rank(id, 3);
+    if (error_.empty()) expect(id, {value(id).shape[0], op_.attrs.rope_dims / 2, 2});
+    if (value(id).storage != Storage::constant) reject("value " + value(id).name + " must be a constant");
+  }
+
+  void cache(ValueId id) {
+    expect_rank(id, 3);
+    if (!error_.empty()) return;
+    const Value& v = value(id);
+    if (v.storage != Storage::cache || (v.dtype != DType::f32 && v.dtype != DType::f16))
+      reject("value " + v.name + " must be a cache of F32 or F16");
+    expect(id, {op_.attrs.kv_heads, v.shape[1], op_.attrs.head_dim}, v.dtype);
+  }
+
+  void same_caches(ValueId k, ValueId v) {
+    cache(k);
+    cache(v);
+    if (error_.empty()) expect(v, value(k).shape, value(k).dtype);
+  }
+
+  void rope() {
+    if (!head_attrs(true, false, true)) return;
+    rope_table(op_.in[1]);
+    expect_state(op_.in[2]);
+    expect_rows(op_.in[0], graph_.max_rows, std::uint64_t{op_.attrs.heads} * op_.attrs.head_dim);
+    expect_alike({op_.in[0], op_.out[0]});
+  }
+
+  void kv_append() {
+    if (!head_attrs(false, true, false)) return;
+    expect_rows(op_.in[0], graph_.max_rows, std::uint64_t{op_.attrs.kv_heads} * op_.attrs.head_dim);
+    expect_state(op_.in[1]);
+    cache(op_.in[2]);
+    expect_same(op_.in[2], op_.out[0]);
+  }
+
+  void rope_append() {
+    if (!head_attrs(true, true, true)) return;
+    const OpAttrs& a = op_.attrs;
+    expect_rows(op_.in[0], graph_.max_rows, (a.heads + std::uint64_t{2} * a.kv_heads) * a.head_dim);
+    rope_table(op_.in[1]);
+    expect_state(op_.in[2]);
+    same_caches(op_.in[3], op_.in[4]);
+    expect_rows(op_.out[0], graph_.max_rows, std::uint64_t{a.heads} * a.head_dim);
+    same_rows(op_.in[0], op_.out[0]);
+    expect_same(op_.in[3], op_.out[1]);
+    expect_same(op_.in[4], op_.out[2]);
+  }
+
+  void attention() {
+    if (!head_attrs(true, true, false)) return;
+    const OpAttrs& a = op_.attrs;
+    if (a.heads % a.kv_heads != 0) reject("heads is no multiple of kv_heads");
+    if (!std::isfinite(a.scale)) reject("scale is not finite");
+    expect_rows(op_.in[0], graph_.max_rows, std::uint64_t{a.heads} * a.head_dim);
+    same_caches(op_.in[1], op_.in[2]);
+    expect_state(op_.in[3]);
+    expect_alike({op_.in[0], op_.out[0]});
+  }
+
+  void last_row() {
+    expect_rank(op_.in[0], 2);
+    if (!error_.empty()) return;
+    expect_rows(op_.in[0], graph_.max_rows, in(0).last_dim());
+    expect_state(op_.in[1]);
+    expect_rows(op_.out[0], 1, in(0).last_dim());
+    if (value(op_.out[0]).dynamic_rows) reject("its output must not have dynamic rows");
+  }
+
+  void sample() {
+    expect_rank(op_.in[0], 2);
+    if (!error_.empty()) return;
+    expect_rows(op_.in[0], 1, in(0).last_dim());
+    if (in(0).dynamic_rows) reject("logits must not have dynamic rows");
+    expect_tokens(op_.in[1]);
+    expect_state(op_.in[2]);
+    expect(op_.in[3], {8}, DType::u32);
+    expect_same(op_.in[1], op_.out[0]);
+    expect_same(op_.in[2], op_.out[1]);
+  }
+
+  const Program& program_;
+  const Graph& graph_;
+  const Op& op_;
+  std::string error_;
+};
+
+// Activations are written once, before they are read; read-only values are never written.
+Result<void> check_order(const Program& program, const Graph& graph) {
+  std::vector<bool> written(program.values.size(), false);
+  for (const Op& op : graph.ops) {
+    const std::string where = "graph " + graph.name + ", op " + op.name;
+    for (ValueId id : op.in)
+      if (id != kNoValue && program.values[id].storage == Storage::activation && !written[id])
+        return fail(where, "reads " + program.values[id].name + " before it is written");
+    for (ValueId id : op.out) {
+      if (id == kNoValue) continue;
+      const Storage s = program.values[id].storage;
+      if (s == Storage::weight || s == Storage::constant)
+        return fail(where, "writes the read-only value " + program.values[id].name);
+      if ((s == Storage::activation || s == Storage::output) && written[id])
+        return fail(where, "writes " + program.values[id].name + " a second time");
+      written[id] = true;
+    }
+  }
+  return {};
+}
+
+}  // namespace
+
+Result<void> Program::check() const {
+  if (state >= values.size() || values[state].storage != Storage::input)
+    return Error{Code::internal, "the program has no state"};
+  for (std::size_t id = 0; id < values.size(); ++id) TSR_CHECK(check_value(*this, id));
+  for (const Graph& graph : graphs) {
+    if (graph.max_rows == 0) return fail("graph " + graph.name, "max_rows is 0");
+    for (const Op& op : graph.ops) TSR_CHECK(OpChecker(*this, graph, op).run());
+    TSR_CHECK(check_order(*this, graph));
+  }
+  return {};
+}
+
+}  // namespace tessera

@@ -1,0 +1,287 @@
+#include "graph/fuse.h"
+
+#include <algorithm>
+#include <array>
+#include <map>
+#include <optional>
+
+namespace tessera {
+namespace {
+
+bool is_vector_bias(const std::vector<ValueId>& ids, bool present) {
+  return std::ranges::all_of(ids, [&](ValueId id) { return (id != kNoValue) == present; });
+}
+
+// "blk.0.attn_q.weight", "blk.0.attn_k.weight", ... -> "blk.0.attn_qk.weight".
+std::string stacked_name(const std::vector<std::string>& names) {
+  const std::string& a = names[0];
+  std::size_t prefix = a.size(), suffix = a.size();
+  for (const std::string& b : names) {
+    auto head = std::ranges::mismatch(a, b).in1 - a.begin();
+    prefix = std::min(prefix, static_cast<std::size_t>(head));
+    std::size_t tail = 0;
+    while (tail < a.size() && tail < b.size() && a[a.size() - 1 - tail] == b[b.size() - 1 - tail]) ++tail;
+    suffix = std::min(suffix, tail);
+  }
+  for (const std::string& b : names) suffix = std::min(suffix, b.size() - prefix);
+  std::string text = a.substr(0, prefix);
+  for (const std::string& b : names) text += b.substr(prefix, b.size() - prefix - suffix);
+  return text + a.substr(a.size() - suffix);
+}
+
+// One graph of the program being rewritten. Removed ops are marked and swept at the end of each pass.
+class Fuser {
+ public:
+  Fuser(Program& program, Graph& graph, std::map<std::vector<ValueId>, ValueId>& stacks)
+      : program_(program), graph_(graph), stacks_(stacks) {}
+
+  void run() {
+    index();
+    for (std::size_t i = 0; i < graph_.ops.size(); ++i) fuse_qkv(i);
+    sweep();
+    for (std::size_t i = 0; i < graph_.ops.size(); ++i) fuse_glu(i);
+    sweep();
+    for (std::size_t i = 0; i < graph_.ops.size(); ++i) fuse_activation(i);
+    sweep();
+    for (std::size_t i = 0; i < graph_.ops.size(); ++i) fuse_residual(i);
+    sweep();
+  }
+
+ private:
+  static constexpr std::size_t kNone = static_cast<std::size_t>(-1);
+
+  void index() {
+    producer_.clear();
+    users_.clear();
+    removed_.assign(graph_.ops.size(), false);
+    for (std::size_t i = 0; i < graph_.ops.size(); ++i) {
+      for (ValueId id : graph_.ops[i].in)
+        if (id != kNoValue) users_[id].push_back(i);
+      for (ValueId id : graph_.ops[i].out)
+        if (id != kNoValue) producer_[id] = i;
+    }
+  }
+
+  void sweep() {
+    std::vector<Op> kept;
+    for (std::size_t i = 0; i < graph_.ops.size(); ++i)
+      if (!removed_[i]) kept.push_back(std::move(graph_.ops[i]));
+    graph_.ops = std::move(kept);
+    index();
+  }
+
+  // The only op that reads an activation; kNone when there are more, or the value outlives the pass.
+  std::size_t only_user(ValueId id) const {
+    auto at = users_.find(id);
+    if (at == users_.end() || at->second.size() != 1 || program_.values[id].storage != Storage::activation ||
+        removed_[at->second[0]])
+      return kNone;
+    return at->second[0];
+  }
+
+  // The op that makes `id` if it is of `kind`, still there, and `id` has no use but one.
+  std::size_t only_source(ValueId id, OpKind kind) const {
+    auto at = producer_.find(id);
+    if (at == producer_.end() || removed_[at->second] || graph_.ops[at->second].kind != kind ||
+        only_user(id) == kNone)
+      return kNone;
+    return at->second;
+  }
+
+  bool is_plain_matmul(const Op& op) const {
+    return op.kind == OpKind::matmul && op.in[3] == kNoValue && op.attrs.act == Activation::none;
+  }
+
+  // The value whose rows are those of `parts`, made once for all graphs; kNoValue when they do not stack.
+  ValueId stack(const std::vector<ValueId>& parts) {
+    if (auto at = stacks_.find(parts); at != stacks_.end()) return at->second;
+    const Value& first = program_.values[parts[0]];
+    Value all;
+    all.storage = first.storage;
+    all.dtype = first.dtype;
+    all.shape = first.shape;
+    all.shape[0] = 0;
+    std::vector<std::string> names;
+    std::vector<float> data;
+    for (ValueId part : parts) {
+      const Value& v = program_.values[part];
+      if (v.storage != first.storage || v.dtype != first.dtype || v.shape.size() != first.shape.size() ||
+          (v.shape.size() > 1 && v.last_dim() != first.last_dim()) || !v.parts.empty())
+        return kNoValue;
+      all.shape[0] += v.shape[0];
+      names.push_back(v.name);
+      if (v.data) data.insert(data.end(), v.data->begin(), v.data->end());
+    }
+    all.name = stacked_name(names);
+    if (all.storage == Storage::constant)
+      all.data = std::make_shared<const std::vector<float>>(std::move(data));
+    else
+      all.parts = parts;
+    return stacks_[parts] = add(std::move(all));
+  }
+
+  ValueId add(Value value) {
+    program_.values.push_back(std::move(value));
+    return static_cast<ValueId>(program_.values.size() - 1);
+  }
+
+  struct Qkv {
+    // Indices of ops, in the order below.
+    std::size_t q = kNone, k = kNone, v = kNone, q_rope = kNone, k_rope = kNone, k_append = kNone,
+                v_append = kNone;
+    std::array<std::size_t, 7> all() const { return {q, k, v, q_rope, k_rope, k_append, v_append}; }
+  };
+
+  // The ops around an attention, followed upwards from its q and its caches.
+  std::optional<Qkv> match_qkv(const Op& attention) const {
+    auto find_append = [&](ValueId cache) {
+      std::size_t found = kNone;
+      for (std::size_t i = 0; i < graph_.ops.size() && &graph_.ops[i] != &attention; ++i)
+        if (!removed_[i] && graph_.ops[i].kind == OpKind::kv_append && graph_.ops[i].out[0] == cache)
+          found = i;
+      return found;
+    };
+    Qkv m;
+    m.q_rope = only_source(attention.in[0], OpKind::rope);
+    m.k_append = find_append(attention.in[1]);
+    m.v_append = find_append(attention.in[2]);
+    if (m.q_rope == kNone || m.k_append == kNone || m.v_append == kNone) return std::nullopt;
+    m.k_rope = only_source(graph_.ops[m.k_append].in[0], OpKind::rope);
+    if (m.k_rope == kNone) return std::nullopt;
+    m.q = only_source(graph_.ops[m.q_rope].in[0], OpKind::matmul);
+    m.k = only_source(graph_.ops[m.k_rope].in[0], OpKind::matmul);
+    m.v = only_source(graph_.ops[m.v_append].in[0], OpKind::matmul);
+    if (m.q == kNone || m.k == kNone || m.v == kNone) return std::nullopt;
+    return fits(m) ? std::optional(m) : std::nullopt;
+  }
+
+  bool fits(const Qkv& m) const {
+    const Op &q = graph_.ops[m.q], &k = graph_.ops[m.k], &v = graph_.ops[m.v];
+    const Op &q_rope = graph_.ops[m.q_rope], &k_rope = graph_.ops[m.k_rope];
+    const Op &k_append = graph_.ops[m.k_append], &v_append = graph_.ops[m.v_append];
+    const OpAttrs &a = q_rope.attrs, &b = k_rope.attrs;
+    if (!is_plain_matmul(q) || !is_plain_matmul(k) || !is_plain_matmul(v)) return false;
+    if (q.in[0] != k.in[0] || q.in[0] != v.in[0]) return false;
+    const std::vector<ValueId> biases{q.in[2], k.in[2], v.in[2]};
+    if (!is_vector_bias(biases, true) && !is_vector_bias(biases, false)) return false;
+    if (a.head_dim != b.head_dim || a.rope_dims != b.rope_dims || a.rope_adjacent != b.rope_adjacent ||
+        q_rope.in[1] != k_rope.in[1] || b.heads != k_append.attrs.kv_heads ||
+        k_append.attrs.kv_heads != v_append.attrs.kv_heads || k_append.attrs.head_dim != a.head_dim ||
+        v_append.attrs.head_dim != a.head_dim)
+      return false;
+    return nothing_between(m);
+  }
+
+  // The fused pair takes the place of the last op; nothing else on the way may touch the caches.
+  bool nothing_between(const Qkv& m) const {
+    const auto all = m.all();
+    const std::size_t first = *std::ranges::min_element(all), last = *std::ranges::max_element(all);
+    const ValueId k_cache = graph_.ops[m.k_append].out[0], v_cache = graph_.ops[m.v_append].out[0];
+    for (std::size_t i = first; i <= last; ++i) {
+      if (removed_[i] || std::ranges::find(all, i) != all.end()) continue;
+      for (const auto* ids : {&graph_.ops[i].in, &graph_.ops[i].out})
+        for (ValueId id : *ids)
+          if (id == k_cache || id == v_cache) return false;
+    }
+    return true;
+  }
+
+  // q, k, v matmuls -> one over stacked weights; rope and the two appends -> rope_append.
+  void fuse_qkv(std::size_t at) {
+    if (graph_.ops[at].kind != OpKind::attention) return;
+    const std::optional<Qkv> m = match_qkv(graph_.ops[at]);
+    if (!m) return;
+    const Op q = graph_.ops[m->q], k = graph_.ops[m->k], v = graph_.ops[m->v];
+    const ValueId weight = stack({q.in[1], k.in[1], v.in[1]});
+    const ValueId bias = q.in[2] == kNoValue ? kNoValue : stack({q.in[2], k.in[2], v.in[2]});
+    if (weight == kNoValue || (q.in[2] != kNoValue && bias == kNoValue)) return;
+
+    Value qkv = program_.values[q.out[0]];
+    qkv.name = stacked_name({qkv.name, program_.values[k.out[0]].name, program_.values[v.out[0]].name});
+    qkv.shape[1] = program_.values[weight].shape[0];
+    const ValueId qkv_id = add(std::move(qkv));
+
+    const Op q_rope = graph_.ops[m->q_rope];
+    const ValueId k_cache = graph_.ops[m->k_append].out[0], v_cache = graph_.ops[m->v_append].out[0];
+    Op product{OpKind::matmul, stacked_name({q.name, k.name, v.name}), {}, {}, {}};
+    product.in = {q.in[0], weight, bias, kNoValue, kNoValue};
+    product.out = {qkv_id};
+    Op append{OpKind::rope_append, q_rope.name, q_rope.attrs, {}, {}};
+    append.attrs.kv_heads = graph_.ops[m->k_append].attrs.kv_heads;
+    append.in = {qkv_id, q_rope.in[1], q_rope.in[2], k_cache, v_cache};
+    append.out = {q_rope.out[0], k_cache, v_cache};
+
+    const auto all = m->all();
+    for (std::size_t i : all) removed_[i] = true;
+    const std::size_t first = *std::ranges::min_element(all), last = *std::ranges::max_element(all);
+    graph_.ops[first] = std::move(product);
+    graph_.ops[last] = std::move(append);
+    removed_[first] = removed_[last] = false;
+  }
+
+  // gate and up matmuls + glu -> one gated matmul.
+  void fuse_glu(std::size_t at) {
+    Op& glu = graph_.ops[at];
+    if (glu.kind != OpKind::glu || glu.in[0] == glu.in[1]) return;
+    const std::size_t g = only_source(glu.in[0], OpKind::matmul);
+    const std::size_t u = only_source(glu.in[1], OpKind::matmul);
+    if (g == kNone || u == kNone) return;
+    const Op &gate = graph_.ops[g], &up = graph_.ops[u];
+    if (!is_plain_matmul(gate) || !is_plain_matmul(up) || gate.in[0] != up.in[0]) return;
+    if (program_.values[gate.in[1]].dtype != program_.values[up.in[1]].dtype) return;
+
+    Op fused{OpKind::matmul, glu.name, {}, {}, glu.out};
+    fused.attrs.act = glu.attrs.act;
+    fused.in = {gate.in[0], gate.in[1], gate.in[2], up.in[1], up.in[2]};
+    removed_[g] = removed_[u] = true;
+    glu = std::move(fused);
+  }
+
+  // matmul + activation -> its epilogue.
+  void fuse_activation(std::size_t at) {
+    Op& act = graph_.ops[at];
+    if (act.kind != OpKind::activation) return;
+    const std::size_t m = only_source(act.in[0], OpKind::matmul);
+    if (m == kNone || !is_plain_matmul(graph_.ops[m])) return;
+    Op fused = graph_.ops[m];
+    fused.attrs.act = act.attrs.act;
+    fused.out = act.out;
+    removed_[m] = true;
+    act = std::move(fused);
+  }
+
+  // add + norm -> norm with residual, which gives the sum too.
+  void fuse_residual(std::size_t at) {
+    Op& norm = graph_.ops[at];
+    if (norm.kind != OpKind::norm || norm.in[3] != kNoValue) return;
+    const ValueId sum = norm.in[0];
+    auto source = producer_.find(sum);
+    if (source == producer_.end() || removed_[source->second]) return;
+    const Op& add = graph_.ops[source->second];
+    if (add.kind != OpKind::add) return;
+    if (std::ranges::any_of(users_.at(sum), [&](std::size_t user) { return user < at; })) return;
+
+    norm.in[0] = add.in[0];
+    norm.in[3] = add.in[1];
+    norm.out[1] = sum;
+    removed_[source->second] = true;
+  }
+
+  Program& program_;
+  Graph& graph_;
+  std::map<std::vector<ValueId>, ValueId>& stacks_;  // parts -> stacked value
+  std::map<ValueId, std::size_t> producer_;
+  std::map<ValueId, std::vector<std::size_t>> users_;
+  std::vector<bool> removed_;
+};
+
+}  // namespace
+
+Program fuse(const Program& program) {
+  Program fused = program;
+  std::map<std::vector<ValueId>, ValueId> stacks;
+  for (Graph& graph : fused.graphs) Fuser(fused, graph, stacks).run();
+  return fused;
+}
+
+}  // namespace tessera

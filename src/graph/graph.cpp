@@ -1,0 +1,85 @@
+#include "graph/graph.h"
+
+#include <algorithm>
+
+namespace tessera {
+
+std::string_view name(OpKind kind) {
+  switch (kind) {
+    case OpKind::embedding: return "embedding";
+    case OpKind::norm: return "norm";
+    case OpKind::matmul: return "matmul";
+    case OpKind::rope: return "rope";
+    case OpKind::kv_append: return "kv_append";
+    case OpKind::rope_append: return "rope_append";
+    case OpKind::attention: return "attention";
+    case OpKind::add: return "add";
+    case OpKind::activation: return "activation";
+    case OpKind::glu: return "glu";
+    case OpKind::last_row: return "last_row";
+    case OpKind::sample: return "sample";
+    case OpKind::advance: return "advance";
+  }
+  return "unknown";
+}
+
+std::string_view name(Activation act) {
+  switch (act) {
+    case Activation::none: return "none";
+    case Activation::silu: return "silu";
+    case Activation::gelu_tanh: return "gelu_tanh";
+    case Activation::gelu_erf: return "gelu_erf";
+    case Activation::relu: return "relu";
+    case Activation::relu2: return "relu2";
+  }
+  return "unknown";
+}
+
+std::uint64_t Value::elems() const {
+  std::uint64_t n = 1;
+  for (std::uint64_t dim : shape) n *= dim;
+  return n;
+}
+
+const Graph* Program::find(std::string_view graph) const {
+  auto at = std::ranges::find(graphs, graph, &Graph::name);
+  return at == graphs.end() ? nullptr : &*at;
+}
+
+bool Program::has_dynamic_rows(const Op& op) const {
+  return !op.out.empty() && op.out[0] < values.size() && values[op.out[0]].dynamic_rows;
+}
+
+std::uint64_t row_bytes(const Value& weight) {
+  const std::uint64_t k = weight.shape.size() < 2 ? 1 : weight.last_dim();
+  return file_bytes(k, info(weight.dtype));
+}
+
+Result<void> read_rows(const Program& program, ValueId weight, std::uint64_t first,
+                       std::span<std::byte> out) {
+  if (weight >= program.values.size() || !program.weights)
+    return Error{Code::internal, "read_rows: value " + std::to_string(weight) + " cannot be read"};
+  const Value& value = program.values[weight];
+  const std::uint64_t bytes = row_bytes(value);
+  if (value.storage != Storage::weight || value.shape.empty() || bytes == 0 || out.size() % bytes != 0 ||
+      first > value.shape[0] || out.size() / bytes > value.shape[0] - first)
+    return Error{Code::internal, "read_rows: " + std::to_string(out.size()) + " bytes from row " +
+                                     std::to_string(first) + " are not rows of weight " + value.name + " " +
+                                     print_shape(value)};
+  if (value.parts.empty()) return program.weights->read(value, first, out);
+  for (ValueId part : value.parts) {
+    if (out.empty()) break;
+    const std::uint64_t rows = program.values[part].shape[0];
+    if (first >= rows) {
+      first -= rows;
+      continue;
+    }
+    const std::uint64_t take = std::min<std::uint64_t>(rows - first, out.size() / bytes);
+    TSR_CHECK(read_rows(program, part, first, out.first(take * bytes)));
+    out = out.subspan(take * bytes);
+    first = 0;
+  }
+  return {};
+}
+
+}  // namespace tessera

@@ -1,0 +1,141 @@
+// The data tower's language: values, ops and graphs. Nothing here knows a GPU, and nothing assumes a
+// decoder-only model: a Program is a set of graphs over shared values.
+//
+// Conventions. Shapes are outermost first. "rows" is the leading dimension of activations: positions of one
+// pass, at most the graph's `max_rows`. How many rows a pass really has is in StepState.rows, read by ops
+// when the pass runs, so that one recorded graph serves every pass. Value::dynamic_rows says which values
+// that concerns. Graphs without such values compute all rows: "decode" is run with StepState.rows == 1,
+// "head" after `advance`, when it is 0.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/dtype.h"
+#include "base/result.h"
+
+namespace tessera {
+
+using ValueId = std::uint32_t;
+inline constexpr ValueId kNoValue = 0xffffffffu;
+
+enum class Storage : std::uint8_t {
+  weight,      // read-only, from the model file; shape (n, k) or (k)
+  constant,    // read-only, computed by models/ (Value::data), f32
+  input,       // small, written by the host between passes, read and written by ops (tokens, state, sampler)
+  cache,       // persistent, written in place by ops (KV cache)
+  activation,  // lives within one pass; may share memory with others
+  output,      // persistent until the next pass, read by the host (logits)
+};
+
+struct Value {
+  std::string name;  // "blk.3.attn_q.weight", "blk.3.attn_out"
+  Storage storage = Storage::activation;
+  DType dtype = DType::f32;
+  std::vector<std::uint64_t> shape;
+  // Activations and outputs: only the first StepState.rows rows of the leading dimension are computed, and
+  // hold anything; false: all of them always. An op has dynamic rows when its output has.
+  bool dynamic_rows = false;
+  std::vector<ValueId> parts;  // weight made by fusion: these weights' rows, stacked; same dtype, same k
+  std::shared_ptr<const std::vector<float>> data;  // constant
+  std::uint64_t elems() const;
+  std::uint64_t last_dim() const { return shape.back(); }
+};
+
+enum class OpKind : std::uint8_t {
+  embedding,  // in tokens, state, table(vocab,d)          out x(rows,d): table[tokens[position+i]]
+  norm,    // in x, weight, bias|-, residual|-          out y(rows,d), sum|-: sum = x+residual, y = norm(sum);
+           // sum is there when residual is
+  matmul,  // in x(rows,k), w(n,k), bias(n)|-, up(n,k)|-, up_bias|-  out y(rows,n) = act(x w^T + b) [* (x up^T
+           // + b2)]
+  rope,    // in x(rows,heads*head_dim), table(context,rope_dims/2,2), state    out like x
+  kv_append,    // in x(rows,kv_heads*head_dim), state, cache(kv_heads,context,head_dim)  out cache (in place)
+                // at position+i
+  rope_append,  // in qkv(rows,(heads+2 kv_heads)*head_dim), table, state, k_cache, v_cache  out q, k_cache,
+                // v_cache
+  attention,    // in q(rows,heads*head_dim), k_cache, v_cache, state    out o(rows,heads*head_dim)
+  add,          // in a, b                                   out a+b
+  activation,   // in x                                      out act(x)
+  glu,          // in gate, up                               out act(gate)*up
+  last_row,     // in x(rows,d), state                       out (1,d): row StepState.rows-1 (not dynamic)
+  sample,       // in logits(1,vocab), tokens, state, sampler  out tokens, state (in place): see state.h
+  advance,      // in state                                  out state: position += rows, rows = 0
+};
+std::string_view name(OpKind kind);
+
+enum class Activation : std::uint8_t { none, silu, gelu_tanh, gelu_erf, relu, relu2 };
+std::string_view name(Activation act);
+
+// One struct for all kinds: a field that a kind does not use keeps its default.
+struct OpAttrs {
+  Activation act = Activation::none;  // matmul, activation, glu
+  bool layer_norm = false;            // norm: LayerNorm (mean removed) instead of RMSNorm
+  float eps = 0;                      // norm
+  std::uint32_t heads = 0;            // rope, rope_append, attention
+  std::uint32_t kv_heads = 0;         // kv_append, rope_append, attention
+  std::uint32_t head_dim = 0;
+  std::uint32_t rope_dims = 0;  // leading dims of each head that turn; even
+  bool rope_adjacent = false;   // pairs (2i, 2i+1); else (i, i + rope_dims/2)
+  float scale = 0;              // attention: multiplies q.k
+  bool causal = false;          // attention: key j is seen by row i when j <= position+i
+  std::uint32_t window = 0;     // attention: only the last `window` keys; 0: all
+};
+
+struct Op {
+  OpKind kind{};
+  std::string name;  // for messages: "blk.3.attn"
+  OpAttrs attrs;
+  std::vector<ValueId> in;  // kNoValue where an optional one is absent
+  std::vector<ValueId> out;
+};
+
+struct Graph {
+  std::string name;  // "prefill", "decode", "head"
+  std::uint32_t max_rows = 1;
+  std::vector<Op> ops;  // in an order that respects their values
+};
+
+// File-format bytes of whole rows of a weight (base/dtype.h); stacked weights are resolved by the caller. A
+// vector is rows of one element.
+class WeightReader {
+ public:
+  virtual ~WeightReader() = default;
+  virtual Result<void> read(const Value& weight, std::uint64_t first_row, std::span<std::byte> out) const = 0;
+};
+
+struct Program {
+  std::vector<Value> values;
+  std::vector<Graph> graphs;
+  ValueId state = kNoValue;  // the StepState value that gives every op its rows and position
+  std::shared_ptr<const WeightReader> weights;
+
+  const Graph* find(std::string_view graph) const;
+  // Whether the op computes StepState.rows rows (true) or all rows of its output (false). Ops on values of
+  // both kinds do not exist, except last_row. Embedding, rope, kv_append, rope_append and attention read
+  // StepState.position either way; sample and advance have no rows.
+  bool has_dynamic_rows(const Op& op) const;
+  // Shapes, dtypes, storage and order of every op fit; internal or bad_model names the op and value.
+  Result<void> check() const;
+};
+
+// File-format bytes of one row of a weight of this shape.
+std::uint64_t row_bytes(const Value& weight);
+
+// Rows [first, first+n) of `weight` in file bytes, stacked parts resolved; out.size() is n rows' bytes.
+// internal when the rows are not the weight's.
+Result<void> read_rows(const Program& program, ValueId weight, std::uint64_t first, std::span<std::byte> out);
+
+// "(64,128)", with "rows" for a dynamic leading dimension.
+std::string print_shape(const Value& value);
+
+// One line an op: "%7 blk.0.attn_q (rows,64) = matmul(%3 blk.0.norm (rows,64), ...)"; attributes that a kind
+// uses follow, dtypes other than f32 and parts of stacked weights are shown. Stable: tests compare it.
+std::string print(const Program& program, const Graph& graph);
+
+}  // namespace tessera

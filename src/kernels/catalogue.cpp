@@ -1,0 +1,53 @@
+#include "kernels/catalogue.h"
+
+#include "interface/attention.h"
+#include "interface/elementwise.h"
+#include "interface/embedding.h"
+#include "interface/matmul.h"
+#include "interface/norm.h"
+#include "interface/rope.h"
+#include "interface/sample.h"
+#include "interface/step.h"
+#include "kernels/reflect.h"
+#include "spirv/embed.inc"
+
+namespace tessera {
+namespace {
+
+using namespace shader;
+
+#define TESSERA_KERNEL(name, source, Push, bindings, specs, capability, defines, needs) \
+  TSR_CHECK_MODULE(name, Push, bindings, specs);
+#include "kernels.inc"
+#undef TESSERA_KERNEL
+
+constexpr std::array<Kernel, static_cast<std::size_t>(KernelId::count)> kKernels = {{
+#define TESSERA_KERNEL(name, source, Push, bindings, specs, capability, defines, needs)      \
+  {KernelId::name,   #name, origin_##name, spv_##name, bindings, reflect(spv_##name).access, \
+   push_bytes<Push>, specs},
+#include "kernels.inc"
+#undef TESSERA_KERNEL
+}};
+
+}  // namespace
+
+const Kernel& kernel(KernelId id) { return kKernels[static_cast<std::size_t>(id)]; }
+
+std::span<const Kernel> kernels() { return kKernels; }
+
+std::string_view missing_capability(KernelId id, const Caps& caps) {
+  struct WithNone : Caps {
+    bool none = true;
+  } have{caps, true};
+  switch (id) {
+#define TESSERA_KERNEL(name, source, Push, bindings, specs, capability, defines, needs) \
+  case KernelId::name:                                                                  \
+    return have.capability ? std::string_view{} : std::string_view{#capability};
+#include "kernels.inc"
+#undef TESSERA_KERNEL
+    case KernelId::count: break;
+  }
+  return "no such kernel";
+}
+
+}  // namespace tessera

@@ -1,0 +1,115 @@
+// From a shape and a device's limits to a module, its specialization values, its parameters and a grid. Pure
+// functions: no GPU, no state, no vendor ids. The caller binds buffers in the order given at each function.
+//
+// Rows are dynamic: `rows` is the most that a pass may have; with `dynamic_rows` the kernel reads the real
+// number from the StepState at its `state` binding (without it the binding still exists and may be any
+// buffer). An optional tensor that is absent is bound to any other buffer of the call.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "base/dtype.h"
+#include "base/result.h"
+#include "device/limits.h"
+#include "kernels/catalogue.h"
+
+namespace tessera {
+
+struct Dispatch {
+  KernelId kernel{};
+  std::vector<std::uint32_t> spec;             // value of specialization constant i
+  std::uint32_t subgroup_size = 0;             // required size, 0: any
+  std::vector<std::uint32_t> push;             // the kernel's push struct as words
+  std::array<std::uint32_t, 3> grid{1, 1, 1};  // workgroups; each dimension within the device's limit
+  double flops = 0;                            // useful arithmetic at full rows
+  double bytes = 0;                            // compulsory traffic at full rows
+};
+
+struct Target {  // what a choice may depend on
+  Limits limits;
+  Caps caps;
+};
+
+// Bindings: tokens, state, table, out. Table rows [first, first+count) of the vocabulary are bound; rows of
+// other ids are left alone, so a table larger than a binding takes several dispatches.
+struct EmbeddingShape {
+  std::uint32_t rows = 1, dim = 0;
+  DType type = DType::f32;
+  std::uint32_t first = 0, count = 0;
+};
+Result<Dispatch> choose_embedding(const EmbeddingShape& shape, const Target& target);
+
+// Bindings: x, weight, bias, residual, y, sum, state.
+struct NormShape {
+  std::uint32_t rows = 1, dim = 0;
+  bool dynamic_rows = false, layer_norm = false, bias = false, residual = false;
+  float eps = 0;
+};
+Result<Dispatch> choose_norm(const NormShape& shape, const Target& target);
+
+// y[:, first:first+n) = act(x w^T + bias) [* (x up^T + up_bias)].
+// Bindings: x, w (n rows of device layout), up, bias, up_bias, y, state. w and up bind only their rows; bias
+// and up_bias are whole and indexed from `first`.
+struct MatmulShape {
+  std::uint32_t rows = 1, n = 0, k = 0;
+  std::uint32_t first = 0;     // first output column of this dispatch
+  std::uint32_t y_stride = 0;  // columns of y
+  bool dynamic_rows = false;
+  DType type = DType::f32;
+  std::uint32_t act = 0;  // graph::Activation's number
+  bool gated = false, bias = false;
+};
+Result<Dispatch> choose_matmul(const MatmulShape& shape, const Target& target);
+
+// Bindings: qkv, table, state, q, k_cache, v_cache. Caches (kv_heads, context, head_dim) in kv_type (f32,
+// f16).
+struct RopeAppendShape {
+  std::uint32_t rows = 1, heads = 1, kv_heads = 1, head_dim = 0, rope_dims = 0, context = 0;
+  bool adjacent = false;
+  DType kv_type = DType::f32;
+};
+Result<Dispatch> choose_rope_append(const RopeAppendShape& shape, const Target& target);
+
+// Bindings: x, table, state, y (rope alone); x, state, cache (kv_append alone).
+Result<Dispatch> choose_rope(const RopeAppendShape& shape, const Target& target);       // uses heads
+Result<Dispatch> choose_kv_append(const RopeAppendShape& shape, const Target& target);  // uses kv_heads
+
+// Causal attention of `rows` new positions over the cache, online softmax. One dispatch, or for few rows two:
+// split-KV partials and their merge.
+// Bindings: q, k_cache, v_cache, state, out          (one dispatch)
+//           q, k_cache, v_cache, state, partials     (first of two)
+//           partials, state, out                     (second of two)
+struct AttentionShape {
+  std::uint32_t rows = 1, heads = 1, kv_heads = 1, head_dim = 0, context = 0, window = 0;
+  float scale = 0;
+  bool causal = true;
+  DType kv_type = DType::f32;
+};
+struct AttentionChoice {
+  std::vector<Dispatch> dispatches;  // one or two
+  std::uint64_t partial_bytes = 0;   // scratch between the two
+};
+Result<AttentionChoice> choose_attention(const AttentionShape& shape, const Target& target);
+
+// Bindings: a, b, y, state. add: a+b; activation: act(a); glu: act(a)*b.
+enum class Elementwise : std::uint32_t { add = 0, activation = 1, glu = 2 };
+struct ElementwiseShape {
+  std::uint32_t rows = 1, dim = 0;
+  bool dynamic_rows = false;
+  Elementwise kind = Elementwise::add;
+  std::uint32_t act = 0;
+};
+Result<Dispatch> choose_elementwise(const ElementwiseShape& shape, const Target& target);
+
+// Bindings: x, state, y.
+Result<Dispatch> choose_last_row(std::uint32_t dim, const Target& target);
+// Bindings: state.
+Result<Dispatch> choose_advance(const Target& target);
+// Bindings: logits, tokens, state, sampler, scratch. scratch holds vocab words. src/graph/state.h defines
+// what it does.
+Result<Dispatch> choose_sample(std::uint32_t vocab, std::uint32_t context, const Target& target);
+
+}  // namespace tessera

@@ -1,0 +1,129 @@
+#include <optional>
+
+#include "base/dtype.h"
+#include "interface/matmul.h"
+#include "kernels/choose.h"
+#include "kernels/grid.h"
+#include "kernels/layout.h"
+
+namespace tessera {
+namespace {
+
+constexpr std::uint32_t kMatvecRows = 1;  // rows of x up to which the matrix-vector family is chosen
+
+struct Tile {
+  std::uint32_t group, m, n, k, lane_m, lane_n;
+};
+
+// group = (m / lane_m) (n / lane_n). By rows first, then by what a small device allows. A lane's registers
+// hold lane_m lane_n sums (twice when gated) and lane_m + 1 vec4; per vec4 of k it reads lane_m + lane_n vec4
+// of shared memory for 4 lane_m lane_n products: 12 for 128 at 4x8.
+constexpr Tile kTiles[] = {
+    {128, 64, 64, 16, 4, 8}, {128, 32, 64, 16, 4, 4}, {128, 16, 64, 16, 4, 2}, {64, 8, 64, 16, 4, 2},
+    {64, 32, 32, 16, 4, 4},  {16, 16, 16, 16, 4, 4},  {4, 8, 8, 8, 4, 4},
+};
+
+// Shared memory: rows of k/4 + 1 vec4, for x, w and, when gated, up.
+constexpr std::uint32_t shared_bytes(const Tile& t, bool gated) {
+  return (t.m + (gated ? 2 : 1) * t.n) * (t.k / 4 + 1) * 16;
+}
+
+std::optional<Tile> pick_tile(const MatmulShape& shape, const Limits& limits) {
+  std::optional<Tile> best;
+  for (const Tile& t : kTiles) {
+    if (t.group > limits.max_group_invocations || t.group > limits.max_group_size[0] ||
+        shared_bytes(t, shape.gated) > limits.max_shared_bytes)
+      continue;
+    // The first that fits; then a lower one as long as it still covers all rows at once.
+    if (!best || (t.m >= shape.rows && t.group >= best->group / 2)) best = t;
+  }
+  return best;
+}
+
+std::string describe(const MatmulShape& shape) {
+  return "matmul of " + std::to_string(shape.rows) + " rows, n=" + std::to_string(shape.n) +
+         " k=" + std::to_string(shape.k) + " " + std::string(info(shape.type).name);
+}
+
+Result<void> check(const MatmulShape& shape, std::uint64_t row_bytes, const std::string& what) {
+  if (shape.rows == 0 || shape.n == 0 || shape.k == 0)
+    return Error{Code::invalid_argument, what + ": a dimension is 0"};
+  if (row_bytes == 0 || shape.type == DType::u32)
+    return Error{Code::invalid_argument, what + ": weights of this type cannot have that k"};
+  if (std::uint64_t{shape.first} + shape.n > shape.y_stride)
+    return Error{Code::invalid_argument, what + ": columns from " + std::to_string(shape.first) +
+                                             " on do not fit " + std::to_string(shape.y_stride) +
+                                             " columns of y"};
+  const std::uint64_t most = 0xfffff000ull;  // indices are 32 bits, and lanes count a little past the end
+  if (std::uint64_t{shape.rows} * shape.y_stride > most || std::uint64_t{shape.rows} * shape.k > most ||
+      shape.n * (row_bytes / 4) > most)
+    return Error{Code::unsupported, what + ": more than 2^32 elements"};
+  return {};
+}
+
+// Columns a workgroup computes at once: x is read once for all of them, and as many loads are in flight.
+// Fewer where n is small, to leave enough workgroups for the device.
+std::uint32_t matvec_columns(const MatmulShape& shape) {
+  if (shape.gated) return shape.n >= 1024 ? 2 : 1;
+  return shape.n >= 2048 ? 4 : shape.n >= 512 ? 2 : 1;
+}
+
+std::uint32_t chunk_elems(DType type) {  // elements in 16 bytes: CHUNK in lib/load.glsl
+  return type == DType::f32 ? 4 : type == DType::q8_0 ? 16 : type == DType::q4_0 ? 32 : 8;
+}
+
+void use_matvec(const MatmulShape& shape, const Target& target, Dispatch& d, std::uint64_t& groups) {
+  const std::uint32_t columns = matvec_columns(shape);
+  const bool subgroup = target.caps.subgroup_arithmetic && target.limits.subgroup_size > 1;
+  d.kernel = subgroup ? KernelId::matvec_subgroup : KernelId::matvec;
+  // One subgroup needs no barrier; without subgroup operations a tree of at most 6 steps.
+  const std::uint32_t lanes = subgroup ? target.limits.subgroup_size : 64;
+  const std::uint64_t useful = subgroup ? lanes : ceil_div(shape.k, chunk_elems(shape.type));
+  d.spec.push_back(group_size(useful, lanes, target.limits));
+  d.spec.insert(d.spec.end(), {0, 0, 0, columns, shape.rows});
+  groups = ceil_div(shape.n, columns);
+}
+
+Result<void> use_tile(const MatmulShape& shape, const Target& target, const std::string& what, Dispatch& d,
+                      std::uint64_t& groups) {
+  const std::optional<Tile> t = pick_tile(shape, target.limits);
+  if (!t)
+    return Error{Code::unsupported, what + ": no tile fits " +
+                                        std::to_string(target.limits.max_group_invocations) +
+                                        " invocations and " + std::to_string(target.limits.max_shared_bytes) +
+                                        " bytes of shared memory"};
+  d.kernel = KernelId::tile;
+  d.spec = {t->group, 0, 0, 0, t->m, t->n, t->k, t->lane_m, t->lane_n};
+  groups = ceil_div(shape.rows, t->m) * ceil_div(shape.n, t->n);
+  return {};
+}
+
+}  // namespace
+
+Result<Dispatch> choose_matmul(const MatmulShape& shape, const Target& target) {
+  const std::string what = describe(shape);
+  const std::uint64_t row_bytes = device_row_bytes(shape.type, shape.k);
+  TSR_CHECK(check(shape, row_bytes, what));
+  Dispatch d;
+  std::uint64_t groups = 0;
+  if (shape.rows <= kMatvecRows)
+    use_matvec(shape, target, d, groups);
+  else
+    TSR_CHECK(use_tile(shape, target, what, d, groups));
+  TSR_TRY(d.grid, fold_grid(groups, target.limits, what));
+  d.spec[shader::kMatmulSpecType] = static_cast<std::uint32_t>(shape.type);
+  d.spec[shader::kMatmulSpecFlags] = (shape.bias ? shader::kMatmulFlagBias : 0) |
+                                     (shape.gated ? shader::kMatmulFlagGated : 0) |
+                                     (shape.dynamic_rows ? shader::kMatmulFlagDynamic : 0) |
+                                     (shape.k % 4 == 0 ? shader::kMatmulFlagVec4 : 0);
+  d.spec[shader::kMatmulSpecAct] = shape.act;
+  d.push = {shape.rows,  shape.n,        shape.k,   static_cast<std::uint32_t>(row_bytes / 16),
+            shape.first, shape.y_stride, d.grid[0], d.grid[1]};
+  const double matrices = shape.gated ? 2 : 1;
+  d.flops = 2.0 * shape.rows * shape.n * shape.k * matrices;
+  d.bytes =
+      matrices * shape.n * static_cast<double>(row_bytes) + 4.0 * shape.rows * (0.0 + shape.k + shape.n);
+  return d;
+}
+
+}  // namespace tessera

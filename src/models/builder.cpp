@@ -1,0 +1,102 @@
+#include "models/builder.h"
+
+namespace tessera {
+
+ValueId add_value(Program& program, Value value) {
+  program.values.push_back(std::move(value));
+  return static_cast<ValueId>(program.values.size() - 1);
+}
+
+GraphBuilder::GraphBuilder(Program& program, std::string name, std::uint32_t max_rows, bool dynamic_rows)
+    : program_(program), dynamic_rows_(dynamic_rows) {
+  graph_.name = std::move(name);
+  graph_.max_rows = max_rows;
+}
+
+ValueId GraphBuilder::activation(const std::string& name, std::uint64_t rows, std::uint64_t dim,
+                                 bool dynamic_rows) {
+  Value value;
+  value.name = name;
+  value.shape = {rows, dim};
+  value.dynamic_rows = dynamic_rows;
+  return add_value(program_, std::move(value));
+}
+
+// The rows of `x`; `dim` columns, or as many as x when 0.
+ValueId GraphBuilder::like(const std::string& name, ValueId x, std::uint64_t dim) {
+  const Value& value = program_.values[x];
+  return activation(name, value.shape[0], dim ? dim : value.last_dim(), value.dynamic_rows);
+}
+
+void GraphBuilder::op(OpKind kind, const std::string& name, const OpAttrs& attrs, std::vector<ValueId> in,
+                      std::vector<ValueId> out) {
+  graph_.ops.push_back({kind, name, attrs, std::move(in), std::move(out)});
+}
+
+ValueId GraphBuilder::embedding(const std::string& name, ValueId tokens, ValueId table) {
+  const ValueId out = activation(name, graph_.max_rows, program_.values[table].last_dim(), dynamic_rows_);
+  op(OpKind::embedding, name, {}, {tokens, program_.state, table}, {out});
+  return out;
+}
+
+ValueId GraphBuilder::rms_norm(const std::string& name, ValueId x, ValueId weight, float eps) {
+  const ValueId out = like(name, x);
+  OpAttrs attrs;
+  attrs.eps = eps;
+  op(OpKind::norm, name, attrs, {x, weight, kNoValue, kNoValue}, {out, kNoValue});
+  return out;
+}
+
+ValueId GraphBuilder::matmul(const std::string& name, ValueId x, ValueId weight, ValueId bias, ValueId out) {
+  if (out == kNoValue) out = like(name, x, program_.values[weight].shape[0]);
+  op(OpKind::matmul, name, {}, {x, weight, bias, kNoValue, kNoValue}, {out});
+  return out;
+}
+
+ValueId GraphBuilder::rope(const std::string& name, ValueId x, ValueId table, const OpAttrs& attrs) {
+  const ValueId out = like(name, x);
+  op(OpKind::rope, name, attrs, {x, table, program_.state}, {out});
+  return out;
+}
+
+void GraphBuilder::kv_append(const std::string& name, ValueId x, ValueId cache, const OpAttrs& attrs) {
+  op(OpKind::kv_append, name, attrs, {x, program_.state, cache}, {cache});
+}
+
+ValueId GraphBuilder::attention(const std::string& name, ValueId q, ValueId k_cache, ValueId v_cache,
+                                const OpAttrs& attrs) {
+  const ValueId out = like(name, q);
+  op(OpKind::attention, name, attrs, {q, k_cache, v_cache, program_.state}, {out});
+  return out;
+}
+
+ValueId GraphBuilder::add(const std::string& name, ValueId a, ValueId b) {
+  const ValueId out = like(name, a);
+  op(OpKind::add, name, {}, {a, b}, {out});
+  return out;
+}
+
+ValueId GraphBuilder::glu(const std::string& name, ValueId gate, ValueId up, Activation act) {
+  const ValueId out = like(name, gate);
+  OpAttrs attrs;
+  attrs.act = act;
+  op(OpKind::glu, name, attrs, {gate, up}, {out});
+  return out;
+}
+
+void GraphBuilder::last_row(ValueId x, ValueId out) {
+  op(OpKind::last_row, "last_row", {}, {x, program_.state}, {out});
+}
+
+void GraphBuilder::sample(ValueId logits, ValueId tokens, ValueId sampler) {
+  op(OpKind::sample, "sample", {}, {logits, tokens, program_.state, sampler}, {tokens, program_.state});
+}
+
+void GraphBuilder::advance() { op(OpKind::advance, "advance", {}, {program_.state}, {program_.state}); }
+
+std::uint32_t GraphBuilder::finish() {
+  program_.graphs.push_back(std::move(graph_));
+  return static_cast<std::uint32_t>(program_.graphs.size() - 1);
+}
+
+}  // namespace tessera

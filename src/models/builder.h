@@ -1,0 +1,50 @@
+// Builds one graph of a program: each call adds an op and gives its output, shapes inferred.
+#pragma once
+
+#include <string>
+
+#include "graph/graph.h"
+
+namespace tessera {
+
+class GraphBuilder {
+ public:
+  // `dynamic_rows`: a pass may have fewer rows than max_rows (graph.h).
+  GraphBuilder(Program& program, std::string name, std::uint32_t max_rows, bool dynamic_rows);
+
+  ValueId embedding(const std::string& name, ValueId tokens, ValueId table);
+  // `out`: an existing output value to write instead of a new activation.
+  ValueId rms_norm(const std::string& name, ValueId x, ValueId weight, float eps);
+  ValueId matmul(const std::string& name, ValueId x, ValueId weight, ValueId bias = kNoValue,
+                 ValueId out = kNoValue);
+  // `attrs`: heads, head_dim, rope_dims, rope_adjacent
+  ValueId rope(const std::string& name, ValueId x, ValueId table, const OpAttrs& attrs);
+  // `attrs`: kv_heads, head_dim
+  void kv_append(const std::string& name, ValueId x, ValueId cache, const OpAttrs& attrs);
+  // `attrs`: heads, kv_heads, head_dim, scale, causal, window
+  ValueId attention(const std::string& name, ValueId q, ValueId k_cache, ValueId v_cache,
+                    const OpAttrs& attrs);
+  ValueId add(const std::string& name, ValueId a, ValueId b);
+  ValueId glu(const std::string& name, ValueId gate, ValueId up, Activation act);
+  void last_row(ValueId x, ValueId out);
+  void sample(ValueId logits, ValueId tokens, ValueId sampler);
+  void advance();
+
+  // Adds the graph to the program; gives its index.
+  std::uint32_t finish();
+
+ private:
+  ValueId activation(const std::string& name, std::uint64_t rows, std::uint64_t dim, bool dynamic_rows);
+  ValueId like(const std::string& name, ValueId x, std::uint64_t dim = 0);
+  void op(OpKind kind, const std::string& name, const OpAttrs& attrs, std::vector<ValueId> in,
+          std::vector<ValueId> out);
+
+  Program& program_;
+  Graph graph_;
+  bool dynamic_rows_;
+};
+
+// Appends a value; gives its id.
+ValueId add_value(Program& program, Value value);
+
+}  // namespace tessera

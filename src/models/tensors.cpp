@@ -1,0 +1,101 @@
+#include "models/tensors.h"
+
+#include <algorithm>
+
+namespace tessera {
+namespace {
+
+std::string print_shape(const std::vector<std::uint64_t>& shape) {
+  Value value;
+  value.shape = shape;
+  return tessera::print_shape(value);
+}
+
+class FileWeights : public WeightReader {
+ public:
+  explicit FileWeights(std::shared_ptr<const ModelFile> file) : file_(std::move(file)) {}
+
+  Result<void> read(const Value& weight, std::uint64_t first_row, std::span<std::byte> out) const override {
+    TSR_TRY(const TensorInfo* tensor, find_tensor(*file_, weight.name));
+    return file_->read(*tensor, first_row * row_bytes(weight), out);
+  }
+
+ private:
+  std::shared_ptr<const ModelFile> file_;
+};
+
+}  // namespace
+
+std::shared_ptr<const WeightReader> file_weights(std::shared_ptr<const ModelFile> file) {
+  return std::make_shared<FileWeights>(std::move(file));
+}
+
+Result<const TensorInfo*> find_tensor(const ModelFile& file, const std::string& name) {
+  if (const TensorInfo* tensor = file.find(name)) return tensor;
+  const auto& others = file.unsupported_tensors();
+  auto at = std::ranges::find(others, name, &ModelFile::Unsupported::name);
+  if (at == others.end()) return Error{Code::bad_model, "tensor " + name + " is missing"};
+  return Error{Code::unsupported,
+               "tensor " + name + " has type " + at->type + "; supported are F32, F16, BF16, Q8_0 and Q4_0"};
+}
+
+bool has_tensor(const ModelFile& file, const std::string& name) {
+  return file.find(name) ||
+         std::ranges::find(file.unsupported_tensors(), name, &ModelFile::Unsupported::name) !=
+             file.unsupported_tensors().end();
+}
+
+Result<std::vector<float>> read_floats(const ModelFile& file, const TensorInfo& tensor) {
+  std::vector<std::byte> bytes(tensor.bytes);
+  TSR_CHECK(file.read(tensor, 0, bytes));
+  std::vector<float> floats(tensor.elems());
+  decode_row(tensor.dtype, bytes, floats);
+  return floats;
+}
+
+Result<const TensorInfo*> TensorTable::lookup(const std::string& name,
+                                              const std::vector<std::uint64_t>& shape) const {
+  TSR_TRY(const TensorInfo* tensor, find_tensor(file_, name));
+  if (tensor->shape != shape)
+    return Error{Code::bad_model, "tensor " + name + " has shape " + print_shape(tensor->shape) +
+                                      ", but the model's metadata asks for " + print_shape(shape)};
+  if (tensor->dtype == DType::u32 || shape.back() % info(tensor->dtype).block_elems != 0)
+    return Error{Code::bad_model, "tensor " + name + " " + print_shape(shape) +
+                                      " cannot be a weight of type " + std::string(info(tensor->dtype).name)};
+  return tensor;
+}
+
+Result<ValueId> TensorTable::add(const TensorInfo& tensor) {
+  Value value;
+  value.name = tensor.name;
+  value.storage = Storage::weight;
+  value.dtype = tensor.dtype;
+  value.shape = tensor.shape;
+  if (tensor.shape.size() == 1 && tensor.dtype != DType::f32) {
+    TSR_TRY(std::vector<float> data, read_floats(file_, tensor));
+    value.storage = Storage::constant;
+    value.dtype = DType::f32;
+    value.data = std::make_shared<const std::vector<float>>(std::move(data));
+  }
+  program_.values.push_back(std::move(value));
+  return known_[tensor.name] = static_cast<ValueId>(program_.values.size() - 1);
+}
+
+Result<ValueId> TensorTable::matrix(const std::string& name, std::uint64_t n, std::uint64_t k) {
+  TSR_TRY(const TensorInfo* tensor, lookup(name, {n, k}));
+  if (auto at = known_.find(name); at != known_.end()) return at->second;
+  return add(*tensor);
+}
+
+Result<ValueId> TensorTable::vector(const std::string& name, std::uint64_t n) {
+  TSR_TRY(const TensorInfo* tensor, lookup(name, {n}));
+  if (auto at = known_.find(name); at != known_.end()) return at->second;
+  return add(*tensor);
+}
+
+Result<ValueId> TensorTable::optional_vector(const std::string& name, std::uint64_t n) {
+  if (!has_tensor(file_, name)) return ValueId{kNoValue};
+  return vector(name, n);
+}
+
+}  // namespace tessera

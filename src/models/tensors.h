@@ -1,0 +1,42 @@
+// Tensors of a model file as values of a program, their shapes checked.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "formats/model_file.h"
+#include "graph/graph.h"
+
+namespace tessera {
+
+// The tensor, or an error: bad_model when it is absent, unsupported when its type is.
+Result<const TensorInfo*> find_tensor(const ModelFile& file, const std::string& name);
+bool has_tensor(const ModelFile& file, const std::string& name);  // of whatever type
+
+// A whole tensor as floats.
+Result<std::vector<float>> read_floats(const ModelFile& file, const TensorInfo& tensor);
+
+// bad_model when a shape is not the expected one; both are named.
+class TensorTable {
+ public:
+  TensorTable(const ModelFile& file, Program& program) : file_(file), program_(program) {}
+
+  // A weight (n, k) of any type. Asked for twice, it is the same value.
+  Result<ValueId> matrix(const std::string& name, std::uint64_t n, std::uint64_t k);
+  // An f32 vector (n): a weight, or a constant when the file has another type.
+  Result<ValueId> vector(const std::string& name, std::uint64_t n);
+  Result<ValueId> optional_vector(const std::string& name, std::uint64_t n);  // kNoValue when absent
+
+ private:
+  Result<const TensorInfo*> lookup(const std::string& name, const std::vector<std::uint64_t>& shape) const;
+  Result<ValueId> add(const TensorInfo& tensor);
+
+  const ModelFile& file_;
+  Program& program_;
+  std::map<std::string, ValueId> known_;
+};
+
+// Reads weights by their names; keeps the file open.
+std::shared_ptr<const WeightReader> file_weights(std::shared_ptr<const ModelFile> file);
+
+}  // namespace tessera

@@ -1,0 +1,70 @@
+// How far a device may be from the exact result: every constant and formula, in one place.
+// docs/verification.md derives them from "Precision of Operation of SPIR-V Instructions" in the Vulkan
+// specification. Bounds are absolute; an "error" argument is the absolute error that an operand already has.
+#pragma once
+
+#include <cstddef>
+
+#include "graph/graph.h"
+
+namespace tessera::bounds {
+
+// Unit roundoff of f32: a sum or product rounded to nearest is off by at most kUnit times itself.
+inline constexpr double kUnit = 0x1p-24;
+// One ulp, relative to the result. Vulkan's "correctly rounded" leaves the direction open, so a single
+// operation is granted the whole ulp.
+inline constexpr double kUlp = 0x1p-23;
+// Smallest normal f32: devices may flush operands and results below it to zero.
+inline constexpr double kFlush = 0x1p-126;
+// OpFDiv, in ulps.
+inline constexpr double kDivUlps = 2.5;
+// exp(x) and exp2(x): 3 + 2|x| ulps. exp(x) as exp2(x log2 e) takes 3 + 2 |x| log2 e, and the rounded product
+// in the exponent adds 2 kUnit |x|: at most 4 a unit of x in all.
+inline constexpr double kExpUlps = 3;
+inline constexpr double kExpUlpsPerUnit = 4;
+// Kernels clamp tanh's argument: tanh(10) is 1 in f32, so no error grows past there.
+inline constexpr double kTanhClamp = 10;
+// erf by a rational or polynomial approximation with exp (Abramowitz and Stegun 7.1.26 is off by 1.5e-7, and
+// its coefficients of up to 1.45 cost about 2e-6 in f32), absolute.
+inline constexpr double kErf = 0x1p-18;
+// Largest slope of silu, gelu_tanh and gelu_erf: 1.0998, 1.1289 and 1.1290.
+inline constexpr double kSlope = 1.13;
+// What a norm does to each element beside its reduction: inverse square root 2 ulps (4.5 as a division),
+// operand, two products and the mean's division about 1 each.
+inline constexpr double kNormUlps = 8;
+// Roundings a rope output passes: two products and a sum, one ulp each.
+inline constexpr double kRopeUlps = 2;
+// Times that a running maximum of attention grows: each rescale costs an exp2, a product and a subtraction.
+// The worst case is one a key; more than this needs scores that rise tile after tile.
+inline constexpr double kRescales = 32;
+// Ulps of one rescale or one exp2 beside those that grow with its argument: 3 and a subtraction's 1.
+inline constexpr double kRescaleUlps = 4;
+// Sampling: partial sums that a parallel sum over the vocabulary has at least.
+inline constexpr double kSamplePartials = 32;
+
+// Rounding of n successive operations, n u / (1 - n u): a sum of n terms in any order is off by at most
+// gamma(n) times the sum of their magnitudes. Infinite when n u reaches 1.
+double gamma(double n);
+
+// Error of `value` (off by `error`) once stored as `type`: nothing for f32, one ulp or a flush for f16. Words
+// are exact.
+// Infinite where the device may hold an infinity or NaN.
+double stored(DType type, double value, double error);
+
+// Relative error of exp(x), x exact.
+double exp_relative(double x);
+
+// act(x), x exact.
+double activation(Activation act, double x);
+// |act(x + d) - act(x)| for |d| <= error.
+double activation_shift(Activation act, double x, double error);
+
+// A sum over n products: sum of their magnitudes, and of both operands' (for flushed ones).
+struct Products {
+  std::size_t n = 0;
+  double magnitude = 0;  // sum of |a b|
+  double operands = 0;   // sum of |a| + |b|
+};
+double products(const Products& sum, double bias);
+
+}  // namespace tessera::bounds

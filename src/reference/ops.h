@@ -1,0 +1,70 @@
+// The ops, one function a kind. Each reads the values as they are stored and gives what its outputs should
+// hold; the walker stores it.
+#pragma once
+
+#include <array>
+#include <vector>
+
+#include "graph/state.h"
+#include "reference/reference.h"
+#include "reference/tensors.h"
+
+namespace tessera {
+
+struct OpCall {
+  const Program& program;
+  const Op& op;
+  Tensors& tensors;
+  StepState state;     // as it is before the op
+  std::uint64_t rows;  // that the op computes (not for sample and advance)
+  bool bounds;
+
+  // Operand i, kNoValue where it is absent.
+  ValueId in(std::size_t i) const { return i < op.in.size() ? op.in[i] : kNoValue; }
+  ValueId out(std::size_t i) const { return i < op.out.size() ? op.out[i] : kNoValue; }
+  const Value& value(ValueId id) const { return program.values[id]; }
+  Error error(Code code, const std::string& what) const { return Error{code, op.name + ": " + what}; }
+  // `rows` rows of operand i, which has f32 elements.
+  std::vector<float> rows_of(std::size_t i) const {
+    return tensors.floats(in(i), 0, rows * value(in(i)).last_dim());
+  }
+  // A weight of one dimension; empty when absent.
+  Result<std::vector<float>> vector_of(std::size_t i) const;
+};
+
+using Outputs = std::vector<ReferenceOutput>;
+
+// Appends `expected` and, when asked for, the bound of an element that is off by `error` before it is stored.
+void put(const OpCall& call, ReferenceOutput& out, double expected, double error);
+
+Result<Outputs> run_embedding(const OpCall& call);
+Result<Outputs> run_norm(const OpCall& call);
+Result<Outputs> run_matmul(const OpCall& call);
+Result<Outputs> run_rope(const OpCall& call);
+Result<Outputs> run_kv_append(const OpCall& call);
+Result<Outputs> run_rope_append(const OpCall& call);
+Result<Outputs> run_attention(const OpCall& call);
+Result<Outputs> run_add(const OpCall& call);
+Result<Outputs> run_activation(const OpCall& call);
+Result<Outputs> run_glu(const OpCall& call);
+Result<Outputs> run_last_row(const OpCall& call);
+Result<Outputs> run_sample(const OpCall& call);
+Result<Outputs> run_advance(const OpCall& call);
+
+double activate(Activation act, double x);
+
+// Philox4x32 with 10 rounds (Salmon et al., "Parallel Random Numbers: As Easy as 1, 2, 3", SC 2011).
+std::array<std::uint32_t, 4> philox4x32(std::array<std::uint32_t, 4> counter,
+                                        std::array<std::uint32_t, 2> key);
+
+// The choice of sample, apart from where it is stored.
+struct Choice {
+  std::uint32_t status = kStatusOk;
+  std::uint32_t id = 0;
+  std::vector<std::uint32_t> acceptable = {};  // with bounds: see ReferenceOutput
+};
+// `recent`: the ids that the penalty is for, in any order, repeated or not. `position`: of the new token.
+Choice choose_token(std::span<const float> logits, std::span<const std::uint32_t> recent,
+                    std::uint32_t position, const SamplerParams& params, bool bounds);
+
+}  // namespace tessera

@@ -1,0 +1,109 @@
+#include "reference/tensors.h"
+
+#include <algorithm>
+#include <bit>
+#include <cstring>
+
+namespace tessera {
+
+Tensors::Tensors(const Program& program)
+    : program_(program), memory_(program.values.size()), kept_(program.values.size()) {
+  std::uint64_t weight_floats = 0;
+  for (ValueId id = 0; id < program.values.size(); ++id) {
+    const Value& value = program.values[id];
+    if (value.storage == Storage::weight) {
+      weight_floats += value.elems();
+    } else if (value.storage != Storage::constant) {
+      memory_[id].resize(file_bytes(value.elems(), info(value.dtype)));
+    }
+  }
+  keep_ = weight_floats <= kKeepBytes / sizeof(float);
+}
+
+std::vector<float> Tensors::floats(ValueId id, std::uint64_t first, std::uint64_t n) const {
+  const Value& value = program_.values[id];
+  std::vector<float> out(n);
+  if (value.storage == Storage::constant) {
+    std::copy_n(value.data->begin() + static_cast<std::ptrdiff_t>(first), n, out.begin());
+  } else {
+    const std::uint64_t size = info(value.dtype).block_bytes;
+    decode_row(value.dtype, bytes(id).subspan(first * size, n * size), out);
+  }
+  return out;
+}
+
+std::uint32_t Tensors::word(ValueId id, std::uint64_t index) const {
+  std::uint32_t out = 0;
+  std::memcpy(&out, memory_[id].data() + index * sizeof out, sizeof out);
+  return out;
+}
+
+StepState Tensors::state(ValueId id) const {
+  StepState out;
+  std::memcpy(&out, memory_[id].data(), sizeof out);
+  return out;
+}
+
+SamplerParams Tensors::sampler(ValueId id) const {
+  SamplerParams out;
+  std::memcpy(&out, memory_[id].data(), sizeof out);
+  return out;
+}
+
+void Tensors::store(ValueId id, std::uint64_t element, double number) {
+  const DType type = program_.values[id].dtype;
+  std::byte* at = memory_[id].data() + element * info(type).block_bytes;
+  if (type == DType::u32) {
+    const auto word = static_cast<std::uint32_t>(number);
+    std::memcpy(at, &word, sizeof word);
+  } else if (type == DType::f16) {
+    const std::uint16_t half = f32_to_f16(static_cast<float>(number));
+    std::memcpy(at, &half, sizeof half);
+  } else {
+    const auto single = static_cast<float>(number);
+    std::memcpy(at, &single, sizeof single);
+  }
+}
+
+Result<void> Tensors::decode(ValueId weight, std::uint64_t first, std::span<float> out) const {
+  const Value& value = program_.values[weight];
+  std::vector<std::byte> file(file_bytes(out.size(), info(value.dtype)));
+  TSR_CHECK(read_rows(program_, weight, first, file));
+  decode_row(value.dtype, file, out);
+  return {};
+}
+
+Result<std::span<const float>> Tensors::whole(ValueId id) {
+  const Value& value = program_.values[id];
+  if (value.storage == Storage::constant) return std::span<const float>(*value.data);
+  std::vector<float>& kept = kept_[id];
+  if (kept.empty()) {
+    std::vector<float> all(value.elems());
+    TSR_CHECK(decode(id, 0, all));
+    kept = std::move(all);
+  }
+  return std::span<const float>(kept);
+}
+
+Result<std::vector<float>> Tensors::vector(ValueId id) {
+  TSR_TRY(const std::span<const float> all, whole(id));
+  return std::vector<float>(all.begin(), all.end());
+}
+
+Result<void> Tensors::for_rows(ValueId id, std::uint64_t first, std::uint64_t n, const RowUse& use) {
+  const Value& value = program_.values[id];
+  const std::uint64_t k = value.last_dim();
+  if (keep_ || value.storage == Storage::constant) {
+    TSR_TRY(const std::span<const float> all, whole(id));
+    for (std::uint64_t r = first; r < first + n; ++r) use(r, all.subspan(r * k, k));
+    return {};
+  }
+  std::vector<float> row(k);
+  for (std::uint64_t r = first; r < first + n; ++r) {
+    TSR_CHECK(decode(id, r, row));
+    use(r, row);
+  }
+  return {};
+}
+
+}  // namespace tessera

@@ -1,0 +1,36 @@
+// A Walker on a Vulkan device: schedules every graph of a program, uploads its weights, makes the pipelines,
+// binds and records once; run() replays.
+#pragma once
+
+#include <functional>
+#include <memory>
+
+#include "base/log.h"
+#include "graph/walker.h"
+#include "schedule/slices.h"
+
+namespace tessera {
+
+// Runs job(0) ... job(count-1), each once, on any threads; returns when all have ended.
+using RunJobs = std::function<void(std::uint32_t count, const std::function<void(std::uint32_t)>& job)>;
+
+struct GpuWalkerOptions {
+  bool alias = true;  // false: every value has its own memory and stays readable after a run (verification)
+  RunJobs run_jobs;   // for making pipelines; empty: the calling thread
+  Progress progress;  // stages "pipelines" and "weights"
+};
+
+class GpuWalker : public Walker {
+ public:
+  // The device must outlive the walker. unsupported when the device's limits cannot hold the program.
+  static Result<std::unique_ptr<GpuWalker>> create(Device& device, std::shared_ptr<const Program> program,
+                                                   GpuWalkerOptions options);
+
+  // Runs one op of a graph alone: a submission of its steps. Slow; for verification.
+  virtual Result<void> run_op(std::uint32_t graph, std::uint32_t op) = 0;
+  // As Walker::read, and with alias=false activations too (of the graph that ran last).
+  virtual Result<void> read_activation(std::uint32_t graph, ValueId value, std::span<std::byte> out) = 0;
+  virtual std::string print_schedule() const = 0;
+};
+
+}  // namespace tessera

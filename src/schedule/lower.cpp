@@ -1,0 +1,190 @@
+#include "schedule/lower.h"
+
+#include <algorithm>
+#include <numeric>
+
+namespace tessera {
+namespace {
+
+class Lowering {
+ public:
+  Lowering(const Program& program, const Graph& graph, const MemoryMap& map, const Limits& limits)
+      : program_(program), graph_(graph), map_(map), limits_(limits) {}
+
+  Result<std::vector<Call>> run() {
+    for (op_ = 0; op_ < graph_.ops.size(); ++op_) TSR_CHECK(lower_op(graph_.ops[op_]));
+    return std::move(calls_);
+  }
+
+ private:
+  const Value& value(ValueId id) const { return program_.values[id]; }
+  static std::uint32_t u32(std::uint64_t x) { return static_cast<std::uint32_t>(x); }
+  std::uint32_t rows(ValueId id) const { return u32(value(id).elems() / value(id).last_dim()); }
+  std::uint32_t dim(ValueId id) const { return u32(value(id).last_dim()); }
+  Operand state() const { return {program_.state}; }
+
+  template <typename Shape>
+  void emit(Shape shape, std::vector<Operand> operands) {
+    calls_.push_back({op_, std::move(shape), std::move(operands)});
+  }
+
+  // The most rows of a weight that one binding covers; every window but the last begins at an aligned offset.
+  Result<std::uint64_t> window_rows(ValueId weight) const {
+    const std::uint64_t row_bytes = map_.places[weight].row_bytes;
+    const std::uint64_t step =
+        limits_.min_storage_alignment / std::gcd(row_bytes, limits_.min_storage_alignment);
+    const std::uint64_t total = map_.places[weight].bytes / row_bytes;
+    const std::uint64_t most = limits_.max_storage_range / row_bytes;
+    if (most >= total) return total;
+    if (most < step)
+      return Error{Code::unsupported, "a row of '" + value(weight).name + "' takes " +
+                                          std::to_string(row_bytes) + " bytes: too many for bindings of " +
+                                          std::to_string(limits_.max_storage_range)};
+    return most / step * step;
+  }
+
+  Result<void> lower_op(const Op& op) {
+    switch (op.kind) {
+      case OpKind::embedding: return lower_embedding(op);
+      case OpKind::norm: lower_norm(op); break;
+      case OpKind::matmul: return lower_matmul(op);
+      case OpKind::rope:
+        emit(RopeCall{rope_shape(op, op.in[1], kNoValue)}, {{op.in[0]}, {op.in[1]}, {op.in[2]}, {op.out[0]}});
+        break;
+      case OpKind::kv_append:
+        emit(KvAppendCall{rope_shape(op, kNoValue, op.in[2])}, {{op.in[0]}, {op.in[1]}, {op.in[2]}});
+        break;
+      case OpKind::rope_append:
+        emit(rope_shape(op, op.in[1], op.in[3]),
+             {{op.in[0]}, {op.in[1]}, {op.in[2]}, {op.out[0]}, {op.in[3]}, {op.in[4]}});
+        break;
+      case OpKind::attention: lower_attention(op); break;
+      case OpKind::add: lower_elementwise(op, Elementwise::add, op.in[1]); break;
+      case OpKind::activation: lower_elementwise(op, Elementwise::activation, kNoValue); break;
+      case OpKind::glu: lower_elementwise(op, Elementwise::glu, op.in[1]); break;
+      case OpKind::last_row: emit(LastRowCall{dim(op.in[0])}, {{op.in[0]}, {op.in[1]}, {op.out[0]}}); break;
+      case OpKind::sample:
+        emit(SampleCall{dim(op.in[0]), u32(value(op.in[1]).elems())},
+             {{op.in[0]}, {op.in[1]}, {op.in[2]}, {op.in[3]}});
+        break;
+      case OpKind::advance: emit(AdvanceCall{}, {{op.in[0]}}); break;
+    }
+    return {};
+  }
+
+  Result<void> lower_embedding(const Op& op) {
+    const ValueId table = op.in[2];
+    TSR_TRY(const std::uint64_t window, window_rows(table));
+    const std::uint64_t vocab = value(table).shape[0];
+    for (std::uint64_t first = 0; first < vocab; first += window) {
+      const std::uint64_t count = std::min(window, vocab - first);
+      emit(EmbeddingShape{.rows = rows(op.out[0]),
+                          .dim = dim(op.out[0]),
+                          .type = value(table).dtype,
+                          .first = u32(first),
+                          .count = u32(count)},
+           {{op.in[0]}, {op.in[1]}, {table, first, count}, {op.out[0]}});
+    }
+    return {};
+  }
+
+  void lower_norm(const Op& op) {
+    const NormShape shape{.rows = rows(op.out[0]),
+                          .dim = dim(op.out[0]),
+                          .dynamic_rows = value(op.out[0]).dynamic_rows,
+                          .layer_norm = op.attrs.layer_norm,
+                          .bias = op.in[2] != kNoValue,
+                          .residual = op.in[3] != kNoValue,
+                          .eps = op.attrs.eps};
+    emit(shape, {{op.in[0]},
+                 {op.in[1]},
+                 {op.in[2]},
+                 {op.in[3]},
+                 {op.out[0]},
+                 {op.out.size() > 1 ? op.out[1] : kNoValue},
+                 state()});
+  }
+
+  Result<void> lower_matmul(const Op& op) {
+    const ValueId w = op.in[1], bias = op.in[2], up = op.in[3], up_bias = op.in[4], y = op.out[0];
+    TSR_TRY(std::uint64_t window, window_rows(w));
+    if (up != kNoValue) {
+      TSR_TRY(const std::uint64_t up_window, window_rows(up));
+      window = std::min(window, up_window);
+    }
+    const std::uint64_t n = value(w).shape[0];
+    for (std::uint64_t first = 0; first < n; first += window) {
+      const std::uint64_t count = std::min(window, n - first);
+      emit(MatmulShape{.rows = rows(y),
+                       .n = u32(count),
+                       .k = dim(w),
+                       .first = u32(first),
+                       .y_stride = dim(y),
+                       .dynamic_rows = value(y).dynamic_rows,
+                       .type = value(w).dtype,
+                       .act = static_cast<std::uint32_t>(op.attrs.act),
+                       .gated = up != kNoValue,
+                       .bias = bias != kNoValue},
+           {{op.in[0]},
+            {w, first, count},
+            {up, first, up == kNoValue ? 0 : count},
+            {bias},
+            {up_bias},
+            {y},
+            state()});
+    }
+    return {};
+  }
+
+  RopeAppendShape rope_shape(const Op& op, ValueId table, ValueId cache) const {
+    RopeAppendShape shape;
+    shape.rows = rows(op.in[0]);
+    shape.heads = op.attrs.heads;
+    shape.kv_heads = op.attrs.kv_heads;
+    shape.head_dim = op.attrs.head_dim;
+    shape.rope_dims = op.attrs.rope_dims;
+    shape.adjacent = op.attrs.rope_adjacent;
+    shape.context = u32(cache != kNoValue ? value(cache).shape[1] : value(table).shape[0]);
+    if (cache != kNoValue) shape.kv_type = value(cache).dtype;
+    return shape;
+  }
+
+  void lower_attention(const Op& op) {
+    const Value& cache = value(op.in[1]);
+    emit(AttentionShape{.rows = rows(op.in[0]),
+                        .heads = op.attrs.heads,
+                        .kv_heads = op.attrs.kv_heads,
+                        .head_dim = op.attrs.head_dim,
+                        .context = u32(cache.shape[1]),
+                        .window = op.attrs.window,
+                        .scale = op.attrs.scale,
+                        .causal = op.attrs.causal,
+                        .kv_type = cache.dtype},
+         {{op.in[0]}, {op.in[1]}, {op.in[2]}, {op.in[3]}, {op.out[0]}});
+  }
+
+  void lower_elementwise(const Op& op, Elementwise kind, ValueId b) {
+    emit(ElementwiseShape{.rows = rows(op.out[0]),
+                          .dim = dim(op.out[0]),
+                          .dynamic_rows = value(op.out[0]).dynamic_rows,
+                          .kind = kind,
+                          .act = static_cast<std::uint32_t>(op.attrs.act)},
+         {{op.in[0]}, {b}, {op.out[0]}, state()});
+  }
+
+  const Program& program_;
+  const Graph& graph_;
+  const MemoryMap& map_;
+  const Limits& limits_;
+  std::uint32_t op_ = 0;
+  std::vector<Call> calls_;
+};
+
+}  // namespace
+
+Result<std::vector<Call>> lower(const Program& program, const Graph& graph, const MemoryMap& map,
+                                const Limits& limits) {
+  return Lowering(program, graph, map, limits).run();
+}
+
+}  // namespace tessera

@@ -1,0 +1,48 @@
+#include "kernels/catalogue.h"
+
+#include <gtest/gtest.h>
+
+#include <set>
+#include <string>
+
+#include "interface/matmul.h"
+
+namespace tessera {
+namespace {
+
+TEST(Catalogue, EveryModuleIsSane) {
+  std::set<std::string_view> names;
+  std::size_t words = 0;
+  for (const Kernel& k : kernels()) {
+    EXPECT_EQ(&k, &kernel(k.id));
+    EXPECT_TRUE(names.insert(k.name).second) << k.name;
+    EXPECT_TRUE(k.origin == "built" || k.origin == "prebuilt") << k.name;
+    EXPECT_GT(k.binding_count, 0u) << k.name;
+    EXPECT_LE(k.binding_count, k.access.size()) << k.name;
+    EXPECT_LE(k.push_bytes, 128u) << k.name;
+    bool writes = false;
+    for (std::uint32_t i = 0; i < k.binding_count; ++i)
+      writes |= k.access[i] == Access::write || k.access[i] == Access::read_write;
+    EXPECT_TRUE(writes) << k.name << " writes nothing";
+    words += k.spirv.size();
+  }
+  EXPECT_LE(names.size(), 100u);
+  EXPECT_LE(words * 4, 3u << 20);
+}
+
+TEST(Catalogue, AccessIsWhatTheShaderDeclares) {
+  const Kernel& k = kernel(KernelId::tile);
+  for (std::uint32_t i = 0; i < k.binding_count; ++i)
+    EXPECT_EQ(k.access[i], i == shader::kMatmulY ? Access::write : Access::read) << i;
+}
+
+TEST(Catalogue, MissingCapabilities) {
+  EXPECT_EQ(missing_capability(KernelId::norm, Caps{}), "");
+  EXPECT_EQ(missing_capability(KernelId::norm_subgroup, Caps{}), "subgroup_arithmetic");
+  Caps caps;
+  caps.subgroup_arithmetic = true;
+  EXPECT_EQ(missing_capability(KernelId::norm_subgroup, caps), "");
+}
+
+}  // namespace
+}  // namespace tessera

@@ -1,0 +1,156 @@
+#include "kernels/choose.h"
+
+#include <gtest/gtest.h>
+
+#include "interface/matmul.h"
+
+namespace tessera {
+namespace {
+
+Target large() {
+  Target t;
+  t.limits.max_group_invocations = 1024;
+  t.limits.max_group_size = {1024, 1024, 64};
+  t.limits.max_shared_bytes = 49152;
+  t.limits.subgroup_size = 32;
+  t.caps.subgroup_arithmetic = true;
+  return t;
+}
+
+MatmulShape product(std::uint32_t rows, std::uint32_t n, std::uint32_t k) {
+  MatmulShape s;
+  s.rows = rows;
+  s.n = n;
+  s.k = k;
+  s.y_stride = n;
+  return s;
+}
+
+void expect_within(const Dispatch& d, const Target& t, std::uint64_t groups) {
+  std::uint64_t total = 1;
+  for (std::size_t i = 0; i < 3; ++i) {
+    EXPECT_GE(d.grid[i], 1u);
+    EXPECT_LE(d.grid[i], t.limits.max_group_count[i]);
+    total *= d.grid[i];
+  }
+  EXPECT_GE(total, groups);
+  EXPECT_LE(d.spec[0], t.limits.max_group_invocations);
+  EXPECT_LE(d.spec[0], t.limits.max_group_size[0]);
+  EXPECT_EQ(d.push.size() * 4, kernel(d.kernel).push_bytes);
+  EXPECT_EQ(d.spec.size(), kernel(d.kernel).spec_count);
+}
+
+std::uint32_t tile_shared_bytes(const Dispatch& d) {
+  const bool gated = (d.spec[shader::kMatmulSpecFlags] & shader::kMatmulFlagGated) != 0;
+  const std::uint32_t row = (d.spec[shader::kTileSpecK] / 4 + 1) * 16;
+  return (d.spec[shader::kTileSpecM] + (gated ? 2 : 1) * d.spec[shader::kTileSpecN]) * row;
+}
+
+TEST(ChooseMatmul, OneRowIsAMatrixVectorProduct) {
+  const auto d = choose_matmul(product(1, 4096, 4096), large());
+  ASSERT_TRUE(d);
+  EXPECT_EQ(d->kernel, KernelId::matvec_subgroup);
+  EXPECT_EQ(d->spec[shader::kMatmulSpecGroup], 32u);
+  expect_within(*d, large(), 4096 / d->spec[shader::kMatvecSpecColumns]);
+  EXPECT_EQ(choose_matmul(product(1, 4096, 4096), Target{})->kernel, KernelId::matvec);
+}
+
+TEST(ChooseMatmul, ManyRowsAreTilesWithinEveryLimit) {
+  for (std::uint32_t invocations : {4u, 16u, 64u, 128u, 1024u})
+    for (std::uint32_t shared : {2048u, 8192u, 16384u, 49152u})
+      for (std::uint32_t rows : {2u, 8u, 9u, 33u, 512u})
+        for (bool gated : {false, true}) {
+          Target t = large();
+          t.limits.max_group_invocations = invocations;
+          t.limits.max_shared_bytes = shared;
+          MatmulShape s = product(rows, 1000, 100);
+          s.gated = gated;
+          const auto d = choose_matmul(s, t);
+          ASSERT_TRUE(d) << d.error().message;
+          EXPECT_EQ(d->kernel, KernelId::tile);
+          EXPECT_LE(tile_shared_bytes(*d), shared);
+          const std::uint32_t m = d->spec[shader::kTileSpecM], n = d->spec[shader::kTileSpecN];
+          EXPECT_EQ(m / d->spec[shader::kTileSpecLaneM] * (n / d->spec[shader::kTileSpecLaneN]), d->spec[0]);
+          expect_within(*d, t, std::uint64_t{(rows + m - 1) / m} * ((1000 + n - 1) / n));
+        }
+}
+
+TEST(ChooseMatmul, TheSmallestTileIsTooLargeForNothing) {
+  Target t;
+  t.limits.max_shared_bytes = 64;
+  const auto d = choose_matmul(product(8, 8, 8), t);
+  ASSERT_FALSE(d);
+  EXPECT_EQ(d.error().code, Code::unsupported);
+  EXPECT_NE(d.error().message.find("64 bytes of shared memory"), std::string::npos);
+}
+
+TEST(ChooseMatmul, GridsFoldPastTheLimitOfADimension) {
+  Target t = large();
+  t.limits.max_group_count = {100, 100, 2};
+  auto d = choose_matmul(product(1, 40000, 32), t);
+  ASSERT_TRUE(d);
+  expect_within(*d, t, 10000);
+  d = choose_matmul(product(1, 80001, 32), t);
+  ASSERT_FALSE(d);
+  EXPECT_NE(d.error().message.find("workgroups"), std::string::npos);
+  EXPECT_TRUE(choose_matmul(product(1, 300000, 32), Target{}));  // a vocabulary past 65535 * columns
+}
+
+TEST(ChooseMatmul, RefusalsNameWhatIsWrong) {
+  MatmulShape s = product(1, 4, 33);
+  s.type = DType::q8_0;
+  EXPECT_EQ(choose_matmul(s, Target{}).error().code, Code::invalid_argument);
+  EXPECT_NE(choose_matmul(s, Target{}).error().message.find("Q8_0"), std::string::npos);
+  EXPECT_EQ(choose_matmul(product(1, 4, 0), Target{}).error().code, Code::invalid_argument);
+  s = product(1, 4, 4);
+  s.first = 1;
+  EXPECT_EQ(choose_matmul(s, Target{}).error().code, Code::invalid_argument);
+  s.type = DType::u32;
+  EXPECT_EQ(choose_matmul(s, Target{}).error().code, Code::invalid_argument);
+  EXPECT_EQ(choose_matmul(product(1u << 20, 1u << 20, 32), Target{}).error().code, Code::unsupported);
+}
+
+TEST(ChooseMatmul, CountsWorkAndTraffic) {
+  MatmulShape s = product(1, 100, 64);
+  s.type = DType::q8_0;
+  auto d = choose_matmul(s, Target{});
+  ASSERT_TRUE(d);
+  EXPECT_DOUBLE_EQ(d->flops, 2.0 * 100 * 64);
+  EXPECT_DOUBLE_EQ(d->bytes, 100.0 * 80 + 4 * (64 + 100));
+  s.gated = true;
+  d = choose_matmul(s, Target{});
+  EXPECT_DOUBLE_EQ(d->flops, 4.0 * 100 * 64);
+}
+
+TEST(ChooseNorm, GroupsAndVariants) {
+  NormShape s;
+  s.rows = 7;
+  s.dim = 4096;
+  const auto d = choose_norm(s, large());
+  ASSERT_TRUE(d);
+  EXPECT_EQ(d->kernel, KernelId::norm_subgroup);
+  expect_within(*d, large(), 7);
+  EXPECT_EQ(choose_norm(s, Target{})->kernel, KernelId::norm);
+  s.dim = 0;
+  EXPECT_EQ(choose_norm(s, Target{}).error().code, Code::invalid_argument);
+}
+
+TEST(ChooseEmbedding, TableTypesAndGrids) {
+  EmbeddingShape s{4, 64, DType::q4_0, 0, 100};
+  const auto d = choose_embedding(s, Target{});
+  ASSERT_TRUE(d);
+  expect_within(*d, Target{}, 4);
+  s.dim = 65;
+  EXPECT_EQ(choose_embedding(s, Target{}).error().code, Code::invalid_argument);
+}
+
+TEST(ChooseElementwise, FoldsAndRefuses) {
+  const auto d = choose_elementwise({512, 8192, false, Elementwise::glu, 1}, Target{});
+  ASSERT_TRUE(d);
+  expect_within(*d, Target{}, 512 * 8192 / (4 * 128));
+  EXPECT_EQ(choose_elementwise({65536, 65536, false, Elementwise::add, 0}, Target{}).error().code,
+            Code::unsupported);
+}
+
+}  // namespace
+}  // namespace tessera

@@ -1,0 +1,158 @@
+// The walker around the ops: refusals, perturbation, bounds of stored values.
+#include <gmock/gmock.h>
+
+#include <cmath>
+#include <limits>
+
+#include "reference/bounds.h"
+#include "reference/one_op.h"
+
+namespace tessera::test {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+
+TEST(Bounds, AStoredF16IsOffByAtMostOneUlp) {
+  EXPECT_EQ(bounds::stored(DType::f16, 1.0, 0), 0x1p-10);
+  EXPECT_EQ(bounds::stored(DType::f16, 1.99, 0), 0x1p-10);
+  EXPECT_EQ(bounds::stored(DType::f16, -3.0, 0x1p-20), 0x1p-9 + 0x1p-20);
+  EXPECT_EQ(bounds::stored(DType::f16, 0x1p-16, 0), 0x1p-16);  // may be flushed
+  EXPECT_EQ(bounds::stored(DType::f16, 0, 0), 0x1p-24);
+  EXPECT_TRUE(std::isinf(bounds::stored(DType::f16, 65504, 0)));
+}
+
+TEST(Bounds, WhatOverflowsOrIsNaNMayBeAnything) {
+  const double nan = std::numeric_limits<double>::quiet_NaN();
+  EXPECT_TRUE(std::isinf(bounds::stored(DType::f32, 4e38, 0)));
+  EXPECT_TRUE(std::isinf(bounds::stored(DType::f32, nan, 0)));
+  EXPECT_TRUE(std::isinf(bounds::stored(DType::f16, nan, 0)));
+  EXPECT_EQ(bounds::stored(DType::f32, 1, 0), 0);
+  EXPECT_EQ(bounds::stored(DType::u32, 4e9, 0), 0);
+}
+
+TEST(Bounds, GammaGrowsWithTheLengthAndEnds) {
+  EXPECT_NEAR(bounds::gamma(1024), 1024 * 0x1p-24, 1e-8);
+  EXPECT_TRUE(std::isinf(bounds::gamma(0x1p24)));
+}
+
+// A stale output element may hold NaN: it must not be read.
+TEST(Walker, OnlyTheRowsOfThePassAreComputed) {
+  Bench b;
+  const ValueId x = b.given({3, 2}, true), y = b.given({3, 2}, true), sum = b.activation({3, 2}, true);
+  b.op(OpKind::add, {}, {x, y}, {sum});
+  b.graph().max_rows = 3;
+  b.write(x, std::vector<float>{1, 2, 3, 4, 5, 6});
+  b.write(y, std::vector<float>{10, 20, 30, 40, 50, 60});
+  b.write(sum, std::vector<float>(6, -1));
+  b.write_state({.position = 0, .rows = 2});
+  EXPECT_EQ(b.run()[0].expected.size(), 4u);
+  EXPECT_THAT(b.read<float>(sum, 6), ElementsAre(11, 22, 33, 44, -1, -1));
+}
+
+TEST(Walker, AdvanceMovesOn) {
+  Bench b;
+  b.op(OpKind::advance, {}, {b.state()}, {b.state()});
+  b.write_state({.position = 5, .rows = 3, .status = 1, .token = 9});
+  b.run();
+  const StepState after = b.read_state();
+  EXPECT_EQ(after.position, 8u);
+  EXPECT_EQ(after.rows, 0u);
+  EXPECT_EQ(after.status, 1u);
+  EXPECT_EQ(after.token, 9u);
+}
+
+TEST(Walker, RefusesWhatDoesNotFitAndNamesTheOp) {
+  Bench b;
+  const ValueId tokens = b.add("tokens", Storage::input, DType::u32, {5}, false);
+  const ValueId table = b.weight({2, 2}, {1, 2, 3, 4}), x = b.activation({2, 2}, true);
+  b.op(OpKind::embedding, {}, {tokens, b.state(), table}, {x});
+  b.graph().max_rows = 2;
+  const auto refusal = [&](StepState state) {
+    b.write_state(state);
+    const auto done = b.walker().run(0);
+    EXPECT_FALSE(done.ok());
+    return done.ok() ? "" : done.error().message;
+  };
+  EXPECT_THAT(refusal({.position = 4, .rows = 2}), HasSubstr("the_op: position 4 and 2 rows exceed"));
+  EXPECT_THAT(refusal({.position = 0, .rows = 3}), HasSubstr("the_op: 3 rows, but graph g takes at most 2"));
+  b.write(tokens, std::vector<std::uint32_t>{0, 7, 0, 0, 0});
+  EXPECT_THAT(refusal({.position = 0, .rows = 2}), HasSubstr("token 7 at position 1"));
+  EXPECT_EQ(b.walker().run(3).error().code, Code::invalid_argument);
+  EXPECT_EQ(b.walker().run_op(0, 9, false).error().code, Code::invalid_argument);
+  std::vector<std::byte> bytes(8);
+  EXPECT_THAT(b.walker().write(tokens, 16, bytes).error().message, HasSubstr("tokens"));
+  EXPECT_EQ(b.walker().read(table, 0, bytes).error().code, Code::invalid_argument);
+  EXPECT_EQ(b.walker().read(99, 0, bytes).error().code, Code::invalid_argument);
+}
+
+TEST(Walker, RefusesABadProgram) {
+  Bench b;
+  auto program = std::make_shared<Program>(b.program());
+  program->graphs[0].ops.push_back({OpKind::add, "bad", {}, {}, {}});
+  EXPECT_FALSE(ReferenceWalker::create(program).ok());
+}
+
+// Keys past the context, or of a window that a row does not see, are not looked at.
+TEST(Attention, OneKeyGivesItsValueAndTheWindowHides) {
+  Bench b;
+  const ValueId q = b.given({1, 2});
+  const ValueId k = b.add("k", Storage::cache, DType::f32, {1, 4, 2}, false);
+  const ValueId v = b.add("v", Storage::cache, DType::f32, {1, 4, 2}, false);
+  const ValueId o = b.activation({1, 2});
+  OpAttrs a{.heads = 1, .kv_heads = 1, .head_dim = 2, .scale = 1, .causal = true, .window = 1};
+  b.op(OpKind::attention, a, {q, k, v, b.state()}, {o});
+  const float nan = std::numeric_limits<float>::quiet_NaN();
+  b.write(q, std::vector<float>{3, -7});
+  b.write(k, std::vector<float>{nan, nan, 100, 100, nan, nan, nan, nan});
+  b.write(v, std::vector<float>{nan, nan, 5, 6, nan, nan, nan, nan});
+  b.write_state({.position = 1, .rows = 1});
+  b.run();
+  EXPECT_THAT(b.read<float>(o, 2), ElementsAre(5, 6));
+}
+
+TEST(Perturb, MovesByTheBoundWithSignsOfTheSeed) {
+  Bench b;
+  const ValueId x = b.given({1, 64}), y = b.given({1, 64}), sum = b.activation({1, 64});
+  b.op(OpKind::add, {}, {x, y}, {sum});
+  b.write(x, std::vector<float>(64, 1));
+  b.write(y, std::vector<float>(64, 2));
+  const auto moved = [&](double fraction, std::uint64_t seed) {
+    b.walker().perturb(fraction, seed);
+    EXPECT_TRUE(b.walker().run(0).ok());
+    return b.read<float>(sum, 64);
+  };
+  const std::vector<float> one = moved(1, 1);
+  int up = 0;
+  for (float f : one) {
+    EXPECT_NEAR(std::fabs(f - 3), 3 * 0x1p-23, 0x1p-23);
+    up += f > 3;
+  }
+  EXPECT_GT(up, 16);
+  EXPECT_LT(up, 48);
+  EXPECT_EQ(moved(1, 1), one);
+  EXPECT_NE(moved(1, 2), one);
+  EXPECT_EQ(moved(0, 1), std::vector<float>(64, 3));
+}
+
+TEST(Perturb, ToleranceOfARunIsTheLargestMovement) {
+  Bench b;
+  const ValueId x = b.given({1, 2}), y = b.given({1, 2}), sum = b.activation({1, 2});
+  b.op(OpKind::add, {}, {x, y}, {sum});
+  const auto drive = [&](Walker& walker) -> Result<std::vector<float>> {
+    const std::vector<float> one{1, 1};
+    std::vector<float> out(2);
+    TSR_CHECK(walker.write(x, 0, bytes_of(one)));
+    TSR_CHECK(walker.write(y, 0, bytes_of(one)));
+    TSR_CHECK(walker.run(0));
+    TSR_CHECK(walker.read(sum, 0, std::as_writable_bytes(std::span(out))));
+    return out;
+  };
+  const auto program = std::make_shared<const Program>(b.program());
+  const auto tolerance = run_tolerance(program, drive);
+  ASSERT_TRUE(tolerance.ok()) << tolerance.error().message;
+  EXPECT_NEAR(*tolerance, 2 * 2 * 0x1p-23, 0x1p-24);
+}
+
+}  // namespace
+}  // namespace tessera::test
