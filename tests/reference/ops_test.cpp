@@ -13,13 +13,13 @@ namespace {
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 
-TEST(Bounds, AStoredF16IsOffByAtMostOneUlp) {
-  EXPECT_EQ(bounds::stored(DType::f16, 1.0, 0), 0x1p-10);
-  EXPECT_EQ(bounds::stored(DType::f16, 1.99, 0), 0x1p-10);
-  EXPECT_EQ(bounds::stored(DType::f16, -3.0, 0x1p-20), 0x1p-9 + 0x1p-20);
-  EXPECT_EQ(bounds::stored(DType::f16, 0x1p-16, 0), 0x1p-16);  // may be flushed
-  EXPECT_EQ(bounds::stored(DType::f16, 0, 0), 0x1p-24);
-  EXPECT_TRUE(std::isinf(bounds::stored(DType::f16, 65504, 0)));
+TEST(Bounds, AStoredF16IsOffByHalfAnUlp) {
+  EXPECT_EQ(bounds::stored(DType::f16, 1.0, 0), 0x1p-11);
+  EXPECT_EQ(bounds::stored(DType::f16, 1.99, 0), 0x1p-11);
+  EXPECT_EQ(bounds::stored(DType::f16, -3.0, 0x1p-20), 0x1p-10 + 0x1p-20);
+  EXPECT_EQ(bounds::stored(DType::f16, 0x1p-16, 0), 0x1p-25);
+  EXPECT_EQ(bounds::stored(DType::f16, 0, 0), 0x1p-25);
+  EXPECT_TRUE(std::isinf(bounds::stored(DType::f16, 65505, 0)));
 }
 
 TEST(Bounds, WhatOverflowsOrIsNaNMayBeAnything) {
