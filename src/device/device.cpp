@@ -39,6 +39,7 @@ class DeviceImpl final : public Device {
   }
   std::uint64_t submit_count() const override { return queue_->latest(); }
   std::uint64_t record_count() const override { return gpu_->records; }
+  MemoryUse memory_use() const override { return {gpu_->bytes, gpu_->peak_bytes}; }
   Result<void> upload(Buffer& to, std::uint64_t offset, std::span<const std::byte> bytes) override {
     return transfer_->upload(to, offset, bytes);
   }

@@ -19,6 +19,7 @@ struct Gpu {
   std::atomic<bool> lost = false;
   std::atomic<std::uint32_t> allocations = 0;
   std::atomic<std::uint64_t> records = 0;
+  std::atomic<std::uint64_t> bytes = 0, peak_bytes = 0;  // allocated
 
   Gpu() = default;
   Gpu(const Gpu&) = delete;

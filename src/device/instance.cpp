@@ -22,7 +22,9 @@ VKAPI_ATTR VkBool32 VKAPI_CALL on_message(VkDebugUtilsMessageSeverityFlagBitsEXT
   std::string text = data->pMessage ? data->pMessage : "";
   const std::string id = data->pMessageIdName ? data->pMessageIdName : "";
   if (text.find(id) == std::string::npos) text = id + ": " + text;  // newer layers keep them apart
-  log(*static_cast<const Log*>(user), LogLevel::error, text);
+  // What the layer says of its own settings is no fault of ours.
+  const bool fault = id != "VALIDATION-SETTINGS";
+  log(*static_cast<const Log*>(user), fault ? LogLevel::error : LogLevel::info, text);
   return VK_FALSE;
 }
 

@@ -34,8 +34,8 @@ std::optional<Tile> pick_tile(const MatmulShape& shape, const Limits& limits) {
     if (t.group > limits.max_group_invocations || t.group > limits.max_group_size[0] ||
         shared_bytes(t, shape.gated) > limits.max_shared_bytes)
       continue;
-    // The first that fits; then a lower one as long as it still covers all rows at once.
-    if (!best || (t.m >= shape.rows && t.group >= best->group / 2)) best = t;
+    // The first that fits; then a lower one that still covers all rows, unless it gives up half the lanes.
+    if (!best || (t.m < best->m && t.m >= shape.rows && t.group >= best->group / 2)) best = t;
   }
   return best;
 }
