@@ -27,8 +27,8 @@ inline constexpr double kExpUlps = 3;
 inline constexpr double kExpUlpsPerUnit = 4;
 // Kernels clamp tanh's argument: tanh(10) is 1 in f32, so no error grows past there.
 inline constexpr double kTanhClamp = 10;
-// erf by a rational or polynomial approximation with exp (Abramowitz and Stegun 7.1.26 is off by 1.5e-7, and
-// its coefficients of up to 1.45 cost about 2e-6 in f32), absolute.
+// erf by a fit times exp, absolute: fits are within 2e-7, and their coefficients of up to 1.5 add 2e-6 of
+// rounding in f32 at most.
 inline constexpr double kErf = 0x1p-18;
 // Largest slope of silu, gelu_tanh and gelu_erf: 1.0998, 1.1289 and 1.1290.
 inline constexpr double kSlope = 1.13;

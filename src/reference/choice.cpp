@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+
 #include "reference/bounds.h"
 #include "reference/ops.h"
 
