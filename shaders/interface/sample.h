@@ -11,7 +11,7 @@ TSR_CONST uint kSampleSampler = 3;
 TSR_CONST uint kSampleScratch = 4;  // (vocab) words
 TSR_CONST uint kSampleBindings = 5;
 
-TSR_CONST uint kSampleSpecGroup = 0;  // invocations of the workgroup, a power of two from 16 to 1024
+TSR_CONST uint kSampleSpecGroup = 0;  // invocations of the workgroup, a power of two up to 1024
 TSR_CONST uint kSampleSpecs = 1;
 
 struct SamplePush {

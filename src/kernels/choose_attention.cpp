@@ -99,6 +99,7 @@ std::optional<TileSizes> choose_tile(std::uint64_t folded_rows, std::uint32_t di
   // 16 lanes a row from 129 dims on keep the output in 64 registers: row_tile * ceil(dim4/col_groups) vec4.
   t.col_groups = t.dim4 > 32 ? 16 : 8;
   t.col_tile = 32 / t.col_groups;
+  if (t.group < t.col_groups) return std::nullopt;
   const std::uint64_t budget = std::min(limits.max_shared_bytes, kMostShared);
   for (std::uint32_t least_chunk : {8u, 2u, 1u})
     for (t.row_tile = 4; t.row_tile > 0; t.row_tile /= 2) {

@@ -22,7 +22,7 @@ Result<Dispatch> choose_sample(std::uint32_t vocab, std::uint32_t context, const
     return Error{Code::unsupported, what + ": more than this device's maxStorageBufferRange"};
   Dispatch d;
   d.kernel = KernelId::sample;
-  d.spec = {std::max(16u, group_size(ceil_div(vocab, kFewestIds), kMostGroup, target.limits))};
+  d.spec = {group_size(ceil_div(vocab, kFewestIds), kMostGroup, target.limits)};
   d.push = {vocab, context};
   d.flops = vocab;
   d.bytes = 8.0 * vocab;

@@ -9,7 +9,9 @@ namespace tessera {
 namespace {
 
 // A copy is exact, but a device may flush what is below the normal range.
-double copied(double x) { return std::fabs(x) < bounds::kFlush ? std::fabs(x) : 0; }
+double copied(double x, DType type = DType::f32) {
+  return std::fabs(x) < bounds::flush_below(type) ? std::fabs(x) : 0;
+}
 
 }  // namespace
 
@@ -51,7 +53,7 @@ Result<Outputs> run_embedding(const OpCall& call) {
                                                     std::to_string(call.state.position + i) +
                                                     " is outside the vocabulary of " + std::to_string(vocab));
     TSR_CHECK(call.tensors.for_rows(table, id, 1, [&](std::uint64_t, std::span<const float> row) {
-      for (float e : row) put(call, x, e, copied(e));
+      for (float e : row) put(call, x, e, copied(e, call.value(table).dtype));
     }));
   }
   return Outputs{std::move(x)};

@@ -11,6 +11,9 @@
 
 namespace tessera {
 
+// The values that some op names, ascending: fusion leaves others behind, which get no memory.
+std::vector<ValueId> used_values(const Program& program);
+
 class Tensors {
  public:
   // Weights are kept as floats once decoded when all of them together take no more than this; otherwise each
@@ -19,7 +22,7 @@ class Tensors {
 
   explicit Tensors(const Program& program);
 
-  // Bytes of a value that is neither weight nor constant, zero at first.
+  // Bytes of a value that is neither weight nor constant, zero at first; empty where no op names it.
   std::span<std::byte> bytes(ValueId value) { return memory_[value]; }
   std::span<const std::byte> bytes(ValueId value) const { return memory_[value]; }
 

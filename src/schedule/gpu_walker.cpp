@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <atomic>
 #include <chrono>
+#include <cstddef>
 #include <cstring>
 #include <map>
 #include <mutex>
@@ -14,8 +15,23 @@
 namespace tessera {
 namespace {
 
-static_assert(sizeof(StepState) == sizeof(shader::StepState));
-static_assert(sizeof(SamplerParams) == sizeof(shader::SamplerParams));
+// The words that shaders read by number are these members.
+#define TSR_SAME_WORD(Struct, member, word) static_assert(offsetof(Struct, member) == 4 * shader::word)
+TSR_SAME_WORD(StepState, position, kStatePosition);
+TSR_SAME_WORD(StepState, rows, kStateRows);
+TSR_SAME_WORD(StepState, status, kStateStatus);
+TSR_SAME_WORD(StepState, token, kStateToken);
+TSR_SAME_WORD(SamplerParams, temperature, kSamplerTemperature);
+TSR_SAME_WORD(SamplerParams, top_k, kSamplerTopK);
+TSR_SAME_WORD(SamplerParams, top_p, kSamplerTopP);
+TSR_SAME_WORD(SamplerParams, min_p, kSamplerMinP);
+TSR_SAME_WORD(SamplerParams, penalty, kSamplerPenalty);
+TSR_SAME_WORD(SamplerParams, penalty_last, kSamplerPenaltyLast);
+TSR_SAME_WORD(SamplerParams, seed_low, kSamplerSeedLow);
+TSR_SAME_WORD(SamplerParams, seed_high, kSamplerSeedHigh);
+#undef TSR_SAME_WORD
+static_assert(sizeof(StepState) == 4 * shader::kStateWords && sizeof(SamplerParams) == 4 * shader::kSamplerWords);
+static_assert(kStatusOk == shader::kStatusWordOk && kStatusNaN == shader::kStatusWordNaN);
 
 constexpr std::uint64_t kUploadBytes = 16u << 20;        // staging of one upload
 constexpr std::uint64_t kRunTimeoutNs = 60'000'000'000;  // a pass that takes a minute has hung the device

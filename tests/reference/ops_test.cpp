@@ -2,6 +2,7 @@
 #include <gmock/gmock.h>
 
 #include <cmath>
+#include <fstream>
 #include <limits>
 
 #include "reference/bounds.h"
@@ -13,13 +14,13 @@ namespace {
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 
-TEST(Bounds, AStoredF16IsOffByAtMostOneUlp) {
-  EXPECT_EQ(bounds::stored(DType::f16, 1.0, 0), 0x1p-10);
-  EXPECT_EQ(bounds::stored(DType::f16, 1.99, 0), 0x1p-10);
-  EXPECT_EQ(bounds::stored(DType::f16, -3.0, 0x1p-20), 0x1p-9 + 0x1p-20);
-  EXPECT_EQ(bounds::stored(DType::f16, 0x1p-16, 0), 0x1p-16);  // may be flushed
-  EXPECT_EQ(bounds::stored(DType::f16, 0, 0), 0x1p-24);
-  EXPECT_TRUE(std::isinf(bounds::stored(DType::f16, 65504, 0)));
+TEST(Bounds, AStoredF16IsOffByHalfAnUlp) {
+  EXPECT_EQ(bounds::stored(DType::f16, 1.0, 0), 0x1p-11);
+  EXPECT_EQ(bounds::stored(DType::f16, 1.99, 0), 0x1p-11);
+  EXPECT_EQ(bounds::stored(DType::f16, -3.0, 0x1p-20), 0x1p-10 + 0x1p-20);
+  EXPECT_EQ(bounds::stored(DType::f16, 0x1p-16, 0), 0x1p-25);
+  EXPECT_EQ(bounds::stored(DType::f16, 0, 0), 0x1p-25);
+  EXPECT_TRUE(std::isinf(bounds::stored(DType::f16, 65505, 0)));
 }
 
 TEST(Bounds, WhatOverflowsOrIsNaNMayBeAnything) {
@@ -29,6 +30,23 @@ TEST(Bounds, WhatOverflowsOrIsNaNMayBeAnything) {
   EXPECT_TRUE(std::isinf(bounds::stored(DType::f16, nan, 0)));
   EXPECT_EQ(bounds::stored(DType::f32, 1, 0), 0);
   EXPECT_EQ(bounds::stored(DType::u32, 4e9, 0), 0);
+}
+
+TEST(Bounds, EveryConstantIsDerivedInTheDocs) {
+  const auto read = [](const std::string& path) {
+    std::ifstream in(TESSERA_SOURCE_DIR + path);
+    return std::string(std::istreambuf_iterator<char>(in), {});
+  };
+  const std::string header = read("/src/reference/bounds.h"), docs = read("/docs/verification.md");
+  const std::string start = "inline constexpr double ";
+  int count = 0;
+  for (std::size_t at = header.find(start); at != std::string::npos; at = header.find(start, at + 1)) {
+    const std::size_t first = at + start.size();
+    const std::string constant = header.substr(first, header.find(' ', first) - first);
+    EXPECT_THAT(docs, HasSubstr("`" + constant + "`"));
+    ++count;
+  }
+  EXPECT_GT(count, 10);
 }
 
 TEST(Bounds, GammaGrowsWithTheLengthAndEnds) {
