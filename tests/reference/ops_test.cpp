@@ -105,6 +105,17 @@ TEST(Walker, RefusesWhatDoesNotFitAndNamesTheOp) {
   EXPECT_EQ(b.walker().read(99, 0, bytes).error().code, Code::invalid_argument);
 }
 
+TEST(Walker, ThereIsNoLastRowOfTooManyOrNone) {
+  Bench b;
+  const ValueId x = b.given({2, 2}, true), y = b.activation({1, 2});
+  b.op(OpKind::last_row, {}, {x, b.state()}, {y});
+  b.graph().max_rows = 2;
+  for (std::uint32_t rows : {0u, 3u}) {
+    b.write_state({.position = 0, .rows = rows});
+    EXPECT_EQ(b.walker().run(0).error().code, Code::invalid_argument);
+  }
+}
+
 // A weight decoded row by row gives what one that is kept gives.
 TEST(Tensors, RowsAreTheSameKeptOrNot) {
   Bench b;
