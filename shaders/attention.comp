@@ -99,17 +99,12 @@ float dot_add(float sum, vec4 a, vec4 b) {
 
 float max4(vec4 v) { return max(max(v.x, v.y), max(v.z, v.w)); }
 
-bool seen(Tile t, uint row, uint key) {
-  uint at = t.position + (t.first + row) / t.group;
-  return key < t.stored && (p.causal == 0 || key <= at) && (p.window == 0 || key + p.window > at);
-}
-
 // Every row of the tile sees every one of these keys.
 bool all_seen(Tile t, uint key) {
   uint first = t.position + t.first / t.group;
   uint last = t.position + (min(t.first + ROWS, t.count) - 1) / t.group;
-  return key + COLS <= t.stored && (p.causal == 0 || key + COLS <= first + 1) &&
-         (p.window == 0 || key + p.window > last);
+  return key + COLS <= row_keys(first, t.stored, p.window, p.causal != 0).end &&
+         key >= row_keys(last, t.stored, p.window, p.causal != 0).begin;
 }
 
 float s[ROW_TILE * COL_TILE];   // scores, then probabilities before division
@@ -138,9 +133,14 @@ void scores(Tile t, uint key) {  // s = q k^T
 }
 
 void mask(Tile t, uint key) {
-  [[unroll]] for (uint r = 0; r < ROW_TILE; ++r)
-    [[unroll]] for (uint c = 0; c < COL_TILE; ++c)
-      if (!seen(t, tile_row(r), key + tile_col(c))) s[r * COL_TILE + c] = kMasked;
+  [[unroll]] for (uint r = 0; r < ROW_TILE; ++r) {
+    uint at = t.position + (t.first + tile_row(r)) / t.group;
+    Span seen = row_keys(at, t.stored, p.window, p.causal != 0);
+    [[unroll]] for (uint c = 0; c < COL_TILE; ++c) {
+      uint col = key + tile_col(c);
+      if (col < seen.begin || col >= seen.end) s[r * COL_TILE + c] = kMasked;
+    }
+  }
 }
 
 // One lane's value for each of its rows, to be read by the lanes that share the row.

@@ -91,11 +91,10 @@ void sum_parts(Tile t, uint key) {
     vec4 s = part_tile[r * PARTS * QUADS + quad];
     for (uint part = 1; part < PARTS; ++part) s += part_tile[(r * PARTS + part) * QUADS + quad];
     uint at = t.position + (t.first + r) / t.group;
+    Span seen = row_keys(at, t.stored, p.window, p.causal != 0);
     uvec4 keys = key + 4 * quad + uvec4(0, 1, 2, 3);
-    uint end = p.causal != 0 ? min(at + 1, t.keys.end) : t.keys.end;
-    uint begin = p.window != 0 && at + 1 > p.window ? at + 1 - p.window : 0;
-    s = mix(s, vec4(kMasked), greaterThanEqual(keys, uvec4(end)));
-    part_tile[r * PARTS * QUADS + quad] = mix(s, vec4(kMasked), lessThan(keys, uvec4(begin)));
+    s = mix(s, vec4(kMasked), greaterThanEqual(keys, uvec4(min(seen.end, t.keys.end))));
+    part_tile[r * PARTS * QUADS + quad] = mix(s, vec4(kMasked), lessThan(keys, uvec4(seen.begin)));
   }
 }
 

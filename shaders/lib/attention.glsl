@@ -16,11 +16,20 @@ uint kv_length(uint position, uint rows, uint context) {
   return position >= context ? context : min(rows, context - position) + position;
 }
 
+// Keys that the row at position `at` sees.
+Span row_keys(uint at, uint length, uint window, bool causal) {
+  Span s;
+  uint end = causal ? at + 1 : length;
+  s.end = min(end, length);
+  s.begin = window != 0 && end > window ? min(end - window, s.end) : 0;
+  return s;
+}
+
 // Keys that any row at positions first..last sees.
 Span visible_keys(uint first, uint last, uint length, uint window, bool causal) {
   Span s;
-  s.end = causal ? min(last + 1, length) : length;
-  s.begin = window != 0 && first + 1 > window ? min(first + 1 - window, s.end) : 0;
+  s.begin = row_keys(first, length, window, causal).begin;
+  s.end = row_keys(last, length, window, causal).end;
   return s;
 }
 

@@ -25,7 +25,7 @@ struct Gpu {
   Gpu(const Gpu&) = delete;
   Gpu& operator=(const Gpu&) = delete;
   ~Gpu() {
-    if (device) vk.DestroyDevice(device, nullptr);
+    if (device && vk.DestroyDevice) vk.DestroyDevice(device, nullptr);
   }
 
   const Limits& limits() const { return physical.report.limits; }

@@ -122,6 +122,8 @@ Result<void> InstanceImpl::open(const Desc& desc) {
   info.enabledExtensionCount = static_cast<std::uint32_t>(extensions.size());
   info.ppEnabledExtensionNames = extensions.data();
   if (const VkResult r = create_instance(&info, nullptr, &instance_); r != VK_SUCCESS) return no_instance(r);
+  // First, so that an instance whose table is incomplete goes too.
+  vk_.DestroyInstance = reinterpret_cast<PFN_vkDestroyInstance>(get(instance_, "vkDestroyInstance"));
   TSR_TRY(vk_, load_instance_table(get, instance_));
   if (debug && vk_.CreateDebugUtilsMessengerEXT)
     vk_.CreateDebugUtilsMessengerEXT(instance_, &messenger, nullptr, &messenger_);

@@ -15,6 +15,7 @@ constexpr std::uint64_t kMaxLayers = 4096;
 constexpr std::uint64_t kMaxDim = 1u << 20;
 constexpr std::uint64_t kMaxHidden = 1u << 22;
 constexpr std::uint64_t kMaxHeads = 1u << 14;
+constexpr std::uint64_t kMaxHeadDim = 1024;
 constexpr std::uint64_t kMaxVocab = 1u << 24;
 constexpr std::uint64_t kMaxContext = 1u << 24;
 constexpr std::uint64_t kAnyWindow = std::numeric_limits<std::uint32_t>::max();
@@ -90,8 +91,11 @@ Result<void> read_attention(const Keys& keys, DecoderConfig& c) {
   if (!keys.has("attention.key_length") && c.dim % c.heads != 0)
     return keys.bad(keys.key("attention.head_count") + " is " + std::to_string(c.heads) +
                     ", which does not divide the embedding length " + std::to_string(c.dim));
-  TSR_TRY(c.head_dim, keys.count("attention.key_length", c.dim / c.heads, 1, kMaxHeads));
-  TSR_TRY(std::uint32_t v_dim, keys.count("attention.value_length", c.dim / c.heads, 1, kMaxHeads));
+  TSR_TRY(c.head_dim, keys.count("attention.key_length", c.dim / c.heads, 1, kMaxHeadDim));
+  TSR_TRY(std::uint32_t v_dim, keys.count("attention.value_length", c.dim / c.heads, 1, kMaxHeadDim));
+  if (c.head_dim > kMaxHeadDim)
+    return keys.unsupported("heads of " + std::to_string(c.head_dim) +
+                            " dimensions are not supported; at most " + std::to_string(kMaxHeadDim) + " are");
   if (v_dim != c.head_dim)
     return keys.unsupported(keys.key("attention.key_length") + " is " + std::to_string(c.head_dim) +
                             " but the value length is " + std::to_string(v_dim) +

@@ -12,7 +12,7 @@ namespace {
 
 using testing::HasSubstr;
 
-enum class Fault { none, old_device, no_timeline, submit_lost, wait_lost, no_memory };
+enum class Fault { none, old_device, no_timeline, submit_lost, wait_lost, no_memory, no_function };
 std::atomic<Fault> fault;
 
 PFN_vkGetInstanceProcAddr real_loader() {
@@ -64,6 +64,7 @@ PFN_vkVoidFunction hook(F& real, PFN_vkVoidFunction found, F replacement) {
 VKAPI_ATTR PFN_vkVoidFunction VKAPI_CALL device_proc(VkDevice d, const char* name) {
   const PFN_vkVoidFunction found = real_device_proc(d, name);
   const std::string_view n = name;
+  if (n == "vkCmdFillBuffer" && fault == Fault::no_function) return nullptr;
   if (n == "vkQueueSubmit") return hook(real_submit, found, submit);
   if (n == "vkWaitSemaphores") return hook(real_wait, found, wait);
   if (n == "vkAllocateMemory") return hook(real_allocate, found, allocate);
@@ -129,6 +130,15 @@ class Faults : public ProbeTest {
 TEST_F(Faults, DevicesBelowTheFloorAreListedWithTheReason) {
   EXPECT_EQ(why_refused(Fault::old_device), "Vulkan 1.1; 1.2 is needed");
   EXPECT_EQ(why_refused(Fault::no_timeline), "no timeline semaphores");
+}
+
+TEST_F(Faults, AMissingFunctionIsNamed) {
+  fault = Fault::no_function;
+  const auto device = Device::create(instance_, {index_, {}, {}, {}});
+  fault = Fault::none;
+  ASSERT_FALSE(device);
+  EXPECT_THAT(device.error().message, HasSubstr("lacks vkCmdFillBuffer"));
+  EXPECT_FALSE(Device::create(nullptr, {}));
 }
 
 TEST_F(Faults, LossAtSubmission) {

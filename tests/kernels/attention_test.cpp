@@ -75,8 +75,8 @@ struct Attention {
     const AttentionShape& s = c.shape;
     const double u = 0x1p-24, log2e = 1.4426950408889634;
     const std::uint32_t at = c.position + row, d = s.head_dim;
-    const std::uint32_t end = s.causal ? std::min(at + 1, stored(c)) : stored(c);
-    const std::uint32_t begin = s.window && at + 1 > s.window ? std::min(at + 1 - s.window, end) : 0;
+    const std::uint32_t last = s.causal ? at + 1 : stored(c), end = std::min(last, stored(c));
+    const std::uint32_t begin = s.window && last > s.window ? std::min(last - s.window, end) : 0;
     const std::size_t first = std::size_t{head / (s.heads / s.kv_heads)} * s.context;
     const float* q_row = &q[(std::size_t{row} * s.heads + head) * d];
     Row out{std::vector<double>(d), std::vector<double>(d)};
