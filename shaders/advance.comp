@@ -7,4 +7,7 @@ layout(local_size_x = 1) in;
 
 layout(std430, binding = kAdvanceState) buffer State { uint state[]; };
 
-void main() { state[kStatePosition] += state[kStateRows]; }
+void main() {
+  state[kStatePosition] += state[kStateRows];
+  state[kStateRows] = 0;
+}

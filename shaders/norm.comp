@@ -12,7 +12,6 @@ layout(local_size_x_id = kNormSpecGroup) in;
 const bool LAYER = (FLAGS & kNormFlagLayer) != 0;
 const bool BIAS = (FLAGS & kNormFlagBias) != 0;
 const bool RESIDUAL = (FLAGS & kNormFlagResidual) != 0;
-const bool DYNAMIC = (FLAGS & kNormFlagDynamic) != 0;
 
 layout(push_constant) uniform Push { NormPush p; };
 layout(std430, binding = kNormX) readonly buffer X { float x[]; };                       // (rows, dim)
@@ -30,7 +29,7 @@ float value(uint i) { return RESIDUAL ? x[i] + residual[i] : x[i]; }
 
 void main() {
   uint row = group_index(p.groups_x, p.groups_y);
-  uint rows = DYNAMIC ? min(p.rows, state[kStateRows]) : p.rows;
+  uint rows = p.dynamic_rows != 0 ? min(p.rows, state[kStateRows]) : p.rows;
   if (row >= rows) return;
   uint first = row * p.dim, end = first + p.dim, lane = first + gl_LocalInvocationID.x;
 

@@ -20,7 +20,6 @@ TSR_CONST uint kNormSpecs = 2;
 TSR_CONST uint kNormFlagLayer = 1;
 TSR_CONST uint kNormFlagBias = 2;
 TSR_CONST uint kNormFlagResidual = 4;
-TSR_CONST uint kNormFlagDynamic = 8;  // the number of rows is StepState's
 
 struct NormPush {
   uint rows;
@@ -28,6 +27,7 @@ struct NormPush {
   float eps;
   uint groups_x;
   uint groups_y;
+  uint dynamic_rows;  // 1: the number of rows is StepState's. No constant: one pipeline serves both
 };
 
 TSR_INTERFACE_END

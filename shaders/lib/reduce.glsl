@@ -39,7 +39,16 @@ float group_max(float v) { REDUCE_BODY(v, subgroupMax, max) }
 // values[i] becomes its sum over all lanes.
 void group_sums(inout float values[REDUCE_MANY]) {
 #ifdef USE_SUBGROUP
-  for (uint i = 0; i < REDUCE_MANY; ++i) values[i] = group_sum(values[i]);
+  for (uint i = 0; i < REDUCE_MANY; ++i) values[i] = subgroupAdd(values[i]);
+  if (gl_NumSubgroups == 1) return;
+  barrier();
+  if (subgroupElect())
+    for (uint i = 0; i < REDUCE_MANY; ++i) reduce_cells[i * GROUP + gl_SubgroupID] = values[i];
+  barrier();
+  for (uint i = 0; i < REDUCE_MANY; ++i) {
+    values[i] = reduce_cells[i * GROUP];
+    for (uint j = 1; j < gl_NumSubgroups; ++j) values[i] += reduce_cells[i * GROUP + j];
+  }
 #else
   uint lane = gl_LocalInvocationID.x;
   barrier();

@@ -1,6 +1,7 @@
 #include "device/capabilities.h"
 
 #include <algorithm>
+#include <cmath>
 #include <optional>
 #include <set>
 
@@ -115,10 +116,12 @@ void read_properties(const InstanceTable& vk, VkPhysicalDevice handle, const Kno
 Limits limits_from(const Properties& p, const Known& known, const Caps& caps, float timestamp_ns) {
   const VkPhysicalDeviceLimits& l = p.core.properties.limits;
   Limits out;
-  out.max_storage_range = l.maxStorageBufferRange;
   out.max_buffer_size = p.v11.maxMemoryAllocationSize;
   if (known.maintenance4())
     out.max_buffer_size = std::min<std::uint64_t>(out.max_buffer_size, p.maintenance4.maxBufferSize);
+  // Some drivers say 2^32 - 1: whole vec4s fit below it.
+  out.max_buffer_size = out.max_buffer_size / 16 * 16;
+  out.max_storage_range = std::min<std::uint64_t>(l.maxStorageBufferRange / 16 * 16, out.max_buffer_size);
   // At least 16, so that a window of vec4 stays aligned to its element.
   out.min_storage_alignment =
       std::max<std::uint32_t>(16, static_cast<std::uint32_t>(l.minStorageBufferOffsetAlignment));
@@ -134,7 +137,8 @@ Limits limits_from(const Properties& p, const Known& known, const Caps& caps, fl
     out.min_subgroup_size = p.size_control.minSubgroupSize;
     out.max_subgroup_size = p.size_control.maxSubgroupSize;
   }
-  out.timestamp_ns = timestamp_ns;
+  out.timestamp_ns =
+      std::isfinite(timestamp_ns) ? timestamp_ns : 0;  // drivers that only compile say infinity
   return out;
 }
 
@@ -294,7 +298,8 @@ PhysicalDevice describe(const InstanceTable& vk, VkPhysicalDevice handle, std::u
     out.queue_family = *family;
     out.timestamp_bits = families[*family].timestampValidBits;
   }
-  r.driver = std::string(p.v12.driverName) + " " + p.v12.driverInfo;
+  r.driver = p.v12.driverName;
+  if (p.v12.driverInfo[0] != '\0') r.driver += std::string(" ") + p.v12.driverInfo;
   r.caps = caps_from(p, known, f);
   r.limits = limits_from(p, known, r.caps, out.timestamp_bits ? basic.limits.timestampPeriod : 0.0f);
   out.max_allocations = basic.limits.maxMemoryAllocationCount;

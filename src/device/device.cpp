@@ -39,6 +39,7 @@ class DeviceImpl final : public Device {
   }
   std::uint64_t submit_count() const override { return queue_->latest(); }
   std::uint64_t record_count() const override { return gpu_->records; }
+  MemoryUse memory_use() const override { return {gpu_->bytes, gpu_->peak_bytes}; }
   Result<void> upload(Buffer& to, std::uint64_t offset, std::span<const std::byte> bytes) override {
     return transfer_->upload(to, offset, bytes);
   }
@@ -106,6 +107,9 @@ Result<void> DeviceImpl::create_device(const FeatureChain& features) {
   info.ppEnabledExtensionNames = gpu.physical.extensions.data();
   const VkResult r = vk.CreateDevice(gpu.physical.handle, &info, nullptr, &gpu.device);
   if (r != VK_SUCCESS) return vk_error(r, "opening device " + gpu.physical.report.name);
+  // First, so that a device whose table is incomplete goes too.
+  gpu.vk.DestroyDevice =
+      reinterpret_cast<PFN_vkDestroyDevice>(vk.GetDeviceProcAddr(gpu.device, "vkDestroyDevice"));
   TSR_TRY(gpu.vk, load_device_table(vk.GetDeviceProcAddr, gpu.device));
   gpu.vk.GetDeviceQueue(gpu.device, gpu.physical.queue_family, 0, &gpu.queue);
   VkPhysicalDeviceMemoryProperties2 memory{VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_MEMORY_PROPERTIES_2};
@@ -128,6 +132,7 @@ DeviceImpl::~DeviceImpl() {
 }  // namespace
 
 Result<std::unique_ptr<Device>> Device::create(std::shared_ptr<Instance> instance, const Desc& desc) {
+  if (!instance) return Error{Code::invalid_argument, "a device needs an instance"};
   auto device = std::make_unique<DeviceImpl>();
   TSR_CHECK(device->open(std::static_pointer_cast<InstanceImpl>(std::move(instance)), desc));
   return std::unique_ptr<Device>(std::move(device));

@@ -56,7 +56,7 @@ class Instance {
   virtual ~Instance() = default;
 };
 
-// Picks from reports: discrete, then integrated, then virtual, then CPU; the lower index among equals.
+// Picks from reports: discrete, then integrated, virtual, other, and CPU last; the lower index among equals.
 // `wanted`: empty for that order, else an index or a case-insensitive part of the name, which must match a
 // usable device (no_device says what there is and why it was refused; an ambiguous part takes the best
 // match).
@@ -76,7 +76,8 @@ class Buffer {
   virtual std::span<std::byte> mapped() = 0;  // empty when not host-visible; always coherent
 };
 
-// What a compute pipeline is made of. `spirv` must outlive the device (embedded modules do).
+// What a compute pipeline is made of; entry point "main". `spirv` must outlive the device (embedded modules
+// do). Two are equal when all but the names are.
 struct PipelineDesc {
   std::string name;  // for messages
   std::span<const std::uint32_t> spirv;
@@ -98,29 +99,46 @@ struct BindingRange {
   std::uint64_t size = 0;    // 1..max_storage_range
 };
 
-// A descriptor set made once; recording only refers to it.
+// A descriptor set made once; recording only refers to it. Good for any pipeline with as many bindings.
 class BindingSet {
  public:
   virtual ~BindingSet() = default;
 };
 
-// Records once, is submitted many times. Begin/end are implicit in create and finish.
+// Records once, is submitted many times, also while an earlier submission of it is pending. Begin/end are
+// implicit in create and finish. One thread at a time; different lists are independent. Lists run in the
+// order of submission, but nothing orders their memory accesses: one that touches what an earlier one wrote
+// starts with barrier(). Host writes to mapped memory before submit() are visible to it without a barrier. A
+// misuse (a range outside its buffer, a grid over the limits) is not recorded, and finish() names the first
+// one.
 class CommandList {
  public:
-  virtual ~CommandList() = default;
+  virtual ~CommandList() = default;  // waits for its latest submission
   // Workgroups [base, base+count) of each dimension (vkCmdDispatchBase; gl_WorkGroupID includes the base).
+  // Slices of one grid write apart, but newer synchronisation validation cannot know it: a barrier goes
+  // between them.
   virtual void dispatch(const Pipeline& pipeline, const BindingSet& set, std::span<const std::uint32_t> push,
                         std::array<std::uint32_t, 3> base, std::array<std::uint32_t, 3> count) = 0;
   // Compute and transfer writes so far become visible to what follows; the one place that records a barrier.
   virtual void barrier() = 0;
+  // The same for the host, which reads mapped memory after wait().
   virtual void barrier_to_host() = 0;
   virtual void copy(const Buffer& from, std::uint64_t from_offset, const Buffer& to, std::uint64_t to_offset,
                     std::uint64_t bytes) = 0;
+  // Offset and bytes are multiples of 4.
   virtual void fill(const Buffer& buffer, std::uint64_t offset, std::uint64_t bytes, std::uint32_t word) = 0;
-  virtual void timestamp(std::uint32_t index) = 0;  // index < timestamp_count given at creation
+  // Each index below the timestamp_count given at creation once; ignored on a device without timestamps.
+  virtual void timestamp(std::uint32_t index) = 0;
   virtual Result<void> finish() = 0;
-  // After the submission ended: nanoseconds since the first timestamp, one a timestamp.
+  // After the latest submission ended: nanoseconds since the first timestamp, one a timestamp. unsupported
+  // where limits.timestamp_ns is 0.
   virtual Result<std::vector<double>> timestamps() = 0;
+};
+
+// Device memory of a Device's buffers, staging included.
+struct MemoryUse {
+  std::uint64_t bytes = 0;
+  std::uint64_t peak_bytes = 0;
 };
 
 // A pipeline being made: create() work that may run on any of the host's threads, each job once.
@@ -129,6 +147,9 @@ struct PipelineRequest {
   std::shared_ptr<Pipeline> pipeline;  // set when made
 };
 
+// A logical device with one compute queue. Every function may be called from any thread. Making one creates
+// no memory, semaphore or command pool: a driver that only compiles is enough for create_pipeline. After a
+// device_lost every call answers so, and destruction stays legal.
 class Device {
  public:
   struct Desc {
@@ -139,9 +160,10 @@ class Device {
     Log log;
   };
   static Result<std::unique_ptr<Device>> create(std::shared_ptr<Instance> instance, const Desc& desc);
-  virtual ~Device() = default;  // waits for what was submitted
+  virtual ~Device() = default;  // waits for what was submitted, a minute at most
 
   virtual const DeviceReport& report() const = 0;  // limits and caps with the overrides applied
+  // unsupported over max_buffer_size; out_of_memory says what the heap has. Contents are undefined.
   virtual Result<std::unique_ptr<Buffer>> create_buffer(std::uint64_t bytes, Memory memory,
                                                         const std::string& name) = 0;
   // Thread-safe. The same desc gives the same object, made once.
@@ -157,6 +179,8 @@ class Device {
   virtual Result<bool> wait(std::uint64_t value, std::uint64_t timeout_ns) = 0;
   virtual std::uint64_t submit_count() const = 0;  // vkQueueSubmit calls so far
   virtual std::uint64_t record_count() const = 0;  // command lists recorded so far
+
+  virtual MemoryUse memory_use() const = 0;
 
   // Convenience over the above, through staging: blocking, for set-up and tests, not for the token loop.
   virtual Result<void> upload(Buffer& to, std::uint64_t offset, std::span<const std::byte> bytes) = 0;

@@ -19,12 +19,13 @@ struct Gpu {
   std::atomic<bool> lost = false;
   std::atomic<std::uint32_t> allocations = 0;
   std::atomic<std::uint64_t> records = 0;
+  std::atomic<std::uint64_t> bytes = 0, peak_bytes = 0;  // allocated
 
   Gpu() = default;
   Gpu(const Gpu&) = delete;
   Gpu& operator=(const Gpu&) = delete;
   ~Gpu() {
-    if (device) vk.DestroyDevice(device, nullptr);
+    if (device && vk.DestroyDevice) vk.DestroyDevice(device, nullptr);
   }
 
   const Limits& limits() const { return physical.report.limits; }

@@ -22,7 +22,9 @@ VKAPI_ATTR VkBool32 VKAPI_CALL on_message(VkDebugUtilsMessageSeverityFlagBitsEXT
   std::string text = data->pMessage ? data->pMessage : "";
   const std::string id = data->pMessageIdName ? data->pMessageIdName : "";
   if (text.find(id) == std::string::npos) text = id + ": " + text;  // newer layers keep them apart
-  log(*static_cast<const Log*>(user), LogLevel::error, text);
+  // What the layer says of its own settings is no fault of ours.
+  const bool fault = id != "VALIDATION-SETTINGS";
+  log(*static_cast<const Log*>(user), fault ? LogLevel::error : LogLevel::info, text);
   return VK_FALSE;
 }
 
@@ -120,6 +122,8 @@ Result<void> InstanceImpl::open(const Desc& desc) {
   info.enabledExtensionCount = static_cast<std::uint32_t>(extensions.size());
   info.ppEnabledExtensionNames = extensions.data();
   if (const VkResult r = create_instance(&info, nullptr, &instance_); r != VK_SUCCESS) return no_instance(r);
+  // First, so that an instance whose table is incomplete goes too.
+  vk_.DestroyInstance = reinterpret_cast<PFN_vkDestroyInstance>(get(instance_, "vkDestroyInstance"));
   TSR_TRY(vk_, load_instance_table(get, instance_));
   if (debug && vk_.CreateDebugUtilsMessengerEXT)
     vk_.CreateDebugUtilsMessengerEXT(instance_, &messenger, nullptr, &messenger_);

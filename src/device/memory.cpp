@@ -129,6 +129,11 @@ Result<void> BufferImpl::allocate(Memory use, const std::string& name) {
     memory_ = VK_NULL_HANDLE;
     return no_room(name, needs.size, type, result);
   }
+  allocated_ = needs.size;
+  const std::uint64_t now = gpu_.bytes += allocated_;
+  std::uint64_t peak = gpu_.peak_bytes;
+  while (now > peak && !gpu_.peak_bytes.compare_exchange_weak(peak, now)) {
+  }
   result = gpu_.vk.BindBufferMemory(gpu_.device, buffer_, memory_, 0);
   if (result == VK_SUCCESS && (gpu_.memory.memoryTypes[type].propertyFlags & kMapped) == kMapped) {
     void* pointer = nullptr;
@@ -162,6 +167,7 @@ BufferImpl::~BufferImpl() {
   if (memory_) {
     gpu_.vk.FreeMemory(gpu_.device, memory_, nullptr);
     --gpu_.allocations;
+    gpu_.bytes -= allocated_;
   }
 }
 

@@ -30,6 +30,7 @@ class BufferImpl final : public Buffer {
   VkBuffer buffer_ = VK_NULL_HANDLE;
   VkDeviceMemory memory_ = VK_NULL_HANDLE;
   std::uint64_t size_ = 0;
+  std::uint64_t allocated_ = 0;
   std::byte* mapped_ = nullptr;
 };
 

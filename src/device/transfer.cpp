@@ -45,6 +45,7 @@ Result<Buffer*> Transfer::staging(std::unique_ptr<Buffer>& slot, Memory memory, 
 Result<void> Transfer::upload(Buffer& to, std::uint64_t offset, std::span<const std::byte> bytes) {
   TSR_CHECK(check_range("upload", to, offset, bytes.size()));
   if (bytes.empty()) return {};
+  if (gpu_.lost) return lost_error();
   const std::lock_guard lock(mutex_);
   if (!to.mapped().empty()) {
     if (queue_.latest() > 0) TSR_CHECK(make_visible_to_host());  // and wait for whatever reads it
@@ -69,6 +70,7 @@ Result<void> Transfer::upload(Buffer& to, std::uint64_t offset, std::span<const 
 Result<void> Transfer::download(const Buffer& from, std::uint64_t offset, std::span<std::byte> bytes) {
   TSR_CHECK(check_range("download", from, offset, bytes.size()));
   if (bytes.empty()) return {};
+  if (gpu_.lost) return lost_error();
   const std::lock_guard lock(mutex_);
   if (const std::byte* mapped = impl(from).bytes()) {
     if (queue_.latest() > 0) TSR_CHECK(make_visible_to_host());

@@ -2,6 +2,7 @@
 
 #include <cerrno>
 #include <cstring>
+#include <mutex>
 #include <system_error>
 #include <utility>
 
@@ -57,6 +58,7 @@ class ReaderSource : public ByteSource {
   std::uint64_t size() const override { return size_; }
   Result<void> read(std::uint64_t offset, std::span<std::byte> out) const override {
     TSR_CHECK(check_range(*this, offset, out.size()));
+    const std::lock_guard lock(mutex_);
     if (out.empty() || (reader_ && reader_(offset, out))) return {};
     return io_error(name_, "the reader failed at offset " + std::to_string(offset) + " (" +
                                std::to_string(out.size()) + " bytes)");
@@ -65,6 +67,7 @@ class ReaderSource : public ByteSource {
  private:
   std::uint64_t size_;
   Reader reader_;
+  mutable std::mutex mutex_;
 };
 
 #ifdef _WIN32

@@ -25,7 +25,7 @@ class ByteSource {
 
   virtual ~ByteSource() = default;
   virtual std::uint64_t size() const = 0;
-  // io when the range leaves the file or the read fails.
+  // io when the range leaves the file or the read fails. May be called from any thread.
   virtual Result<void> read(std::uint64_t offset, std::span<std::byte> out) const = 0;
   // The whole file when it is mapped or in memory, empty otherwise.
   virtual std::span<const std::byte> mapped() const { return {}; }

@@ -47,7 +47,8 @@ const Graph* Program::find(std::string_view graph) const {
 }
 
 bool Program::has_dynamic_rows(const Op& op) const {
-  return !op.out.empty() && op.out[0] < values.size() && values[op.out[0]].dynamic_rows;
+  const std::vector<ValueId>& ids = op.kind == OpKind::kv_append ? op.in : op.out;
+  return !ids.empty() && ids[0] < values.size() && values[ids[0]].dynamic_rows;
 }
 
 std::uint64_t row_bytes(const Value& weight) {

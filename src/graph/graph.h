@@ -40,7 +40,8 @@ struct Value {
   DType dtype = DType::f32;
   std::vector<std::uint64_t> shape;
   // Activations and outputs: only the first StepState.rows rows of the leading dimension are computed, and
-  // hold anything; false: all of them always. An op has dynamic rows when its output has.
+  // hold anything; false: all of them always. An op has dynamic rows when its output (kv_append: its
+  // input) has.
   bool dynamic_rows = false;
   std::vector<ValueId> parts;  // weight made by fusion: these weights' rows, stacked; same dtype, same k
   std::shared_ptr<const std::vector<float>> data;  // constant
@@ -116,7 +117,7 @@ struct Program {
   std::shared_ptr<const WeightReader> weights;
 
   const Graph* find(std::string_view graph) const;
-  // Whether the op computes StepState.rows rows (true) or all rows of its output (false). Ops on values of
+  // Whether the op computes StepState.rows rows (true) or all rows of its values (false). Ops on values of
   // both kinds do not exist, except last_row. Embedding, rope, kv_append, rope_append and attention read
   // StepState.position either way; sample and advance have no rows.
   bool has_dynamic_rows(const Op& op) const;

@@ -25,7 +25,7 @@ struct StepState {
 };
 inline constexpr std::uint32_t kStatusOk = 0;
 inline constexpr std::uint32_t kStatusNaN =
-    1;  // a logit is NaN or +infinity, or all are -infinity: no id chosen
+    1;  // a logit is NaN or +infinity, or all are -infinity, also after the penalty: no id chosen
 
 // input "sampler", u32 (8). Applied in this order: penalty, temperature, top_k, top_p, min_p; ties go to the
 // lowest id everywhere.

@@ -1,3 +1,4 @@
+#include <bit>
 #include <optional>
 
 #include "base/dtype.h"
@@ -9,19 +10,21 @@
 namespace tessera {
 namespace {
 
-constexpr std::uint32_t kMatvecRows = 1;  // rows of x up to which the matrix-vector family is chosen
+constexpr std::uint32_t kMatvecRows = 8;  // rows of x up to which the matrix-vector family is chosen
 
 struct Tile {
   std::uint32_t group, m, n, k, lane_m, lane_n;
 };
 
-// group = (m / lane_m) (n / lane_n). By rows first, then by what a small device allows. A lane's registers
-// hold lane_m lane_n sums (twice when gated) and lane_m + 1 vec4; per vec4 of k it reads lane_m + lane_n vec4
-// of shared memory for 4 lane_m lane_n products: 12 for 128 at 4x8.
+// group = (m / lane_m) (n / lane_n). By rows first, then by what a small device allows. Per vec4 of k a lane
+// reads lane_m + lane_n vec4 of shared memory for 4 lane_m lane_n products: 12 for 128 at 4x8, which also is
+// what a gated 4x4 does (4 + 2*4 for 2*64).
 constexpr Tile kTiles[] = {
-    {128, 64, 64, 16, 4, 8}, {128, 32, 64, 16, 4, 4}, {128, 16, 64, 16, 4, 2}, {64, 8, 64, 16, 4, 2},
+    {128, 64, 64, 16, 4, 8}, {128, 64, 32, 16, 4, 4}, {128, 32, 64, 16, 4, 4}, {128, 16, 64, 16, 4, 2},
     {64, 32, 32, 16, 4, 4},  {16, 16, 16, 16, 4, 4},  {4, 8, 8, 8, 4, 4},
 };
+// In a lane's registers; 64 took a software driver 0.4 s to compile.
+constexpr std::uint32_t kMostSums = 32;
 
 // Shared memory: rows of k/4 + 1 vec4, for x, w and, when gated, up.
 constexpr std::uint32_t shared_bytes(const Tile& t, bool gated) {
@@ -32,7 +35,8 @@ std::optional<Tile> pick_tile(const MatmulShape& shape, const Limits& limits) {
   std::optional<Tile> best;
   for (const Tile& t : kTiles) {
     if (t.group > limits.max_group_invocations || t.group > limits.max_group_size[0] ||
-        shared_bytes(t, shape.gated) > limits.max_shared_bytes)
+        shared_bytes(t, shape.gated) > limits.max_shared_bytes ||
+        t.lane_m * t.lane_n * (shape.gated ? 2 : 1) > kMostSums)
       continue;
     // The first that fits; then a lower one that still covers all rows, unless it gives up half the lanes.
     if (!best || (t.m < best->m && t.m >= shape.rows && t.group >= best->group / 2)) best = t;
@@ -62,26 +66,35 @@ Result<void> check(const MatmulShape& shape, std::uint64_t row_bytes, const std:
 }
 
 // Columns a workgroup computes at once: x is read once for all of them, and as many loads are in flight.
-// Fewer where n is small, to leave enough workgroups for the device.
+// Fewer where n is small, to leave enough workgroups, and where a lane would hold more than 16 sums.
 std::uint32_t matvec_columns(const MatmulShape& shape) {
-  if (shape.gated) return shape.n >= 1024 ? 2 : 1;
-  return shape.n >= 2048 ? 4 : shape.n >= 512 ? 2 : 1;
+  const std::uint32_t by_n = shape.n >= 1024 ? 4 : shape.n >= 256 ? 2 : 1;
+  const std::uint32_t by_sums = std::max(1u, std::bit_floor(16 / (shape.rows * (shape.gated ? 2 : 1))));
+  return std::min({by_n, by_sums, shape.gated ? 2u : 4u});
 }
 
 std::uint32_t chunk_elems(DType type) {  // elements in 16 bytes: CHUNK in lib/load.glsl
   return type == DType::f32 ? 4 : type == DType::q8_0 ? 16 : type == DType::q4_0 ? 32 : 8;
 }
 
+// One subgroup reduces without a barrier, so it is the workgroup, unless that leaves a device idle: 65536
+// lanes with 4 loads of 16 bytes have 4 MiB in flight, which is what 4.8 TB/s at 0.8 us ask for. Narrow
+// subgroups are the vectors of processors that hide no latency (on one, 2 subgroups of 8 took 1.7 times as
+// long as 1).
+std::uint32_t matvec_lanes(const MatmulShape& shape, std::uint64_t groups, const Limits& limits) {
+  std::uint32_t lanes = limits.subgroup_size > 1 ? std::min(limits.subgroup_size, 64u) : 32;
+  while (limits.subgroup_size >= 32 && lanes < 128 && lanes * groups < 65536 &&
+         shape.k >= std::uint64_t{2} * lanes * chunk_elems(shape.type))
+    lanes *= 2;
+  return lanes;
+}
+
 void use_matvec(const MatmulShape& shape, const Target& target, Dispatch& d, std::uint64_t& groups) {
   const std::uint32_t columns = matvec_columns(shape);
-  const bool subgroup = target.caps.subgroup_arithmetic && target.limits.subgroup_size > 1;
-  d.kernel = subgroup ? KernelId::matvec_subgroup : KernelId::matvec;
-  // One subgroup needs no barrier; without subgroup operations a tree of at most 6 steps.
-  const std::uint32_t lanes = subgroup ? target.limits.subgroup_size : 64;
-  const std::uint64_t useful = subgroup ? lanes : ceil_div(shape.k, chunk_elems(shape.type));
-  d.spec.push_back(group_size(useful, lanes, target.limits));
-  d.spec.insert(d.spec.end(), {0, 0, 0, columns, shape.rows});
   groups = ceil_div(shape.n, columns);
+  const std::uint32_t lanes = matvec_lanes(shape, groups, target.limits);
+  d.kernel = target.caps.subgroup_arithmetic ? KernelId::matvec_subgroup : KernelId::matvec;
+  d.spec = {group_size(lanes, lanes, target.limits), 0, 0, 0, columns, shape.rows};
 }
 
 Result<void> use_tile(const MatmulShape& shape, const Target& target, const std::string& what, Dispatch& d,

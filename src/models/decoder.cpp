@@ -7,7 +7,7 @@
 
 namespace tessera {
 
-Result<BlockWeights> read_block(TensorTable& tensors, const DecoderConfig& config, std::uint32_t layer) {
+Result<BlockWeights> read_block(ModelTensors& tensors, const DecoderConfig& config, std::uint32_t layer) {
   const std::string prefix = "blk." + std::to_string(layer) + ".";
   const std::uint64_t q_dim = std::uint64_t{config.heads} * config.head_dim;
   const std::uint64_t kv_dim = std::uint64_t{config.kv_heads} * config.head_dim;
@@ -33,8 +33,8 @@ struct DecoderWeights {
   std::vector<BlockWeights> blocks;
 };
 
-Result<DecoderWeights> read_weights(TensorTable& tensors, const DecoderConfig& config) {
-  TSR_TRY(const DecoderFamily* family, find_family(config.architecture));
+Result<DecoderWeights> read_weights(ModelTensors& tensors, const DecoderConfig& config) {
+  const DecoderFamily* family = find_family(config.architecture);  // read_decoder_config found it
   DecoderWeights w;
   TSR_TRY(w.embedding, tensors.matrix("token_embd.weight", config.vocab, config.dim));
   TSR_TRY(w.output_norm, tensors.vector("output_norm.weight", config.dim));
@@ -184,7 +184,7 @@ Result<DecoderProgram> build_decoder(std::shared_ptr<const ModelFile> file, cons
   DecoderProgram d;
   TSR_TRY(d.config, read_decoder_config(*file));
   auto program = std::make_shared<Program>();
-  TensorTable tensors(*file, *program);
+  ModelTensors tensors(*file, *program);
   TSR_TRY(const DecoderWeights weights, read_weights(tensors, d.config));
   TSR_CHECK(apply_options(options, *program, d));
   program->weights = file_weights(std::move(file));

@@ -22,15 +22,15 @@ struct BlockWeights {
 struct DecoderFamily {
   std::span<const std::string_view> architectures;  // general.architecture
   bool rope_adjacent;
-  Result<BlockWeights> (*block)(TensorTable& tensors, const DecoderConfig& config, std::uint32_t layer);
+  Result<BlockWeights> (*block)(ModelTensors& tensors, const DecoderConfig& config, std::uint32_t layer);
 };
-const DecoderFamily& llama_family();
-const DecoderFamily& qwen2_family();
+extern const DecoderFamily kLlamaFamily;
+extern const DecoderFamily kQwen2Family;
 
-// unsupported when no family has it; the message lists those that are known.
-Result<const DecoderFamily*> find_family(std::string_view architecture);
+// Null when no family has it.
+const DecoderFamily* find_family(std::string_view architecture);
 
 // The matrices and norms that all families share; biases are left absent.
-Result<BlockWeights> read_block(TensorTable& tensors, const DecoderConfig& config, std::uint32_t layer);
+Result<BlockWeights> read_block(ModelTensors& tensors, const DecoderConfig& config, std::uint32_t layer);
 
 }  // namespace tessera

@@ -9,7 +9,7 @@ namespace {
 
 constexpr std::array<std::string_view, 2> kArchitectures{"llama", "mistral"};
 
-Result<BlockWeights> block(TensorTable& tensors, const DecoderConfig& config, std::uint32_t layer) {
+Result<BlockWeights> block(ModelTensors& tensors, const DecoderConfig& config, std::uint32_t layer) {
   TSR_TRY(BlockWeights w, read_block(tensors, config, layer));
   const std::string prefix = "blk." + std::to_string(layer) + ".";
   const std::uint64_t q_dim = std::uint64_t{config.heads} * config.head_dim;
@@ -26,9 +26,6 @@ Result<BlockWeights> block(TensorTable& tensors, const DecoderConfig& config, st
 
 }  // namespace
 
-const DecoderFamily& llama_family() {
-  static constexpr DecoderFamily family{kArchitectures, true, block};
-  return family;
-}
+constinit const DecoderFamily kLlamaFamily{kArchitectures, true, block};
 
 }  // namespace tessera

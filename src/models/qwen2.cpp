@@ -8,7 +8,7 @@ namespace {
 
 constexpr std::array<std::string_view, 1> kArchitectures{"qwen2"};
 
-Result<BlockWeights> block(TensorTable& tensors, const DecoderConfig& config, std::uint32_t layer) {
+Result<BlockWeights> block(ModelTensors& tensors, const DecoderConfig& config, std::uint32_t layer) {
   TSR_TRY(BlockWeights w, read_block(tensors, config, layer));
   const std::string prefix = "blk." + std::to_string(layer) + ".";
   const std::uint64_t q_dim = std::uint64_t{config.heads} * config.head_dim;
@@ -21,9 +21,6 @@ Result<BlockWeights> block(TensorTable& tensors, const DecoderConfig& config, st
 
 }  // namespace
 
-const DecoderFamily& qwen2_family() {
-  static constexpr DecoderFamily family{kArchitectures, false, block};
-  return family;
-}
+constinit const DecoderFamily kQwen2Family{kArchitectures, false, block};
 
 }  // namespace tessera

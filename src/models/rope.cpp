@@ -40,7 +40,7 @@ std::vector<double> rope_frequencies(const RopeConfig& rope) {
 
 double rope_magnitude(const RopeConfig& rope) {
   const bool yarn = rope.scaling == RopeScaling::yarn && rope.ext_factor != 0;
-  return rope.attn_factor * (yarn ? 1 + 0.1 * std::log(rope.factor) : 1);
+  return rope.attn_factor * (yarn ? 1 + 0.1 * std::log(std::max(1.0, rope.factor)) : 1);
 }
 
 std::vector<float> rope_table(const RopeConfig& rope, std::uint32_t context) {

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "base/text.h"
+
 namespace tessera {
 namespace {
 
@@ -16,7 +18,7 @@ class FileWeights : public WeightReader {
   explicit FileWeights(std::shared_ptr<const ModelFile> file) : file_(std::move(file)) {}
 
   Result<void> read(const Value& weight, std::uint64_t first_row, std::span<std::byte> out) const override {
-    TSR_TRY(const TensorInfo* tensor, find_tensor(*file_, weight.name));
+    TSR_TRY(const TensorInfo* tensor, file_->require(weight.name));
     return file_->read(*tensor, first_row * row_bytes(weight), out);
   }
 
@@ -30,13 +32,8 @@ std::shared_ptr<const WeightReader> file_weights(std::shared_ptr<const ModelFile
   return std::make_shared<FileWeights>(std::move(file));
 }
 
-Result<const TensorInfo*> find_tensor(const ModelFile& file, const std::string& name) {
-  if (const TensorInfo* tensor = file.find(name)) return tensor;
-  const auto& others = file.unsupported_tensors();
-  auto at = std::ranges::find(others, name, &ModelFile::Unsupported::name);
-  if (at == others.end()) return Error{Code::bad_model, "tensor " + name + " is missing"};
-  return Error{Code::unsupported,
-               "tensor " + name + " has type " + at->type + "; supported are F32, F16, BF16, Q8_0 and Q4_0"};
+Error model_error(const ModelFile& file, Code code, const std::string& what) {
+  return Error{code, quote(file.source().name(), kMaxQuotedPath) + ": " + what};
 }
 
 bool has_tensor(const ModelFile& file, const std::string& name) {
@@ -53,19 +50,21 @@ Result<std::vector<float>> read_floats(const ModelFile& file, const TensorInfo& 
   return floats;
 }
 
-Result<const TensorInfo*> TensorTable::lookup(const std::string& name,
-                                              const std::vector<std::uint64_t>& shape) const {
-  TSR_TRY(const TensorInfo* tensor, find_tensor(file_, name));
+Result<const TensorInfo*> ModelTensors::lookup(const std::string& name,
+                                               const std::vector<std::uint64_t>& shape) const {
+  TSR_TRY(const TensorInfo* tensor, file_.require(name));
   if (tensor->shape != shape)
-    return Error{Code::bad_model, "tensor " + name + " has shape " + print_shape(tensor->shape) +
-                                      ", but the model's metadata asks for " + print_shape(shape)};
+    return model_error(file_, Code::bad_model,
+                       "tensor " + name + " has shape " + print_shape(tensor->shape) +
+                           ", but the model's metadata asks for " + print_shape(shape));
   if (tensor->dtype == DType::u32 || shape.back() % info(tensor->dtype).block_elems != 0)
-    return Error{Code::bad_model, "tensor " + name + " " + print_shape(shape) +
-                                      " cannot be a weight of type " + std::string(info(tensor->dtype).name)};
+    return model_error(file_, Code::bad_model,
+                       "tensor " + name + " " + print_shape(shape) + " cannot be a weight of type " +
+                           std::string(info(tensor->dtype).name));
   return tensor;
 }
 
-Result<ValueId> TensorTable::add(const TensorInfo& tensor) {
+Result<ValueId> ModelTensors::add(const TensorInfo& tensor) {
   Value value;
   value.name = tensor.name;
   value.storage = Storage::weight;
@@ -81,19 +80,19 @@ Result<ValueId> TensorTable::add(const TensorInfo& tensor) {
   return known_[tensor.name] = static_cast<ValueId>(program_.values.size() - 1);
 }
 
-Result<ValueId> TensorTable::matrix(const std::string& name, std::uint64_t n, std::uint64_t k) {
+Result<ValueId> ModelTensors::matrix(const std::string& name, std::uint64_t n, std::uint64_t k) {
   TSR_TRY(const TensorInfo* tensor, lookup(name, {n, k}));
   if (auto at = known_.find(name); at != known_.end()) return at->second;
   return add(*tensor);
 }
 
-Result<ValueId> TensorTable::vector(const std::string& name, std::uint64_t n) {
+Result<ValueId> ModelTensors::vector(const std::string& name, std::uint64_t n) {
   TSR_TRY(const TensorInfo* tensor, lookup(name, {n}));
   if (auto at = known_.find(name); at != known_.end()) return at->second;
   return add(*tensor);
 }
 
-Result<ValueId> TensorTable::optional_vector(const std::string& name, std::uint64_t n) {
+Result<ValueId> ModelTensors::optional_vector(const std::string& name, std::uint64_t n) {
   if (!has_tensor(file_, name)) return ValueId{kNoValue};
   return vector(name, n);
 }

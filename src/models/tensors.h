@@ -1,6 +1,7 @@
 // Tensors of a model file as values of a program, their shapes checked.
 #pragma once
 
+#include <map>
 #include <memory>
 #include <string>
 
@@ -9,17 +10,18 @@
 
 namespace tessera {
 
-// The tensor, or an error: bad_model when it is absent, unsupported when its type is.
-Result<const TensorInfo*> find_tensor(const ModelFile& file, const std::string& name);
+// An error that names the file.
+Error model_error(const ModelFile& file, Code code, const std::string& what);
+
 bool has_tensor(const ModelFile& file, const std::string& name);  // of whatever type
 
 // A whole tensor as floats.
 Result<std::vector<float>> read_floats(const ModelFile& file, const TensorInfo& tensor);
 
 // bad_model when a shape is not the expected one; both are named.
-class TensorTable {
+class ModelTensors {
  public:
-  TensorTable(const ModelFile& file, Program& program) : file_(file), program_(program) {}
+  ModelTensors(const ModelFile& file, Program& program) : file_(file), program_(program) {}
 
   // A weight (n, k) of any type. Asked for twice, it is the same value.
   Result<ValueId> matrix(const std::string& name, std::uint64_t n, std::uint64_t k);

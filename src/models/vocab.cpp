@@ -1,140 +1,131 @@
-#include <array>
 #include <cmath>
 #include <limits>
 
 #include "models/decoder.h"
+#include "models/tensors.h"
 
 namespace tessera {
 namespace {
 
-const std::string kPrefix = "tokenizer.ggml.";
+// tokenizer.ggml.* of one file.
+class VocabReader {
+ public:
+  explicit VocabReader(const ModelFile& file) : file_(file) {}
 
-Error bad(const std::string& key, const std::string& what) {
-  return Error{Code::bad_model, kPrefix + key + " " + what};
-}
-
-const MetaValue* find(const ModelFile& file, const std::string& key) {
-  auto at = file.metadata().find(kPrefix + key);
-  return at == file.metadata().end() ? nullptr : &at->second;
-}
-
-// An array of integers of either sign; empty when absent.
-Result<std::vector<std::int64_t>> integers(const ModelFile& file, const std::string& key) {
-  const MetaValue* meta = find(file, key);
-  if (!meta) return std::vector<std::int64_t>{};
-  if (const auto* list = std::get_if<std::vector<std::int64_t>>(&meta->value)) return *list;
-  if (const auto* list = std::get_if<std::vector<std::uint64_t>>(&meta->value))
-    return std::vector<std::int64_t>(list->begin(), list->end());
-  return bad(key, "is not an array of integers");
-}
-
-Result<std::vector<float>> scores(const ModelFile& file, std::size_t tokens) {
-  const MetaValue* meta = find(file, "scores");
-  if (!meta) return std::vector<float>{};
-  const auto* list = std::get_if<std::vector<double>>(&meta->value);
-  if (!list) return bad("scores", "is not an array of numbers");
-  if (list->size() != tokens)
-    return bad("scores",
-               "has " + std::to_string(list->size()) + " entries for " + std::to_string(tokens) + " tokens");
-  std::vector<float> out;
-  for (double x : *list) {
-    if (!std::isfinite(x)) return bad("scores", "holds a value that is not finite");
-    out.push_back(static_cast<float>(x));
+  Result<VocabSpec> read() {
+    TSR_TRY(std::string model, file_.get_string(full("model")));
+    TSR_TRY(std::string pre, file_.get_string(full("pre"), "default"));
+    spec_ = VocabSpec::with_defaults(std::move(model), std::move(pre));
+    TSR_CHECK(read_tokens());
+    TSR_CHECK(read_ids());
+    TSR_CHECK(read_flags());
+    TSR_CHECK(read_charsmap());
+    return std::move(spec_);
   }
-  return out;
-}
 
-Result<std::vector<std::uint32_t>> types(const ModelFile& file, std::size_t tokens) {
-  TSR_TRY(const std::vector<std::int64_t> list, integers(file, "token_type"));
-  if (!list.empty() && list.size() != tokens)
-    return bad("token_type",
-               "has " + std::to_string(list.size()) + " entries for " + std::to_string(tokens) + " tokens");
-  std::vector<std::uint32_t> out;
-  for (std::int64_t type : list) {
-    if (type < 0 || type > 6) return bad("token_type", "holds " + std::to_string(type) + ", must be 0 to 6");
-    out.push_back(static_cast<std::uint32_t>(type));
+ private:
+  static std::string full(const std::string& key) { return "tokenizer.ggml." + key; }
+
+  Error bad(const std::string& key, const std::string& what) const {
+    return model_error(file_, Code::bad_model, full(key) + " " + what);
   }
-  return out;
-}
+  bool has(const std::string& key) const { return file_.metadata().contains(full(key)); }
 
-// A token's id; `fallback` when absent, -1 for the marker 2^32-1.
-Result<std::int64_t> token_id(const ModelFile& file, const std::string& key, std::int64_t fallback,
-                              std::size_t tokens) {
-  if (!find(file, key)) return fallback < static_cast<std::int64_t>(tokens) ? fallback : std::int64_t{-1};
-  TSR_TRY(const std::uint64_t id, file.get_uint(kPrefix + key));
-  if (id == std::numeric_limits<std::uint32_t>::max()) return std::int64_t{-1};
-  if (id >= tokens)
-    return bad(key, "is " + std::to_string(id) + ", but there are " + std::to_string(tokens) + " tokens");
-  return static_cast<std::int64_t>(id);
-}
+  Result<void> check_count(const std::string& key, std::size_t count) const {
+    if (count == spec_.tokens.size()) return {};
+    return bad(key, "has " + std::to_string(count) + " entries for " + std::to_string(spec_.tokens.size()) +
+                        " tokens");
+  }
 
-// What a file means when it leaves a key out.
-struct Defaults {
-  std::int64_t bos = -1, eos = -1, unk = -1, sep = -1, cls = -1, pad = -1;
-  bool add_bos = false, add_eos = false, add_space_prefix = false;
+  Result<void> read_tokens() {
+    TSR_TRY(const std::vector<std::string>* tokens, file_.get_strings(full("tokens")));
+    if (!tokens || tokens->empty()) return bad("tokens", "is missing or empty");
+    if (tokens->size() >= std::numeric_limits<std::int32_t>::max())
+      return bad("tokens", "has too many entries");
+    spec_.tokens = *tokens;
+
+    TSR_TRY(const std::vector<double>* scores, file_.get_floats(full("scores")));
+    if (scores) TSR_CHECK(check_count("scores", scores->size()));
+    for (std::size_t i = 0; scores && i < scores->size(); ++i) {
+      if (!std::isfinite((*scores)[i])) return bad("scores", "holds a value that is not finite");
+      spec_.scores.push_back(static_cast<float>((*scores)[i]));
+    }
+
+    TSR_TRY(const std::vector<std::uint64_t> types, file_.get_uints(full("token_type")));
+    if (has("token_type")) TSR_CHECK(check_count("token_type", types.size()));
+    for (std::uint64_t type : types) {
+      if (type > 6) return bad("token_type", "holds " + std::to_string(type) + ", must be 0 to 6");
+      spec_.types.push_back(static_cast<std::uint32_t>(type));
+    }
+
+    TSR_TRY(const std::vector<std::string>* merges, file_.get_strings(full("merges")));
+    if (merges) spec_.merges = *merges;
+    return {};
+  }
+
+  // Ids that the file gives must be tokens, or 2^32-1 for none; a default that is no token is none.
+  Result<void> read_id(const std::string& key, std::int64_t& id) const {
+    const std::size_t n = spec_.tokens.size();
+    if (!has(key)) {
+      if (id >= static_cast<std::int64_t>(n)) id = -1;
+      return {};
+    }
+    TSR_TRY(const std::uint64_t value, file_.get_uint(full(key)));
+    const bool none = value == std::numeric_limits<std::uint32_t>::max();
+    if (!none && value >= n)
+      return bad(key, "is " + std::to_string(value) + ", but there are " + std::to_string(n) + " tokens");
+    id = none ? -1 : static_cast<std::int64_t>(value);
+    return {};
+  }
+
+  Result<void> read_ids() {
+    TSR_CHECK(read_id("bos_token_id", spec_.bos));
+    if (spec_.model == "bert" && spec_.bos >= 0) spec_.cls = spec_.bos;  // newer files have no other key
+    TSR_CHECK(read_id("cls_token_id", spec_.cls));
+    TSR_CHECK(read_id("eos_token_id", spec_.eos));
+    TSR_CHECK(read_id("unknown_token_id", spec_.unk));
+    TSR_CHECK(read_id("separator_token_id", spec_.sep));
+    TSR_CHECK(read_id("seperator_token_id", spec_.sep));  // the spelling that most files have
+    TSR_CHECK(read_id("padding_token_id", spec_.pad));
+    return read_id("eot_token_id", spec_.eot);
+  }
+
+  Result<void> read_flags() {
+    TSR_TRY(spec_.add_bos, file_.get_bool(full("add_bos_token"), spec_.add_bos));
+    TSR_TRY(spec_.add_eos, file_.get_bool(full("add_eos_token"), spec_.add_eos));
+    if (spec_.model == "bert") {
+      TSR_TRY(spec_.add_eos, file_.get_bool(full("add_sep_token"), spec_.add_eos));
+    }
+    TSR_TRY(spec_.add_space_prefix, file_.get_bool(full("add_space_prefix"), spec_.add_space_prefix));
+    TSR_TRY(spec_.remove_extra_whitespaces,
+            file_.get_bool(full("remove_extra_whitespaces"), spec_.remove_extra_whitespaces));
+    TSR_TRY(spec_.lowercase, file_.get_bool(full("normalizer.lowercase"), spec_.lowercase));
+    return {};
+  }
+
+  Result<void> read_charsmap() {
+    const auto at = file_.metadata().find(full("precompiled_charsmap"));
+    if (at == file_.metadata().end()) return {};
+    auto append = [&](const auto& bytes) -> Result<void> {
+      for (auto b : bytes) {
+        // Written as int8 or uint8: both stand for the byte.
+        if (static_cast<std::int64_t>(b) < -128 || static_cast<std::int64_t>(b) > 255)
+          return bad("precompiled_charsmap", "is not an array of bytes");
+        spec_.normalizer_charsmap.push_back(static_cast<char>(b));
+      }
+      return {};
+    };
+    if (const auto* s = std::get_if<std::vector<std::int64_t>>(&at->second.value)) return append(*s);
+    if (const auto* u = std::get_if<std::vector<std::uint64_t>>(&at->second.value)) return append(*u);
+    return bad("precompiled_charsmap", "is not an array of bytes");
+  }
+
+  const ModelFile& file_;
+  VocabSpec spec_;
 };
-
-Defaults defaults(const VocabSpec& spec) {
-  Defaults d;
-  if (spec.model == "llama") {
-    d = {1, 2, 0, -1, -1, -1, true, false, true};
-  } else if (spec.model == "t5") {
-    d = {-1, 1, 2, -1, -1, 0, false, true, true};
-  } else if (spec.model == "bert") {
-    d = {-1, -1, 100, 102, 101, 0, true, true, false};
-  } else {
-    d.add_bos = spec.pre == "llama-bpe" || spec.pre == "llama3" || spec.pre == "llama-v3";
-  }
-  return d;
-}
-
-Result<void> read_ids(const ModelFile& file, const Defaults& d, VocabSpec& spec) {
-  const std::size_t n = spec.tokens.size();
-  TSR_TRY(spec.bos, token_id(file, "bos_token_id", d.bos, n));
-  TSR_TRY(spec.eos, token_id(file, "eos_token_id", d.eos, n));
-  TSR_TRY(spec.unk, token_id(file, "unknown_token_id", d.unk, n));
-  TSR_TRY(spec.sep, token_id(file, "separator_token_id", d.sep, n));
-  TSR_TRY(spec.sep, token_id(file, "seperator_token_id", spec.sep, n));  // the spelling most files have
-  TSR_TRY(spec.cls, token_id(file, "cls_token_id", d.cls, n));
-  TSR_TRY(spec.pad, token_id(file, "padding_token_id", d.pad, n));
-  TSR_TRY(spec.eot, token_id(file, "eot_token_id", -1, n));
-  return {};
-}
-
-Result<std::string> charsmap(const ModelFile& file) {
-  TSR_TRY(const std::vector<std::int64_t> bytes, integers(file, "precompiled_charsmap"));
-  std::string out;
-  for (std::int64_t b : bytes) {
-    if (b < -128 || b > 255) return bad("precompiled_charsmap", "is not an array of bytes");
-    out.push_back(static_cast<char>(b));
-  }
-  return out;
-}
 
 }  // namespace
 
-Result<VocabSpec> read_vocab(const ModelFile& file) {
-  VocabSpec spec;
-  TSR_TRY(spec.model, file.get_string(kPrefix + "model"));
-  TSR_TRY(spec.pre, file.get_string(kPrefix + "pre", "default"));
-  TSR_TRY(const std::vector<std::string>* tokens, file.get_strings(kPrefix + "tokens"));
-  if (!tokens || tokens->empty()) return bad("tokens", "is missing or empty");
-  if (tokens->size() >= std::numeric_limits<std::int32_t>::max())
-    return bad("tokens", "has too many entries");
-  spec.tokens = *tokens;
-  TSR_TRY(spec.scores, scores(file, tokens->size()));
-  TSR_TRY(spec.types, types(file, tokens->size()));
-  TSR_TRY(const std::vector<std::string>* merges, file.get_strings(kPrefix + "merges"));
-  if (merges) spec.merges = *merges;
-
-  const Defaults d = defaults(spec);
-  TSR_CHECK(read_ids(file, d, spec));
-  TSR_TRY(spec.add_bos, file.get_bool(kPrefix + "add_bos_token", d.add_bos));
-  TSR_TRY(spec.add_eos, file.get_bool(kPrefix + "add_eos_token", d.add_eos));
-  TSR_TRY(spec.add_space_prefix, file.get_bool(kPrefix + "add_space_prefix", d.add_space_prefix));
-  TSR_TRY(spec.remove_extra_whitespaces, file.get_bool(kPrefix + "remove_extra_whitespaces", false));
-  TSR_TRY(spec.normalizer_charsmap, charsmap(file));
-  return spec;
-}
+Result<VocabSpec> read_vocab(const ModelFile& file) { return VocabReader(file).read(); }
 
 }  // namespace tessera

@@ -8,13 +8,6 @@ namespace tessera::bounds {
 namespace {
 
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
-constexpr double kF16Min = 0x1p-14;  // smallest normal f16
-constexpr double kF16Max = 65504;
-
-double f16_ulp(double magnitude) {
-  return magnitude < kF16Min ? 0x1p-24 : std::exp2(std::floor(std::log2(magnitude)) - 10);
-}
-
 double sigmoid(double x) { return 1 / (1 + std::exp(-x)); }
 
 // x sigmoid(x): the exponential's error is damped by 1 - sigmoid; then a sum, a division and perhaps a
@@ -43,15 +36,19 @@ double gelu_erf(double x) {
 
 double gamma(double n) { return n * kUnit < 1 ? n * kUnit / (1 - n * kUnit) : kInfinity; }
 
+double rounding(DType type, double magnitude) {
+  if (type != DType::f16) return 0;
+  return magnitude < kFlushF16 ? 0x1p-25 : std::exp2(std::floor(std::log2(magnitude)) - 11);
+}
+
 double stored(DType type, double value, double error) {
   const double most = std::fabs(value) + error;
-  if (type == DType::f32) return most <= std::numeric_limits<float>::max() ? error : kInfinity;
+  const double largest = type == DType::f16 ? 65504 : std::numeric_limits<float>::max();
   if (type == DType::u32) return 0;
-  if (type != DType::f16) return kInfinity;
-  if (!(most < kF16Max)) return kInfinity;
-  const double flush = std::fabs(value) - error < kF16Min ? std::min(most, kF16Min) : 0;
-  return error + std::max(f16_ulp(most), flush);
+  return most <= largest ? error + rounding(type, most) : kInfinity;
 }
+
+double flush_below(DType type) { return type == DType::f16 ? kFlushF16 : kFlush; }
 
 double exp_relative(double x) { return (kExpUlps + kExpUlpsPerUnit * std::fabs(x)) * kUlp; }
 
@@ -81,7 +78,7 @@ double activation_shift(Activation act, double x, double error) {
 
 double products(const Products& sum, double bias) {
   return gamma(static_cast<double>(sum.n) + 2) * (sum.magnitude + std::fabs(bias)) +
-         kFlush * (sum.operands + static_cast<double>(sum.n));
+         kFlush * (sum.operands + static_cast<double>(sum.n)) + sum.flushed;
 }
 
 }  // namespace tessera::bounds

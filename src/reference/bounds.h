@@ -16,6 +16,9 @@ inline constexpr double kUnit = 0x1p-24;
 inline constexpr double kUlp = 0x1p-23;
 // Smallest normal f32: devices may flush operands and results below it to zero.
 inline constexpr double kFlush = 0x1p-126;
+// Smallest normal f16: devices may read f16 weights and cache elements below it as zero. (Not so the f16
+// scales of Q8_0 and Q4_0 blocks: there a flush would lose a whole block, and counts as an error.)
+inline constexpr double kFlushF16 = 0x1p-14;
 // OpFDiv, in ulps.
 inline constexpr double kDivUlps = 2.5;
 // exp(x) and exp2(x): 3 + 2|x| ulps. exp(x) as exp2(x log2 e) takes 3 + 2 |x| log2 e, and the rounded product
@@ -24,8 +27,8 @@ inline constexpr double kExpUlps = 3;
 inline constexpr double kExpUlpsPerUnit = 4;
 // Kernels clamp tanh's argument: tanh(10) is 1 in f32, so no error grows past there.
 inline constexpr double kTanhClamp = 10;
-// erf by a rational or polynomial approximation with exp (Abramowitz and Stegun 7.1.26 is off by 1.5e-7, and
-// its coefficients of up to 1.45 cost about 2e-6 in f32), absolute.
+// erf by a fit times exp, absolute: fits are within 2e-7, and their coefficients of up to 1.5 add 2e-6 of
+// rounding in f32 at most.
 inline constexpr double kErf = 0x1p-18;
 // Largest slope of silu, gelu_tanh and gelu_erf: 1.0998, 1.1289 and 1.1290.
 inline constexpr double kSlope = 1.13;
@@ -46,9 +49,11 @@ inline constexpr double kSamplePartials = 32;
 // gamma(n) times the sum of their magnitudes. Infinite when n u reaches 1.
 double gamma(double n);
 
-// Error of `value` (off by `error`) once stored as `type`: nothing for f32, one ulp or a flush for f16. Words
-// are exact.
-// Infinite where the device may hold an infinity or NaN.
+// What storing `magnitude` as `type` adds: nothing for f32, where the last operation's rounding is it; half
+// an ulp for f16, as kernels round to nearest themselves (what packHalf2x16 does is up to the driver).
+double rounding(DType type, double magnitude);
+// Error of `value` (off by `error`) once stored as `type`; words are exact. Infinite where the device may
+// hold an infinity or NaN.
 double stored(DType type, double value, double error);
 
 // Relative error of exp(x), x exact.
@@ -59,11 +64,15 @@ double activation(Activation act, double x);
 // |act(x + d) - act(x)| for |d| <= error.
 double activation_shift(Activation act, double x, double error);
 
-// A sum over n products: sum of their magnitudes, and of both operands' (for flushed ones).
+// Below this, an element read as `type` may come as zero.
+double flush_below(DType type);
+
+// A sum over n products.
 struct Products {
   std::size_t n = 0;
   double magnitude = 0;  // sum of |a b|
   double operands = 0;   // sum of |a| + |b|
+  double flushed = 0;    // sum of |a b| over those b that may be read as zero
 };
 double products(const Products& sum, double bias);
 

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
-#include <numeric>
 
 #include "reference/bounds.h"
 #include "reference/ops.h"
@@ -13,7 +12,7 @@ namespace {
 
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
 
-// A logit after penalty and temperature, and how far f32 may be off there.
+// A logit, and how far f32 may be off after the penalty and the temperature.
 struct Candidate {
   std::uint32_t id;
   double logit;
@@ -34,20 +33,24 @@ std::vector<Candidate> candidates(std::span<const float> logits, std::span<const
   const auto end = std::ranges::unique(distinct).begin();
   const double penalty = params.penalty;
   for (auto at = distinct.begin(); at != end && penalty != 1; ++at) {
-    if (*at >= out.size()) continue;
+    if (*at >= out.size() || std::isinf(out[*at].logit)) continue;
     Candidate& c = out[*at];
     c.logit = c.logit > 0 ? c.logit / penalty : c.logit * penalty;
+    if (std::fabs(c.logit) > std::numeric_limits<float>::max()) c.logit = std::copysign(kInfinity, c.logit);
     if (std::isfinite(c.logit))
       c.error = bounds::kDivUlps * bounds::kUlp * std::fabs(c.logit) + bounds::kFlush;
   }
-  if (params.temperature == 0 || params.temperature == 1) return out;
-  for (Candidate& c : out) {
-    c.logit /= double{params.temperature};
-    if (std::isfinite(c.logit))
-      c.error = c.error / double{params.temperature} +
-                (bounds::kDivUlps + 1) * bounds::kUlp * std::fabs(c.logit) + bounds::kFlush;
-  }
   return out;
+}
+
+void divide(std::vector<Candidate>& all, double temperature) {
+  if (temperature == 1) return;
+  for (Candidate& c : all) {
+    c.logit /= temperature;
+    if (std::isfinite(c.logit))
+      c.error =
+          c.error / temperature + (bounds::kDivUlps + 1) * bounds::kUlp * std::fabs(c.logit) + bounds::kFlush;
+  }
 }
 
 // Greedy: the first in order, and whoever rounding may put there.
@@ -68,9 +71,16 @@ Choice greedy(const std::vector<Candidate>& all, bool bounds) {
 // in [low, high], where low is 0 for one that may be out, and high is 0 for one that surely is.
 struct Mass {
   Candidate candidate;
-  double x;  // logit - largest
   double exact, low, high;
 };
+
+// How far the argument of exp may be off for `c`, as f32 computes (c - first) log2(e) / temperature.
+double exponent_error(const Candidate& c, const Candidate& first) {
+  const double x = c.logit - first.logit;
+  if (std::isinf(x)) return 0;
+  if (x == 0 && c.error == 0 && first.error == 0) return 0;  // exp2(0) is 1 everywhere
+  return c.error + first.error + bounds::exp_relative(x) - x * (bounds::kDivUlps + 2) * bounds::kUlp;
+}
 
 // All of the vocabulary, before the filters, in order.
 std::vector<Mass> masses(std::vector<Candidate> all) {
@@ -78,13 +88,12 @@ std::vector<Mass> masses(std::vector<Candidate> all) {
   const Candidate first = all.front();
   std::vector<Mass> out;
   for (const Candidate& c : all) {
-    const double x = c.logit - first.logit, p = std::exp(x);
-    // exp2's argument is off by both logits' errors, its difference by an ulp.
-    const double e =
-        std::isinf(x) ? 0 : std::expm1(c.error + first.error + bounds::exp_relative(x) - x * bounds::kUlp);
-    out.push_back({c, x, p, p / (1 + e) - bounds::kFlush, p * (1 + e) + bounds::kFlush});
-    if (p == 0 || out.back().low < 0) out.back().low = 0;
-    if (std::isinf(x)) out.back().high = 0;
+    const double x = c.logit - first.logit, e = exponent_error(c, first);
+    Mass m{c, std::exp(x), std::exp(x - e) - bounds::kFlush,
+           std::exp(std::min(x + e, 700.0)) + bounds::kFlush};
+    if (m.low < 0) m.low = 0;
+    if (std::isinf(x)) m.high = 0;
+    out.push_back(m);
   }
   return out;
 }
@@ -154,19 +163,16 @@ void keep_top_p(std::vector<Mass>& all, double p) {
   }
 }
 
-// Stays: who has at least min_p of the largest probability.
+// Stays: who has at least min_p of the largest probability (the first always).
 void keep_min_p(std::vector<Mass>& all, double min_p) {
   if (min_p <= 0) return;
+  const Candidate first = all[0].candidate;
   for (std::size_t i = 1; i < all.size(); ++i) {
     Mass& m = all[i];
-    const double x = m.x, p = std::exp(x);
-    const double e = std::isinf(x) ? 0
-                                   : std::expm1(m.candidate.error + all[0].candidate.error +
-                                                bounds::exp_relative(x) - x * bounds::kUlp + bounds::kUlp);
-    const bool tie = x == 0 && m.candidate.error == 0;  // exp2(0) is 1 everywhere
-    if (p < min_p) m.exact = 0;
-    if (p / (tie ? 1 : 1 + e) < min_p) m.low = 0;
-    if (p * (tie ? 1 : 1 + e) < min_p) m.low = m.high = 0;
+    const double x = m.candidate.logit - first.logit, e = exponent_error(m.candidate, first);
+    if (std::exp(x) < std::min(min_p, 1.0)) m.exact = 0;
+    if (std::exp(x - e) < std::min(min_p, 1.0)) m.low = 0;
+    if (std::exp(std::min(x + e, 700.0)) < std::min(min_p, 1.0)) m.low = m.high = 0;
   }
 }
 
@@ -218,13 +224,13 @@ std::array<std::uint32_t, 4> philox4x32(std::array<std::uint32_t, 4> counter,
 
 Choice choose_token(std::span<const float> logits, std::span<const std::uint32_t> recent,
                     std::uint32_t position, const SamplerParams& params, bool bounds) {
-  const auto bad = [](float x) { return std::isnan(x) || x == std::numeric_limits<float>::infinity(); };
-  const auto none = [](float x) { return x == -std::numeric_limits<float>::infinity(); };
-  if (std::ranges::any_of(logits, bad) || std::ranges::all_of(logits, none))
-    return {.status = kStatusNaN, .id = 0, .acceptable = {}};
-
   std::vector<Candidate> all = candidates(logits, recent, params);
-  if (params.temperature == 0) return greedy(all, bounds);
+  const auto bad = [](const Candidate& c) { return std::isnan(c.logit) || c.logit == kInfinity; };
+  const auto none = [](const Candidate& c) { return c.logit == -kInfinity; };
+  if (std::ranges::any_of(all, bad) || std::ranges::all_of(all, none))
+    return {.status = kStatusNaN, .id = 0, .acceptable = {}};
+  if (!(params.temperature > 0)) return greedy(all, bounds);
+  divide(all, params.temperature);
   std::vector<Mass> left = masses(std::move(all));
   keep_top_k(left, params.top_k);
   keep_top_p(left, params.top_p);

@@ -120,6 +120,7 @@ namespace {
 struct Keys {
   std::span<const float> k, v;
   std::uint64_t first, last;
+  double flush;  // elements below it may be read as zero
 };
 
 // o = sum_j softmax_j(scale q.k_j) v_j
@@ -129,14 +130,15 @@ void attend(const OpCall& call, std::span<const float> q, const Keys& keys, Refe
   std::vector<double> score(n), score_error(n);
   double most = -std::numeric_limits<double>::infinity();
   for (std::uint64_t j = 0; j < n; ++j) {
-    double sum = 0, magnitude = 0;
+    double sum = 0, magnitude = 0, flushed = 0;
     for (std::uint64_t i = 0; i < d; ++i) {
-      const double term = double{q[i]} * keys.k[(keys.first + j) * d + i];
+      const double k = keys.k[(keys.first + j) * d + i], term = q[i] * k;
       sum += term;
       magnitude += std::fabs(term);
+      if (std::fabs(k) < keys.flush) flushed += std::fabs(term);
     }
     score[j] = scale * sum;
-    score_error[j] = bounds::gamma(static_cast<double>(d) + 4) * std::fabs(scale) * magnitude;
+    score_error[j] = std::fabs(scale) * (bounds::gamma(static_cast<double>(d) + 4) * magnitude + flushed);
     most = std::max(most, score[j]);
   }
   double total = 0;
@@ -155,7 +157,7 @@ void attend(const OpCall& call, std::span<const float> q, const Keys& keys, Refe
     }
     // Each weight is off by a factor 1 + e_j, in the numerator and the denominator alike, so that it
     // shifts o by w_j e_j (v_j - o).
-    double shift = 0, spread = 0, magnitude = 0, largest = 0;
+    double shift = 0, spread = 0, magnitude = 0, largest = 0, flushed = 0;
     for (std::uint64_t j = 0; j < n; ++j) {
       const double w = weight[j] / total, v = keys.v[(keys.first + j) * d + i];
       const double e = std::expm1(score_error[j] + bounds::kRescaleUlps * bounds::kUlp * (rescales + 1) +
@@ -164,8 +166,9 @@ void attend(const OpCall& call, std::span<const float> q, const Keys& keys, Refe
       spread += w * e;
       magnitude += w * std::fabs(v);
       largest = std::max(largest, std::fabs(v));
+      if (std::fabs(v) < keys.flush) flushed += w * std::fabs(v);
     }
-    const double error = spread < 0.5 ? shift / (1 - spread) + summed * (magnitude + std::fabs(o)) +
+    const double error = spread < 0.5 ? shift / (1 - spread) + flushed + summed * (magnitude + std::fabs(o)) +
                                             (bounds::kDivUlps + 1) * bounds::kUlp * std::fabs(o) +
                                             bounds::kFlush * static_cast<double>(n + 1) * (1 + largest)
                                       : std::numeric_limits<double>::infinity();
@@ -193,7 +196,7 @@ Result<Outputs> run_attention(const OpCall& call) {
       const std::uint64_t last = attrs.causal ? call.state.position + row + 1 : end;
       const std::uint64_t first = attrs.window != 0 && last > attrs.window ? last - attrs.window : 0;
       attend(call, std::span(q).subspan((row * attrs.heads + head) * d, d),
-             {k[kv_head], v[kv_head], first, last}, o);
+             {k[kv_head], v[kv_head], first, last, bounds::flush_below(call.value(call.in(1)).dtype)}, o);
     }
   return Outputs{std::move(o)};
 }

@@ -19,11 +19,13 @@ double dot(std::span<const float> a, std::span<const float> b) {
   return sum;
 }
 
-bounds::Products magnitudes(std::span<const float> a, std::span<const float> b) {
-  bounds::Products sum{.n = a.size()};
-  for (std::size_t i = 0; i < a.size(); ++i) {
-    sum.magnitude += std::fabs(double{a[i]} * double{b[i]});
-    sum.operands += std::fabs(a[i]) + std::fabs(b[i]);
+bounds::Products magnitudes(std::span<const float> x, std::span<const float> w, DType type) {
+  bounds::Products sum{.n = x.size()};
+  for (std::size_t i = 0; i < x.size(); ++i) {
+    const double term = std::fabs(double{x[i]} * double{w[i]});
+    sum.magnitude += term;
+    sum.operands += std::fabs(double{x[i]}) + std::fabs(double{w[i]});
+    if (std::fabs(w[i]) < bounds::flush_below(type)) sum.flushed += term;
   }
   return sum;
 }
@@ -39,7 +41,8 @@ Result<Product> multiply(const OpCall& call, std::span<const float> x, ValueId w
     for (std::uint64_t row = 0; row < call.rows; ++row) {
       const std::span<const float> x_row = x.subspan(row * k, k);
       y.value[row * n + column] = dot(x_row, w) + b;
-      if (call.bounds) y.error[row * n + column] = bounds::products(magnitudes(x_row, w), b);
+      if (call.bounds)
+        y.error[row * n + column] = bounds::products(magnitudes(x_row, w, call.value(weight).dtype), b);
     }
   }));
   return y;

@@ -47,9 +47,9 @@ class ReferenceWalker : public Walker {
   // Computes the op from the values as they are now, stores its outputs, and (bounds) tells what is allowed.
   virtual Result<std::vector<ReferenceOutput>> run_op(std::uint32_t graph, std::uint32_t op, bool bounds) = 0;
 
-  // Every op's stored output is moved by `fraction` of its bound with a random sign (fixed seed): how much
-  // the final output moves tells how far an honest device may be off at the end. 0 switches it off.
-  // What is exact (ids, state) is not moved.
+  // Every op's output is moved by `fraction` of its bound with a random sign (fixed seed) before it is
+  // rounded to its dtype: how much the final output moves tells how far an honest device may be off at the
+  // end. 0 switches it off. What is exact (ids, state) is not moved.
   virtual void perturb(double fraction, std::uint64_t seed) = 0;
 };
 

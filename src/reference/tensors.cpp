@@ -6,10 +6,23 @@
 
 namespace tessera {
 
-Tensors::Tensors(const Program& program)
+std::vector<ValueId> used_values(const Program& program) {
+  std::vector<ValueId> used{program.state};
+  for (const Graph& graph : program.graphs)
+    for (const Op& op : graph.ops) {
+      used.insert(used.end(), op.in.begin(), op.in.end());
+      used.insert(used.end(), op.out.begin(), op.out.end());
+    }
+  std::ranges::sort(used);
+  used.erase(std::ranges::unique(used).begin(), used.end());
+  if (!used.empty() && used.back() == kNoValue) used.pop_back();
+  return used;
+}
+
+Tensors::Tensors(const Program& program, std::uint64_t keep_bytes)
     : program_(program), memory_(program.values.size()), kept_(program.values.size()) {
   std::uint64_t weight_floats = 0;
-  for (ValueId id = 0; id < program.values.size(); ++id) {
+  for (ValueId id : used_values(program)) {
     const Value& value = program.values[id];
     if (value.storage == Storage::weight) {
       weight_floats += value.elems();
@@ -17,7 +30,7 @@ Tensors::Tensors(const Program& program)
       memory_[id].resize(file_bytes(value.elems(), info(value.dtype)));
     }
   }
-  keep_ = weight_floats <= kKeepBytes / sizeof(float);
+  keep_ = weight_floats <= keep_bytes / sizeof(float);
 }
 
 std::vector<float> Tensors::floats(ValueId id, std::uint64_t first, std::uint64_t n) const {

@@ -11,15 +11,18 @@
 
 namespace tessera {
 
+// The values that some op names, ascending: fusion leaves others behind, which get no memory.
+std::vector<ValueId> used_values(const Program& program);
+
 class Tensors {
  public:
   // Weights are kept as floats once decoded when all of them together take no more than this; otherwise each
   // op that runs decodes the rows it needs, one at a time, and only vectors are kept.
   static constexpr std::uint64_t kKeepBytes = std::uint64_t{256} << 20;
 
-  explicit Tensors(const Program& program);
+  explicit Tensors(const Program& program, std::uint64_t keep_bytes = kKeepBytes);
 
-  // Bytes of a value that is neither weight nor constant, zero at first.
+  // Bytes of a value that is neither weight nor constant, zero at first; empty where no op names it.
   std::span<std::byte> bytes(ValueId value) { return memory_[value]; }
   std::span<const std::byte> bytes(ValueId value) const { return memory_[value]; }
 

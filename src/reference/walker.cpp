@@ -2,6 +2,7 @@
 #include <cmath>
 #include <cstring>
 
+#include "reference/bounds.h"
 #include "reference/ops.h"
 
 namespace tessera {
@@ -77,9 +78,10 @@ class CpuWalker final : public ReferenceWalker {
 
   WalkerStats stats() const override {
     WalkerStats stats;
-    for (const Value& value : program_->values) {
+    for (ValueId id : used_values(*program_)) {
+      const Value& value = program_->values[id];
       const std::uint64_t bytes = file_bytes(value.elems(), info(value.dtype));
-      if (value.storage == Storage::weight && value.parts.empty()) stats.weight_bytes += bytes;
+      if (value.storage == Storage::weight) stats.weight_bytes += bytes;
       if (value.storage == Storage::cache) stats.cache_bytes += bytes;
       if (value.storage == Storage::activation) stats.arena_bytes += bytes;
     }
@@ -112,9 +114,16 @@ class CpuWalker final : public ReferenceWalker {
   void store(const ReferenceOutput& output) {
     for (std::size_t i = 0; i < output.expected.size(); ++i) {
       double number = output.expected[i];
-      if (fraction_ != 0 && std::isfinite(output.bound[i])) number += sign() * fraction_ * output.bound[i];
+      if (fraction_ != 0 && std::isfinite(output.bound[i]))
+        number += sign() * fraction_ * unrounded(output, i);
       tensors_.store(output.value, output.element(i), number);
     }
+  }
+
+  // The bound without the rounding that storing does by itself.
+  double unrounded(const ReferenceOutput& output, std::size_t i) const {
+    const DType type = program_->values[output.value].dtype;
+    return std::max(output.bound[i] - bounds::rounding(type, std::fabs(output.expected[i])), 0.0);
   }
 
   // +1 or -1, the same sequence for the same seed.

@@ -36,7 +36,7 @@ std::vector<Piece> cut_step(std::uint32_t index, const Step& step, double budget
     piece.base[dim] = begin;
     piece.count[dim] = std::min(size, grid[dim] - begin);
     piece.cost_us = step.cost_us * piece.count[dim] / grid[dim];
-    piece.barrier_before = step.barrier_before && begin == 0;
+    piece.barrier_before = step.barrier_before || begin != 0;
     out.push_back(piece);
   }
   return out;

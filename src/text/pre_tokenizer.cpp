@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <array>
 
+#include "base/text.h"
 #include "text/utf8.h"
 
 namespace tessera {
@@ -149,7 +150,7 @@ Result<PreTokenizer> PreTokenizer::create(const std::string& name) {
   const auto known =
       std::find_if(std::begin(kKnown), std::end(kKnown), [&](const Known& k) { return k.name == wanted; });
   if (known == std::end(kKnown)) {
-    std::string message = "vocabulary: pre-tokenizer '" + name + "' is not one of ";
+    std::string message = "vocabulary: pre-tokenizer " + quote(name) + " is not one of ";
     for (const Known& k : kKnown) message += std::string(&k == kKnown ? "" : ", ") + k.name;
     return Error{Code::unsupported, std::move(message)};
   }

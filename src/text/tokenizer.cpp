@@ -4,7 +4,9 @@
 #include <array>
 #include <cmath>
 
+#include "base/text.h"
 #include "text/family.h"
+#include "text/sentencepiece.h"
 #include "text/utf8.h"
 
 namespace tessera {
@@ -82,7 +84,7 @@ Result<std::unique_ptr<Tokenizer>> Tokenizer::create(VocabSpec spec) {
     if (spec.model == "gpt2") return create_byte_bpe(std::move(spec));
     if (spec.model == "bert") return create_wordpiece(std::move(spec));
     return Error{Code::unsupported,
-                 "vocabulary: tokenizer model '" + spec.model + "' is not one of llama, t5, gpt2, bert"};
+                 "vocabulary: tokenizer model " + quote(spec.model) + " is not one of llama, t5, gpt2, bert"};
   };
   TSR_TRY(std::unique_ptr<Tokenizer> tokenizer, make());
   const VocabSpec& made = tokenizer->spec_;
@@ -108,9 +110,8 @@ std::string Detokenizer::push(TokenId id) {
   const std::string whole = tokenizer_->piece(id, show_special_);
   std::string_view piece = whole;
   if (at_start_ && !piece.empty()) {
-    // The unknown token's piece begins with a space of its own.
-    const bool unknown = tokenizer_->spec().unk == static_cast<std::int64_t>(id);
-    if (piece.front() == ' ' && !unknown) piece.remove_prefix(1);
+    // The space before SentencePiece's mark for the unknown is the mark's own.
+    if (piece.front() == ' ' && piece != kUnknownSurface) piece.remove_prefix(1);
     // A model that removes extra spaces drops one of every piece until there is text.
     at_start_ = piece.empty() && tokenizer_->spec().remove_extra_whitespaces;
   }

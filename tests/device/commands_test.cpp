@@ -50,9 +50,10 @@ TEST_F(Commands, DispatchWithBaseTouchesOnlyItsGroups) {
 TEST_F(Commands, SlicesOfAGridEqualTheWhole) {
   const auto list = take(device_->create_command_list(0));
   const std::uint32_t push[] = {1, kCount};
-  list->barrier();
-  for (std::uint32_t base = 0; base < kGroups; base += 5)
+  for (std::uint32_t base = 0; base < kGroups; base += 5) {
+    list->barrier();
     list->dispatch(*pipeline_, *set_, push, {base, 0, 0}, {std::min(5u, kGroups - base), 1, 1});
+  }
   expect_ok(list->finish());
   submit_and_wait(*device_, *list);
   const auto out = results(*device_);

@@ -80,6 +80,7 @@ TEST_F(Pipelines, CacheSurvivesARestart) {
   take(device_->create_pipeline(probe_desc(2)));
   const auto blob = take(device_->pipeline_cache());
   ASSERT_GT(blob.size(), 64u);
+  device_.reset();
   const auto again = make_device({}, blob);
   ASSERT_TRUE(again);
   take(again->create_pipeline(probe_desc(2)));
@@ -90,6 +91,7 @@ TEST_F(Pipelines, DamagedCacheIsIgnoredWithAWarning) {
   take(device_->create_pipeline(probe_desc(2)));
   auto blob = take(device_->pipeline_cache());
   blob[70] ^= std::byte{1};
+  device_.reset();
   const auto again = make_device({}, blob);
   ASSERT_TRUE(again);
   EXPECT_THAT(log_.take(), ElementsAre(HasSubstr("pipeline cache is ignored: its checksum is wrong")));
@@ -97,6 +99,7 @@ TEST_F(Pipelines, DamagedCacheIsIgnoredWithAWarning) {
 }
 
 TEST_F(Pipelines, OverridesShowInTheReport) {
+  device_.reset();
   const auto low = make_device({{"max_push_bytes", 128}, {"storage16", 0}, {"max_group_count_x", 7}});
   ASSERT_TRUE(low);
   EXPECT_EQ(low->report().limits.max_push_bytes, 128u);

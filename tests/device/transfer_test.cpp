@@ -50,6 +50,14 @@ TEST_F(Transfers, ThreadsMayTransferAtOnce) {
   for (std::thread& t : threads) t.join();
 }
 
+TEST_F(Transfers, MemoryIsCounted) {
+  const MemoryUse before = device_->memory_use();
+  EXPECT_GE(before.bytes, 2 * kCount * 4);
+  const auto buffer = take(device_->create_buffer(1 << 20, Memory::device, "more"));
+  EXPECT_GE(device_->memory_use().bytes, before.bytes + (1 << 20));
+  EXPECT_GE(device_->memory_use().peak_bytes, device_->memory_use().bytes);
+}
+
 TEST_F(Transfers, RangesAreChecked) {
   std::vector<std::byte> bytes(8);
   const auto up = device_->upload(*in_, kCount * 4 - 4, bytes);

@@ -50,15 +50,40 @@ TEST(ChooseMatmul, OneRowIsAMatrixVectorProduct) {
   const auto d = choose_matmul(product(1, 4096, 4096), large());
   ASSERT_TRUE(d);
   EXPECT_EQ(d->kernel, KernelId::matvec_subgroup);
-  EXPECT_EQ(d->spec[shader::kMatmulSpecGroup], 32u);
+  EXPECT_EQ(d->spec[shader::kMatmulSpecGroup], 64u);  // 1024 workgroups of 64 lanes fill a large device
   expect_within(*d, large(), 4096 / d->spec[shader::kMatvecSpecColumns]);
   EXPECT_EQ(choose_matmul(product(1, 4096, 4096), Target{})->kernel, KernelId::matvec);
+}
+
+TEST(ChooseMatmul, ASubgroupIsTheWorkgroupWhereThatIsEnough) {
+  EXPECT_EQ(choose_matmul(product(1, 32768, 4096), large())->spec[shader::kMatmulSpecGroup], 32u);
+  EXPECT_EQ(choose_matmul(product(1, 1024, 65536), large())->spec[shader::kMatmulSpecGroup], 128u);
+  EXPECT_EQ(choose_matmul(product(1, 1024, 256), large())->spec[shader::kMatmulSpecGroup],
+            64u);  // k has no more
+  Target narrow = large();
+  narrow.limits.subgroup_size = 8;
+  EXPECT_EQ(choose_matmul(product(1, 1024, 65536), narrow)->spec[shader::kMatmulSpecGroup], 8u);
+}
+
+TEST(ChooseMatmul, FewRowsHoldAtMost16Sums) {
+  for (std::uint32_t rows = 1; rows <= 8; ++rows)
+    for (bool gated : {false, true}) {
+      MatmulShape s = product(rows, 4096, 512);
+      s.gated = gated;
+      const auto d = choose_matmul(s, large());
+      ASSERT_TRUE(d);
+      EXPECT_EQ(d->kernel, KernelId::matvec_subgroup);
+      EXPECT_EQ(d->spec[shader::kMatvecSpecRows], rows);
+      EXPECT_LE(d->spec[shader::kMatvecSpecColumns] * rows * (gated ? 2 : 1), 16u);
+      expect_within(*d, large(),
+                    (4096 + d->spec[shader::kMatvecSpecColumns] - 1) / d->spec[shader::kMatvecSpecColumns]);
+    }
 }
 
 TEST(ChooseMatmul, ManyRowsAreTilesWithinEveryLimit) {
   for (std::uint32_t invocations : {4u, 16u, 64u, 128u, 1024u})
     for (std::uint32_t shared : {2048u, 8192u, 16384u, 49152u})
-      for (std::uint32_t rows : {2u, 8u, 9u, 33u, 512u})
+      for (std::uint32_t rows : {9u, 16u, 17u, 33u, 512u})
         for (bool gated : {false, true}) {
           Target t = large();
           t.limits.max_group_invocations = invocations;
@@ -78,7 +103,7 @@ TEST(ChooseMatmul, ManyRowsAreTilesWithinEveryLimit) {
 TEST(ChooseMatmul, TheSmallestTileIsTooLargeForNothing) {
   Target t;
   t.limits.max_shared_bytes = 64;
-  const auto d = choose_matmul(product(8, 8, 8), t);
+  const auto d = choose_matmul(product(16, 8, 8), t);
   ASSERT_FALSE(d);
   EXPECT_EQ(d.error().code, Code::unsupported);
   EXPECT_NE(d.error().message.find("64 bytes of shared memory"), std::string::npos);

@@ -1,5 +1,5 @@
-// Compiled by tests only: a module and its line in the catalogue disagree in the way that DRIFT names, and the
-// compiler must say so.
+// Compiled by tests only: a module and its line in the catalogue disagree in the way that DRIFT names, and
+// the compiler must say so.
 #include <string_view>
 
 #include "interface/embedding.h"

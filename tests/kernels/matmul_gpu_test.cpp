@@ -1,6 +1,7 @@
 #include <cmath>
 #include <limits>
 
+#include "interface/matmul.h"
 #include "kernels/data.h"
 #include "support/gpu_fixture.h"
 
@@ -57,10 +58,16 @@ struct Product {
 
 class MatmulGpu : public GpuTest {
  protected:
+  std::uint32_t most_invocations_ = 1024;
+  std::uint32_t group_ = 0;  // invocations of a matrix-vector workgroup instead of the chosen ones
+
   std::vector<float> run(Product& p, std::uint32_t slices = 1) {
-    const auto dispatch = choose_matmul(p.shape, target_of(*device_));
+    Target target = target_of(*device_);
+    target.limits.max_group_invocations = std::min(target.limits.max_group_invocations, most_invocations_);
+    auto dispatch = choose_matmul(p.shape, target);
     EXPECT_TRUE(dispatch) << dispatch.error().message;
     if (!dispatch) return {};
+    if (group_ != 0) dispatch->spec[shader::kMatmulSpecGroup] = group_;
     Bytes x = to_bytes(p.x), bias = to_bytes(p.bias), up_bias = to_bytes(p.up_bias);
     Bytes y = poisoned(std::size_t{p.shape.rows} * p.shape.y_stride), state = state_bytes(7, p.live_rows);
     Bytes* up = p.shape.gated ? &p.up.device : &p.w.device;
@@ -115,9 +122,38 @@ TEST_F(MatmulGpu, EveryTile) {
     check(shape_of(DType::f32, rows, 130, 40));
 }
 
+TEST_F(MatmulGpu, TilesOfSmallDevices) {
+  for (std::uint32_t most : {64u, 16u, 4u})
+    for (bool gated : {false, true}) {
+      most_invocations_ = most;
+      MatmulShape s = shape_of(DType::f16, 37, 35, 43);
+      s.gated = gated;
+      check(s);
+    }
+}
+
 TEST_F(MatmulGpu, ManyColumnsAWorkgroup) {
   for (DType type : {DType::f32, DType::q4_0})
     for (std::uint32_t n : {515u, 2051u}) check(shape_of(type, 1, n, 64));
+}
+
+TEST_F(MatmulGpu, FewRowsInEveryType) {
+  for (DType type : kTypes)
+    for (std::uint32_t rows = 2; rows <= 9; ++rows) check(shape_of(type, rows, 261, 64));
+}
+
+TEST_F(MatmulGpu, EveryGroupSizeReduces) {  // one subgroup, several, and one that is not full
+  for (std::uint32_t rows : {1u, 3u})
+    for (std::uint32_t group : {1u, 2u, 4u, 8u, 32u, 128u}) {
+      group_ = group;
+      check(shape_of(DType::f32, rows, 259, 301));
+    }
+}
+
+TEST_F(MatmulGpu, FewLiveRowsOfFew) {
+  MatmulShape s = shape_of(DType::f16, 6, 40, 20);
+  s.dynamic_rows = true;
+  for (std::uint32_t live : {1u, 4u, 6u}) check(s, live);
 }
 
 TEST_F(MatmulGpu, LongRows) {

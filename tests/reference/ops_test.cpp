@@ -2,10 +2,12 @@
 #include <gmock/gmock.h>
 
 #include <cmath>
+#include <fstream>
 #include <limits>
 
 #include "reference/bounds.h"
 #include "reference/one_op.h"
+#include "reference/tensors.h"
 
 namespace tessera::test {
 namespace {
@@ -13,13 +15,13 @@ namespace {
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 
-TEST(Bounds, AStoredF16IsOffByAtMostOneUlp) {
-  EXPECT_EQ(bounds::stored(DType::f16, 1.0, 0), 0x1p-10);
-  EXPECT_EQ(bounds::stored(DType::f16, 1.99, 0), 0x1p-10);
-  EXPECT_EQ(bounds::stored(DType::f16, -3.0, 0x1p-20), 0x1p-9 + 0x1p-20);
-  EXPECT_EQ(bounds::stored(DType::f16, 0x1p-16, 0), 0x1p-16);  // may be flushed
-  EXPECT_EQ(bounds::stored(DType::f16, 0, 0), 0x1p-24);
-  EXPECT_TRUE(std::isinf(bounds::stored(DType::f16, 65504, 0)));
+TEST(Bounds, AStoredF16IsOffByHalfAnUlp) {
+  EXPECT_EQ(bounds::stored(DType::f16, 1.0, 0), 0x1p-11);
+  EXPECT_EQ(bounds::stored(DType::f16, 1.99, 0), 0x1p-11);
+  EXPECT_EQ(bounds::stored(DType::f16, -3.0, 0x1p-20), 0x1p-10 + 0x1p-20);
+  EXPECT_EQ(bounds::stored(DType::f16, 0x1p-16, 0), 0x1p-25);
+  EXPECT_EQ(bounds::stored(DType::f16, 0, 0), 0x1p-25);
+  EXPECT_TRUE(std::isinf(bounds::stored(DType::f16, 65505, 0)));
 }
 
 TEST(Bounds, WhatOverflowsOrIsNaNMayBeAnything) {
@@ -29,6 +31,23 @@ TEST(Bounds, WhatOverflowsOrIsNaNMayBeAnything) {
   EXPECT_TRUE(std::isinf(bounds::stored(DType::f16, nan, 0)));
   EXPECT_EQ(bounds::stored(DType::f32, 1, 0), 0);
   EXPECT_EQ(bounds::stored(DType::u32, 4e9, 0), 0);
+}
+
+TEST(Bounds, EveryConstantIsDerivedInTheDocs) {
+  const auto read = [](const std::string& path) {
+    std::ifstream in(TESSERA_SOURCE_DIR + path);
+    return std::string(std::istreambuf_iterator<char>(in), {});
+  };
+  const std::string header = read("/src/reference/bounds.h"), docs = read("/docs/verification.md");
+  const std::string start = "inline constexpr double ";
+  int count = 0;
+  for (std::size_t at = header.find(start); at != std::string::npos; at = header.find(start, at + 1)) {
+    const std::size_t first = at + start.size();
+    const std::string constant = header.substr(first, header.find(' ', first) - first);
+    EXPECT_THAT(docs, HasSubstr("`" + constant + "`"));
+    ++count;
+  }
+  EXPECT_GT(count, 10);
 }
 
 TEST(Bounds, GammaGrowsWithTheLengthAndEnds) {
@@ -84,6 +103,42 @@ TEST(Walker, RefusesWhatDoesNotFitAndNamesTheOp) {
   EXPECT_THAT(b.walker().write(tokens, 16, bytes).error().message, HasSubstr("tokens"));
   EXPECT_EQ(b.walker().read(table, 0, bytes).error().code, Code::invalid_argument);
   EXPECT_EQ(b.walker().read(99, 0, bytes).error().code, Code::invalid_argument);
+}
+
+TEST(Walker, ThereIsNoLastRowOfTooManyOrNone) {
+  Bench b;
+  const ValueId x = b.given({2, 2}, true), y = b.activation({1, 2});
+  b.op(OpKind::last_row, {}, {x, b.state()}, {y});
+  b.graph().max_rows = 2;
+  for (std::uint32_t rows : {0u, 3u}) {
+    b.write_state({.position = 0, .rows = rows});
+    EXPECT_EQ(b.walker().run(0).error().code, Code::invalid_argument);
+  }
+}
+
+// A weight decoded row by row gives what one that is kept gives.
+TEST(Tensors, RowsAreTheSameKeptOrNot) {
+  Bench b;
+  std::vector<float> data(3 * 64);
+  for (std::size_t i = 0; i < data.size(); ++i) data[i] = static_cast<float>(i % 17) - 8;
+  std::vector<std::byte> file(file_bytes(data.size(), info(DType::q8_0)));
+  encode_row(DType::q8_0, data, file);
+  const ValueId w = b.weight(DType::q8_0, {3, 64}, file), x = b.given({1, 64}), y = b.activation({1, 3});
+  b.op(OpKind::matmul, {}, {x, w, kNoValue, kNoValue, kNoValue}, {y});
+  Tensors kept(b.program()), not_kept(b.program(), 0);
+  for (std::uint64_t first : {0u, 1u}) {
+    std::vector<float> rows[2];
+    int i = 0;
+    for (Tensors* tensors : {&kept, &not_kept}) {
+      const auto use = [&](std::uint64_t, std::span<const float> row) {
+        rows[i].insert(rows[i].end(), row.begin(), row.end());
+      };
+      ASSERT_TRUE(tensors->for_rows(w, first, 2, use).ok());
+      ++i;
+    }
+    EXPECT_EQ(rows[0].size(), 128u);
+    EXPECT_EQ(rows[0], rows[1]);
+  }
 }
 
 TEST(Walker, RefusesABadProgram) {

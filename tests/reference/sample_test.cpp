@@ -78,6 +78,12 @@ TEST(Sample, BadLogitsGiveAStatus) {
   EXPECT_EQ(choose({1, kInf, 2}).status, kStatusNaN);
   EXPECT_EQ(choose({-kInf, -kInf}).status, kStatusNaN);
   EXPECT_EQ(choose({-kInf, 0}).status, kStatusOk);
+  SamplerParams p;
+  p.penalty = 0.5f;
+  EXPECT_EQ(choose({3e38f, 0}, p, {0}).status, kStatusNaN);  // the penalty makes it infinite
+  p.penalty = 2;
+  EXPECT_EQ(choose({-3e38f, -3e38f}, p, {0, 1}).status, kStatusNaN);
+  EXPECT_EQ(choose({-kInf, -3}, p, {0}).id, 1u);
 }
 
 TEST(Sample, PenaltyDividesPositiveAndMultipliesNegativeOnce) {

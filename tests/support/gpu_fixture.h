@@ -65,6 +65,9 @@ class GpuTest : public ::testing::Test {
     auto instance = Instance::create(desc);
     ASSERT_TRUE(instance) << instance.error().message;
     instance_ = *std::move(instance);
+    // Keeps the driver's library in the process to its end, so that a leak report can name it.
+    static const auto* const first = new std::shared_ptr<Instance>(take(Instance::create({})));
+    ASSERT_TRUE(*first);
     auto reports = instance_->enumerate();
     ASSERT_TRUE(reports) << reports.error().message;
     const auto index = pick_device(*reports, wanted);

@@ -10,6 +10,7 @@ ids, "decoded" where the library decodes to text}. With --model (SentencePiece's
 file, of cases for that model, without its vocabulary.
 """
 import argparse
+import collections
 import io
 import json
 import pathlib
@@ -208,16 +209,33 @@ def byte_bpe_golden(out_dir, pre):
         "cases": cases_of(lambda text: tokenizer.encode(text, add_special_tokens=False).ids)})
 
 
+def wordpiece_tokens(normalizer, pre_tokenizer):
+    """Characters, then whole words, beginnings and endings that occur twice (the library's trainer gives another
+    vocabulary every time)."""
+    text = normalizer.normalize_str(CORPUS)
+    words = collections.Counter(word for word, _ in pre_tokenizer.pre_tokenize_str(text))
+    chars = sorted({c for word in words for c in word})
+    parts = collections.Counter()
+    for word, count in words.items():
+        parts[word] += count
+        for size in (2, 3, 4):
+            if size < len(word):
+                parts[word[:size]] += count
+                parts["##" + word[-size:]] += count
+    common = sorted(part for part, count in parts.items() if count > 1 and len(part.removeprefix("##")) > 1)
+    return chars + ["##" + c for c in chars] + common
+
+
 def wordpiece_golden(out_dir, name, lowercase, marks_beginnings):
     tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]", max_input_chars_per_word=100))
     tokenizer.normalizer = normalizers.BertNormalizer(lowercase=lowercase)
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
-    trainer = trainers.WordPieceTrainer(vocab_size=700, special_tokens=special, show_progress=False)
-    tokenizer.train_from_iterator(CORPUS.splitlines() * 4, trainer)
+    tokens = special + wordpiece_tokens(tokenizer.normalizer, tokenizer.pre_tokenizer)
+    tokenizer.model = models.WordPiece({token: i for i, token in enumerate(tokens)}, unk_token="[UNK]",
+                                       max_input_chars_per_word=100)
+    tokenizer.add_special_tokens(special)
     tokenizer.encode_special_tokens = True
-    vocab = tokenizer.get_vocab()
-    tokens = sorted(vocab, key=vocab.get)
     if marks_beginnings:
         tokens = [t if t in special else t[2:] if t.startswith("##") and len(t) > 2 else "\u2581" + t for t in tokens]
     # What is unassigned depends on the version of Unicode, so U+10FFFF is no fair question.

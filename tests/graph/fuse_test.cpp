@@ -1,0 +1,187 @@
+#include "graph/fuse.h"
+
+#include <gmock/gmock.h>
+
+#include "graph/tiny_program.h"
+
+namespace tessera::test {
+namespace {
+
+// Fuses, and checks what came out.
+Program fused(TinyProgram& t) {
+  Program program = fuse(t.finish());
+  const auto before = t.program.check(), after = program.check();
+  EXPECT_TRUE(before.ok()) << before.error().message;
+  EXPECT_TRUE(after.ok()) << after.error().message;
+  return program;
+}
+
+TEST(Fuse, KeepsValueIdsAndGraphs) {
+  const TinyProgram t = TinyProgram::block();
+  const Program program = fuse(t.program);
+  ASSERT_GE(program.values.size(), t.program.values.size());
+  for (std::size_t i = 0; i < t.program.values.size(); ++i)
+    EXPECT_EQ(program.values[i].name, t.program.values[i].name);
+  EXPECT_EQ(program.graphs[0].name, "block");
+  EXPECT_EQ(program.state, t.program.state);
+}
+
+TEST(Fuse, IsIdempotent) {
+  const Program once = fuse(TinyProgram::block(true).program);
+  EXPECT_EQ(print_all(fuse(once)), print_all(once));
+}
+
+TEST(FuseQkv, GraphsShareTheStack) {
+  TinyProgram t;
+  t.attention(t.norm("norm", t.embedding()));
+  t.graph.name = "one";
+  Graph second = t.graph;
+  for (Op& op : second.ops)  // same weights and caches, other activations
+    for (auto* ids : {&op.in, &op.out})
+      for (ValueId& id : *ids)
+        if (id != kNoValue && t.program.values[id].storage == Storage::activation) {
+          static_assert(TinyProgram::kRows > 1);
+          t.program.values.push_back(t.program.values[id]);
+          const ValueId old = id, fresh = static_cast<ValueId>(t.program.values.size() - 1);
+          for (Op& other : second.ops)
+            for (auto* others : {&other.in, &other.out}) std::ranges::replace(*others, old, fresh);
+        }
+  second.name = "two";
+  t.program.graphs.push_back(std::move(second));
+  const Program program = fused(t);
+  std::vector<ValueId> stacks;
+  for (const Graph& graph : program.graphs) {
+    EXPECT_EQ(count(graph, OpKind::matmul), 1u);
+    for (const Op& op : graph.ops)
+      if (op.kind == OpKind::matmul) stacks.push_back(op.in[1]);
+  }
+  ASSERT_EQ(stacks.size(), 2u);
+  EXPECT_EQ(stacks[0], stacks[1]);
+  EXPECT_EQ(program.values[stacks[0]].name, "attn_qkv.weight");
+}
+
+TEST(FuseQkv, ConstantBiasesAreConcatenated) {
+  TinyProgram t;
+  t.bias = true;
+  t.attention(t.norm("norm", t.embedding()));
+  float fill = 1;
+  for (Value& v : t.program.values)
+    if (v.name.ends_with(".bias")) {
+      v.storage = Storage::constant;
+      v.data = std::make_shared<const std::vector<float>>(v.elems(), fill++);
+    }
+  const Program program = fused(t);
+  ASSERT_EQ(count(program.graphs[0], OpKind::rope_append), 1u);
+  const Value& bias = program.values.at(program.graphs[0].ops[2].in[2]);
+  ASSERT_TRUE(bias.data);
+  EXPECT_EQ(*bias.data, (std::vector<float>{1, 1, 1, 1, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3}));
+}
+
+// What keeps q, k and v apart.
+TEST(FuseQkv, LeavesMixedTypes) {
+  TinyProgram t;
+  t.attention(t.norm("norm", t.embedding()), DType::f16, DType::bf16);
+  const Program program = fused(t);
+  EXPECT_EQ(count(program.graphs[0], OpKind::rope_append), 0u);
+  EXPECT_EQ(count(program.graphs[0], OpKind::matmul), 3u);
+}
+
+TEST(FuseQkv, LeavesOneBias) {
+  TinyProgram t;
+  t.attention(t.norm("norm", t.embedding()));
+  for (Op& op : t.graph.ops)
+    if (op.name == "attn_q") op.in[2] = t.weight("attn_q.bias", {8});
+  EXPECT_EQ(count(fused(t).graphs[0], OpKind::rope_append), 0u);
+}
+
+TEST(FuseQkv, LeavesOtherUses) {
+  TinyProgram t;
+  t.attention(t.norm("norm", t.embedding()));
+  for (std::size_t i = 0; i < t.graph.ops.size(); ++i)
+    if (t.graph.ops[i].name == "attn_k") {
+      t.act("peek", t.graph.ops[i].out[0]);
+      break;
+    }
+  EXPECT_EQ(count(fused(t).graphs[0], OpKind::rope_append), 0u);
+}
+
+TEST(FuseQkv, LeavesOtherAngles) {
+  TinyProgram t;
+  t.attention(t.norm("norm", t.embedding()));
+  for (Op& op : t.graph.ops)
+    if (op.name == "k_rope") op.attrs.rope_adjacent = false;
+  EXPECT_EQ(count(fused(t).graphs[0], OpKind::rope_append), 0u);
+}
+
+TEST(FuseQkv, LeavesCachesThatAreReadBetween) {
+  TinyProgram t;
+  const ValueId h = t.norm("norm", t.embedding());
+  const ValueId q = t.rope("q_rope", t.matmul("attn_q", h, 8), TinyProgram::kHeads);
+  const ValueId k = t.rope("k_rope", t.matmul("attn_k", h, 4), TinyProgram::kKvHeads);
+  const ValueId v = t.matmul("attn_v", h, 4);
+  t.append("k_append", k, t.k_cache);
+  t.attend(t.act("other", h));  // sees the new keys but not the new values
+  t.append("v_append", v, t.v_cache);
+  t.attend(q);
+  EXPECT_EQ(count(fused(t).graphs[0], OpKind::rope_append), 0u);
+}
+
+TEST(FuseGlu, LeavesOtherInputsAndTypes) {
+  for (int fault = 0; fault < 3; ++fault) {
+    TinyProgram t;
+    const ValueId x = t.embedding(), h = t.norm("norm", x);
+    const ValueId gate = t.matmul("gate", h, 12);
+    const ValueId up = t.matmul("up", fault == 0 ? x : h, 12, fault == 1 ? DType::f16 : DType::f32);
+    t.glu("hidden", gate, up);
+    if (fault == 2) t.act("peek", up);
+    EXPECT_EQ(count(fused(t).graphs[0], OpKind::glu), 1u) << fault;
+  }
+}
+
+TEST(FuseActivation, LeavesOtherUsesAndOutputs) {
+  for (int fault = 0; fault < 2; ++fault) {
+    TinyProgram t;
+    const ValueId y = t.matmul("up", t.embedding(), 12);
+    if (fault == 0) t.program.values[y].storage = Storage::output;
+    t.act("hidden", y);
+    if (fault == 1) t.act("peek", y);
+    EXPECT_EQ(count(fused(t).graphs[0], OpKind::matmul), 1u);
+    EXPECT_GE(count(fused(t).graphs[0], OpKind::activation), 1u) << fault;
+  }
+}
+
+TEST(FuseResidual, KeepsTheSum) {
+  TinyProgram t;
+  const ValueId x = t.embedding();
+  const ValueId sum = t.add("sum", x, t.act("other", x));
+  t.add("again", sum, t.norm("norm", sum));
+  const Program program = fused(t);
+  EXPECT_EQ(count(program.graphs[0], OpKind::add), 1u);
+  const Op& norm = program.graphs[0].ops[2];
+  ASSERT_EQ(norm.kind, OpKind::norm);
+  EXPECT_EQ(norm.in[0], x);
+  EXPECT_EQ(norm.out[1], sum);
+}
+
+TEST(FuseResidual, LeavesASumThatIsReadBefore) {
+  TinyProgram t;
+  const ValueId x = t.embedding();
+  const ValueId sum = t.add("sum", x, t.act("other", x));
+  t.act("peek", sum);
+  t.norm("norm", sum);
+  EXPECT_EQ(count(fused(t).graphs[0], OpKind::add), 1u);
+}
+
+TEST(FuseResidual, TwoNormsOfOneSum) {
+  TinyProgram t;
+  const ValueId x = t.embedding();
+  const ValueId sum = t.add("sum", x, t.act("other", x));
+  t.norm("one", sum);
+  t.norm("two", sum);
+  const Program program = fused(t);
+  EXPECT_EQ(count(program.graphs[0], OpKind::add), 0u);
+  EXPECT_EQ(count(program.graphs[0], OpKind::norm), 2u);
+}
+
+}  // namespace
+}  // namespace tessera::test
