@@ -1,4 +1,5 @@
-# SPIR-V modules from a catalogue: compiled, optionally optimised, validated and turned into C++ arrays.
+# SPIR-V modules from a catalogue: compiled, validated and turned into C++ arrays. Not through spirv-opt: drivers make
+# the same code either way (docs/kernels/matmul.md).
 include(${CMAKE_CURRENT_LIST_DIR}/ShaderCatalogue.cmake)
 set(TESSERA_SHADER_CMAKE_DIR ${CMAKE_CURRENT_LIST_DIR})
 

@@ -47,6 +47,7 @@ std::string wanted_device(const tessera_context_desc& desc) {
 
 Result<DeviceChoice> open_instance(const tessera_context_desc& desc) {
   DeviceChoice choice;
+  if (desc.cap_count != 0) TSR_CHECK(require(desc.caps, "caps"));
   for (uint32_t i = 0; i < desc.cap_count; ++i) {
     TSR_TRY(CapOverride cap, parse_cap_override(desc.caps[i] == nullptr ? "" : desc.caps[i]));
     choice.overrides.push_back(std::move(cap));

@@ -49,6 +49,9 @@ Result<SamplerParams> make_sampler(const tessera_sampler& sampler) {
 
 Result<DecoderOptions> make_options(uint32_t context, uint32_t chunk, tessera_kv_type kv_type,
                                     bool all_logits) {
+  if (kv_type != TESSERA_KV_DEFAULT && kv_type != TESSERA_KV_F32 && kv_type != TESSERA_KV_F16)
+    return Error{Code::invalid_argument,
+                 "kv_type " + std::to_string(static_cast<int>(kv_type)) + " is not a tessera_kv_type"};
   DecoderOptions options;
   options.context = context;
   if (chunk != 0) options.chunk = chunk;

@@ -63,9 +63,11 @@ class ScriptBuilder {
 // Ids spread over the vocabulary, or the caller's.
 Result<std::vector<std::uint32_t>> choose_ids(const tessera_verify_desc& desc, std::uint32_t vocab,
                                               std::uint32_t context) {
-  std::vector<std::uint32_t> ids(desc.ids, desc.ids + desc.id_count);
-  if (desc.ids == nullptr)
-    for (std::uint32_t i = 0; i < kPromptTokens + kDecodes; ++i)
+  std::vector<std::uint32_t> ids;
+  if (desc.ids != nullptr)
+    ids.assign(desc.ids, desc.ids + desc.id_count);
+  else
+    for (std::uint32_t i = 0; i < std::min(kPromptTokens + kDecodes, context); ++i)
       ids.push_back(static_cast<std::uint32_t>(std::uint64_t{i} * 2654435761u % vocab));
   if (ids.size() <= kDecodes || ids.size() > context)
     return Error{Code::invalid_argument, "verification needs more than " + std::to_string(kDecodes) +

@@ -13,8 +13,9 @@ constexpr std::uint32_t kMostDim = 256;
 constexpr std::uint32_t kGroup = 128;  // the floor; more rows a workgroup would need more shared memory too
 // Up to this many rows the work is reading the cache: split keys. Above, it is arithmetic: tiles of rows.
 constexpr std::uint32_t kMostSplitRows = 8;
-// Rows of q that one pass over K and V serves: 8 keep the output of 256 dims in 64 registers a lane.
-constexpr std::uint32_t kMostRowsAtOnce = 8;
+// Rows of q that one pass over K and V serves, times the vec4 of output that a lane has of each: 32
+// registers.
+constexpr std::uint32_t kMostOutput = 8;
 // Workgroups that fill a large device: 132 processors with four groups of 128 each, as on an H100.
 constexpr std::uint32_t kFill = 512;
 constexpr std::uint32_t kKeysASplit = 128;  // of the context, at least: twice kSplitMinKeys
@@ -147,7 +148,8 @@ SplitSizes split_sizes(std::uint64_t folded_rows, std::uint32_t dim, const Limit
   t.dim4 = as_u32(ceil_div(dim, 4));
   t.parts = std::min(8u, std::bit_floor(t.dim4));  // 8 lanes read 128 bytes of a key side by side
   t.dim_lanes = std::min({32u, std::bit_ceil(t.dim4), t.group});
-  t.rows = as_u32(std::min<std::uint64_t>(std::bit_ceil(folded_rows), kMostRowsAtOnce));
+  const std::uint64_t dim_tile = ceil_div(t.dim4, t.dim_lanes);
+  t.rows = as_u32(std::min(std::bit_ceil(folded_rows), std::bit_floor(kMostOutput / dim_tile)));
   while (t.rows > 1 && t.shared_bytes() > limits.max_shared_bytes) t.rows /= 2;
   return t;
 }

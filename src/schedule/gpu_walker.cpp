@@ -30,7 +30,8 @@ TSR_SAME_WORD(SamplerParams, penalty_last, kSamplerPenaltyLast);
 TSR_SAME_WORD(SamplerParams, seed_low, kSamplerSeedLow);
 TSR_SAME_WORD(SamplerParams, seed_high, kSamplerSeedHigh);
 #undef TSR_SAME_WORD
-static_assert(sizeof(StepState) == 4 * shader::kStateWords && sizeof(SamplerParams) == 4 * shader::kSamplerWords);
+static_assert(sizeof(StepState) == 4 * shader::kStateWords &&
+              sizeof(SamplerParams) == 4 * shader::kSamplerWords);
 static_assert(kStatusOk == shader::kStatusWordOk && kStatusNaN == shader::kStatusWordNaN);
 
 constexpr std::uint64_t kUploadBytes = 16u << 20;        // staging of one upload
@@ -73,6 +74,7 @@ class Walking final : public GpuWalker {
     for (const Graph& graph : program_->graphs) {
       LoadedGraph loaded;
       TSR_TRY(loaded.scheduled, schedule(*program_, graph, map_, target_, options_.alias));
+      if (options_.edit_schedule) options_.edit_schedule(graph, loaded.scheduled);
       map_.buffers[kArena].bytes = std::max(map_.buffers[kArena].bytes, loaded.scheduled.plan.arena_bytes);
       map_.buffers[kDummy].bytes = std::max(map_.buffers[kDummy].bytes, loaded.scheduled.dummy_bytes);
       graphs_.push_back(std::move(loaded));
@@ -106,12 +108,14 @@ class Walking final : public GpuWalker {
   }
 
   Result<void> read_activation(std::uint32_t graph, ValueId value, std::span<std::byte> out) override {
+    TSR_CHECK(require_graph(graph));
     for (const Placement& p : graphs_[graph].scheduled.plan.placements)
       if (p.value == value && out.size() <= p.bytes) return read_range(kArena, p.offset, out);
     return read(value, 0, out);
   }
 
   Result<void> run(std::uint32_t index) override {
+    TSR_CHECK(require_graph(index));
     LoadedGraph& graph = graphs_[index];
     std::vector<const CommandList*> lists;
     for (const RecordedSlice& s : graph.slices) lists.push_back(s.commands.get());
@@ -121,7 +125,11 @@ class Walking final : public GpuWalker {
   }
 
   Result<void> run_op(std::uint32_t index, std::uint32_t op) override {
+    TSR_CHECK(require_graph(index));
     LoadedGraph& graph = graphs_[index];
+    const Graph& ops = program_->graphs[index];
+    if (op >= ops.ops.size())
+      return Error{Code::invalid_argument, "graph '" + ops.name + "' has no op " + std::to_string(op)};
     TSR_TRY(auto commands, device_.create_command_list(0));
     commands->barrier();
     for (std::size_t i = 0; i < graph.scheduled.steps.size(); ++i) {
@@ -152,7 +160,14 @@ class Walking final : public GpuWalker {
   }
 
  private:
+  Result<void> require_graph(std::uint32_t index) const {
+    if (index < graphs_.size()) return {};
+    return Error{Code::invalid_argument, "the program has no graph " + std::to_string(index)};
+  }
+
   Result<Place> place_of(ValueId value, std::uint64_t offset, std::uint64_t bytes) const {
+    if (value >= map_.places.size())
+      return Error{Code::invalid_argument, "the program has no value " + std::to_string(value)};
     const Place& place = map_.places[value];
     const Storage storage = program_->values[value].storage;
     if (place.bytes == 0 || storage == Storage::weight || storage == Storage::constant)
@@ -326,11 +341,12 @@ class Walking final : public GpuWalker {
   // Measured slice times correct the estimates; lists are recorded again only if a slice is far over its
   // budget.
   Result<void> calibrate(LoadedGraph& graph) {
+    if (target_.limits.timestamp_ns == 0) return {};  // no timestamps on this queue
     double worst_us = 0;
     std::vector<double> measured_us(graph.scheduled.steps.size(), 0);
     for (const RecordedSlice& s : graph.slices) {
       TSR_TRY(const std::vector<double> ns, s.commands->timestamps());
-      if (ns.size() < 2 || ns[1] <= 0) return {};  // no timestamps on this queue
+      if (ns.size() < 2 || ns[1] <= 0) return {};
       const double us = ns[1] / 1000;
       worst_us = std::max(worst_us, us);
       for (const Piece& piece : s.slice.pieces)

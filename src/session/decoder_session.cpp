@@ -36,6 +36,7 @@ void DecoderSession::reset() {
 }
 
 Result<void> DecoderSession::append(std::span<const TokenId> ids) {
+  if (ids.empty()) return {};
   for (TokenId id : ids)
     if (id >= decoder_.config.vocab)
       return Error{Code::invalid_argument, "token id " + std::to_string(id) +
@@ -45,7 +46,6 @@ Result<void> DecoderSession::append(std::span<const TokenId> ids) {
     return Error{Code::invalid_argument, std::to_string(tokens_.size() + ids.size()) +
                                              " tokens do not fit the context of " +
                                              std::to_string(decoder_.context)};
-  if (ids.empty()) return {};
   tokens_.insert(tokens_.end(), ids.begin(), ids.end());
   sampled_ = false;
   return {};

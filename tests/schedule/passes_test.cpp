@@ -1,0 +1,224 @@
+// lower, choose_kernels and bind_arena.
+#include <cstring>
+#include <numeric>
+
+#include "graph/fuse.h"
+#include "schedule/limits.h"
+#include "schedule/lookup.h"
+#include "schedule/steps.h"
+#include "support/random_decoder.h"
+#include "support/refusal.h"
+
+namespace tessera::test {
+namespace {
+
+template <typename T>
+T must(Result<T> result) {
+  EXPECT_TRUE(result.ok()) << result.error().message;
+  return result.ok() ? *std::move(result) : T{};
+}
+
+std::vector<Call> lowered(const Lookup& l, const Limits& limits) {
+  return must(lower(l.program, l.graph(), must(map_memory(l.program, limits)), limits));
+}
+
+TEST(Lower, WholeWeightsAreOneCall) {
+  const Lookup l(10, 6, 5, DType::f32);
+  const auto calls = lowered(l, floor_target().limits);
+  ASSERT_EQ(calls.size(), 2u);
+  const auto& lookup = std::get<EmbeddingShape>(calls[0].shape);
+  EXPECT_EQ(lookup.count, 10u);
+  EXPECT_EQ(lookup.dim, 5u);
+  const auto& product = std::get<MatmulShape>(calls[1].shape);
+  EXPECT_EQ(product.n, 6u);
+  EXPECT_EQ(product.k, 5u);
+  EXPECT_EQ(product.y_stride, 6u);
+  EXPECT_EQ(calls[1].operands[1].value, l.weight);
+  EXPECT_EQ(calls[1].operands[2].value, kNoValue);
+}
+
+// Rows of odd sizes: each window begins at an offset that a binding may have, and together they cover every
+// row once.
+TEST(Lower, LargeWeightsAreCutByRows) {
+  for (const auto& [type, k] :
+       {std::pair{DType::f32, 67u}, {DType::f16, 69u}, {DType::q8_0, 96u}, {DType::q4_0, 32u}}) {
+    const Limits limits = floor_target().limits;
+    const Lookup l(40'001, 50'003, k, type);
+    const MemoryMap map = must(map_memory(l.program, limits));
+    const auto calls = must(lower(l.program, l.graph(), map, limits));
+    std::uint64_t next_id = 0, next_column = 0;
+    for (const Call& call : calls) {
+      const bool lookup = call.op == 0;
+      const Operand& operand = lookup ? call.operands[2] : call.operands[1];
+      const Place& place = map.places[operand.value];
+      const std::uint64_t offset = place.offset + operand.first_row * place.row_bytes;
+      EXPECT_EQ(offset % limits.min_storage_alignment, 0u);
+      EXPECT_LE(operand.rows * place.row_bytes, limits.max_storage_range);
+      EXPECT_GT((operand.rows + 256) * place.row_bytes,
+                std::min(limits.max_storage_range, (place.bytes - operand.first_row * place.row_bytes)));
+      std::uint64_t& next = lookup ? next_id : next_column;
+      EXPECT_EQ(operand.first_row, next);
+      if (lookup) {
+        EXPECT_EQ(std::get<EmbeddingShape>(call.shape).first, next);
+        EXPECT_EQ(std::get<EmbeddingShape>(call.shape).count, operand.rows);
+      } else {
+        EXPECT_EQ(std::get<MatmulShape>(call.shape).first, next);
+        EXPECT_EQ(std::get<MatmulShape>(call.shape).n, operand.rows);
+        EXPECT_EQ(std::get<MatmulShape>(call.shape).y_stride, 50'003u);
+      }
+      next += operand.rows;
+    }
+    EXPECT_EQ(next_id, 40'001u);
+    EXPECT_EQ(next_column, 50'003u);
+    EXPECT_GE(calls.size(), 4u) << info(type).name;
+  }
+}
+
+TEST(Lower, GatedProductsCutBothWeightsAlike) {
+  RandomDecoder r;
+  r.hidden = 5'000;
+  const DecoderProgram model = r.build();
+  const Program program = fuse(*model.program);
+  const Limits limits = floor_target().limits;
+  const MemoryMap map = must(map_memory(program, limits));
+  std::uint32_t gated = 0;
+  for (const Call& call : must(lower(program, program.graphs[model.decode], map, limits)))
+    if (const auto* shape = std::get_if<MatmulShape>(&call.shape); shape && shape->gated) {
+      ++gated;
+      EXPECT_EQ(call.operands[1].first_row, call.operands[2].first_row);
+      EXPECT_EQ(call.operands[1].rows, call.operands[2].rows);
+      EXPECT_NE(call.operands[1].value, call.operands[2].value);
+    }
+  EXPECT_EQ(gated, 4u);  // 4096 rows of 256 bytes and the rest, in two layers
+}
+
+TEST(Lower, RefusesARowThatNoAlignedWindowHolds) {
+  Limits limits = floor_target().limits;
+  limits.min_storage_alignment = 4096;
+  const Lookup l(200, 200, 4'097, DType::f32);  // 64 KiB + 16 bytes a row: aligned every 256 rows
+  const MemoryMap map = must(map_memory(l.program, limits));
+  expect_refused(lower(l.program, l.graph(), map, limits), Code::unsupported, {"'table'", "1048576"});
+}
+
+TEST(ChooseKernels, GridsOfAHugeVocabularyStayInTheLimits) {
+  for (const std::uint32_t most : {65'535u, 1'000u})
+    for (const std::uint32_t rows : {1u, 64u})
+      for (Target target : {floor_target(), desktop_target()}) {
+        target.limits.max_storage_range = 128u << 20;
+        target.limits.max_buffer_size = 1u << 30;
+        target.limits.max_group_count = {most, most, most};
+        const Lookup l(131'072, 131'072, 64, DType::f16, rows);
+        const auto calls = lowered(l, target.limits);
+        const auto scheduled = must(choose_kernels(l.program, calls, target));
+        ASSERT_EQ(scheduled.steps.size(), 2u);
+        for (const Step& step : scheduled.steps)
+          for (std::size_t d = 0; d < 3; ++d) EXPECT_LE(step.dispatch.grid[d], most);
+        const auto& grid = scheduled.steps[1].dispatch.grid;
+        const Dispatch& d = scheduled.steps[1].dispatch;
+        const std::uint64_t groups = std::uint64_t{grid[0]} * grid[1] * grid[2];
+        // Columns a workgroup: constant 4 of the matrix-vector kernels, 5 of the tiles (of constant 4 rows).
+        const bool tiles = d.kernel == KernelId::tile;
+        const std::uint64_t per_group = tiles ? std::uint64_t{d.spec[4]} * d.spec[5] : d.spec[4];
+        EXPECT_GE(groups * per_group, tiles ? std::uint64_t{131'072} * rows : 131'072u);
+      }
+}
+
+TEST(ChooseKernels, SplitAttentionHasScratchBetweenItsSteps) {
+  RandomDecoder r;
+  r.context = 2'048;
+  const DecoderProgram model = r.build();
+  const Target target = desktop_target();
+  const Graph& graph = model.program->graphs[model.decode];
+  const MemoryMap map = must(map_memory(*model.program, target.limits));
+  const auto calls = must(lower(*model.program, graph, map, target.limits));
+  const auto scheduled = must(choose_kernels(*model.program, calls, target));
+  std::uint32_t pairs = 0;
+  for (std::size_t i = 0; i + 1 < scheduled.steps.size(); ++i) {
+    const Step &split = scheduled.steps[i], &merge = scheduled.steps[i + 1];
+    if (split.dispatch.kernel != KernelId::attention_split || merge.op != split.op) continue;
+    ++pairs;
+    EXPECT_EQ(merge.dispatch.kernel, KernelId::attention_merge);
+    EXPECT_EQ(split.operands[4].value, kScratch);
+    EXPECT_EQ(merge.operands[0].value, kScratch);
+    EXPECT_EQ(merge.operands[2].value, graph.ops[merge.op].out[0]);
+  }
+  EXPECT_EQ(pairs, 2u);
+}
+
+ScheduledGraph bound(const Program& program, const Graph& graph, const Target& target, bool alias) {
+  const MemoryMap map = must(map_memory(program, target.limits));
+  auto scheduled = must(choose_kernels(program, must(lower(program, graph, map, target.limits)), target));
+  const auto done = bind_arena(program, graph, map, target.limits, alias, scheduled);
+  EXPECT_TRUE(done.ok()) << done.error().message;
+  return scheduled;
+}
+
+TEST(BindArena, EveryRangeIsAlignedAndInsideItsBuffer) {
+  const DecoderProgram model = RandomDecoder{.vocab = 5'000}.build({.context = 64, .chunk = 16});
+  const Program program = fuse(*model.program);
+  for (const Target& target : {floor_target(), desktop_target()})
+    for (const bool alias : {false, true})
+      for (const Graph& graph : program.graphs) {
+        const MemoryMap map = must(map_memory(program, target.limits));
+        const ScheduledGraph s = bound(program, graph, target, alias);
+        for (const Step& step : s.steps) {
+          const Kernel& k = kernel(step.dispatch.kernel);
+          ASSERT_EQ(step.ranges.size(), k.binding_count);
+          for (std::size_t b = 0; b < step.ranges.size(); ++b) {
+            const Range& r = step.ranges[b];
+            const std::uint64_t size = r.buffer == kArena   ? s.plan.arena_bytes
+                                       : r.buffer == kDummy ? s.dummy_bytes
+                                                            : map.buffers[r.buffer].bytes;
+            EXPECT_EQ(r.offset % target.limits.min_storage_alignment, 0u);
+            EXPECT_GT(r.bytes, 0u);
+            EXPECT_LE(r.bytes, target.limits.max_storage_range);
+            EXPECT_LE(r.offset + r.bytes, size) << graph.name << " " << graph.ops[step.op].name << " " << b;
+            EXPECT_EQ(r.access, r.buffer == kDummy ? Access::none : k.access[b]);
+          }
+        }
+      }
+}
+
+// A step never writes what it reads or writes elsewhere: kernels are not made for it.
+TEST(BindArena, NoStepWritesItsOtherOperands) {
+  const DecoderProgram model = RandomDecoder{}.build({.context = 64, .chunk = 16});
+  const Program program = fuse(*model.program);
+  for (const Graph& graph : program.graphs)
+    for (const Step& step : bound(program, graph, desktop_target(), true).steps)
+      for (std::size_t a = 0; a < step.ranges.size(); ++a)
+        for (std::size_t b = 0; b < step.ranges.size(); ++b) {
+          const Range &x = step.ranges[a], &y = step.ranges[b];
+          const bool writes = x.access == Access::write || x.access == Access::read_write;
+          if (a == b || !writes || y.access == Access::none) continue;
+          EXPECT_FALSE(x.overlaps(y)) << graph.ops[step.op].name << " bindings " << a << " and " << b;
+        }
+}
+
+TEST(BindArena, AliasSavesMemory) {
+  const DecoderProgram model = RandomDecoder{}.build();
+  const Graph& graph = model.program->graphs[model.prefill];
+  EXPECT_LT(bound(*model.program, graph, floor_target(), true).plan.arena_bytes,
+            bound(*model.program, graph, floor_target(), false).plan.arena_bytes / 2);
+}
+
+TEST(BindArena, RefusesAnArenaOrAnOperandThatIsTooLarge) {
+  RandomDecoder r;
+  r.context = 4'096;
+  const DecoderProgram model = r.build({.context = 4'096, .chunk = 4'096});
+  Target target = floor_target();  // 4,096 rows of 96 floats: 1.5 MiB
+  target.limits.max_storage_range = 2u << 20;
+  const Graph& graph = model.program->graphs[model.prefill];
+  const MemoryMap map = must(map_memory(*model.program, target.limits));
+  auto scheduled =
+      must(choose_kernels(*model.program, must(lower(*model.program, graph, map, target.limits)), target));
+  Limits small = target.limits;
+  small.max_storage_range = 1u << 20;
+  expect_refused(bind_arena(*model.program, graph, map, small, true, scheduled), Code::unsupported,
+                 {"blk.0.", "1048576", "smaller chunk"});
+  small.max_buffer_size = 2u << 20;
+  expect_refused(bind_arena(*model.program, graph, map, small, false, scheduled), Code::unsupported,
+                 {"'prefill'", "max_buffer_size", "smaller chunk"});
+}
+
+}  // namespace
+}  // namespace tessera::test

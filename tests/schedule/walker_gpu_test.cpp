@@ -1,0 +1,182 @@
+// A decoder on the device against the reference, in every way that a session runs it.
+#include <gmock/gmock.h>
+
+#include "graph/fuse.h"
+#include "reference/reference.h"
+#include "schedule/gpu_walker.h"
+#include "support/gpu_fixture.h"
+#include "support/random_decoder.h"
+#include "support/run_decoder.h"
+
+namespace tessera::test {
+namespace {
+
+using Row = std::vector<float>;
+using Ids = std::vector<std::uint32_t>;
+
+class Walkers : public GpuTest {
+ protected:
+  // A device with `more` lowered too; what is lower already stays.
+  std::unique_ptr<Device> lowered(const std::vector<CapOverride>& more) {
+    auto caps = take(caps_from_env());
+    const auto have = list(device_->report().limits, device_->report().caps);
+    for (const CapOverride& cap : more)
+      for (const NamedValue& v : have)
+        if (v.name == cap.name && static_cast<double>(cap.value) < v.value) caps.push_back(cap);
+    return make_device(caps);
+  }
+  std::unique_ptr<GpuWalker> walker(Device& device, const DecoderProgram& model) {
+    return take(GpuWalker::create(device, std::make_shared<const Program>(fuse(*model.program)), {}));
+  }
+
+  // The logits after `ids`: chunks of several sizes, and step by step, all near the reference.
+  void expect_all_ways_agree(Device& device, const DecoderProgram& model, const Ids& ids,
+                             const std::vector<std::uint32_t>& chunks) {
+    const Drive drive = [&](Walker& w) { return DecoderRunner(model, w).prefill(ids, model.chunk); };
+    const double tolerance =
+        take(run_tolerance(std::make_shared<const Program>(fuse(*model.program)), drive));
+    EXPECT_LT(tolerance, 0.5);  // of logits of size about 1
+    const auto reference = take(ReferenceWalker::create(model.program));
+    ASSERT_TRUE(reference);
+    const Row wanted = take(drive(*reference));
+    const auto gpu = walker(device, model);
+    ASSERT_TRUE(gpu);
+    DecoderRunner runner(model, *gpu);
+    for (std::uint32_t chunk : chunks)
+      EXPECT_LE(distance(take(runner.prefill(ids, chunk)), wanted), tolerance) << "chunk " << chunk;
+    Row last;
+    for (std::uint32_t at = 0; at < ids.size(); ++at) last = take(runner.step(at, ids[at]));
+    EXPECT_LE(distance(last, wanted), tolerance) << "step by step";
+  }
+};
+
+class EveryType : public Walkers, public testing::WithParamInterface<DType> {};
+
+TEST_P(EveryType, ChunksAndStepsAgreeWithTheReference) {
+  RandomDecoder r;
+  r.type = GetParam();
+  r.arch = GetParam() == DType::f16 ? "qwen2" : "llama";
+  expect_all_ways_agree(*device_, r.build(), spread_ids(19, r.vocab), {1, 3, 16, 64});
+}
+
+INSTANTIATE_TEST_SUITE_P(Types, EveryType,
+                         testing::Values(DType::f32, DType::f16, DType::bf16, DType::q8_0, DType::q4_0),
+                         [](const auto& type) { return std::string(info(type.param).name); });
+
+TEST_F(Walkers, WithLoweredLimits) {
+  const auto device = lowered({{"max_group_invocations", 128},
+                               {"max_shared_bytes", 16384},
+                               {"max_storage_range", 1u << 20},
+                               {"subgroup_arithmetic", 0},
+                               {"timestamp_ns", 0}});
+  ASSERT_TRUE(device);
+  RandomDecoder r;
+  r.type = DType::q8_0;
+  expect_all_ways_agree(*device, r.build(), spread_ids(19, r.vocab), {16});
+}
+
+// The table and the output weight take nine windows of 1 MiB each; their products more workgroups than a row
+// of the grid holds.
+TEST_F(Walkers, AVocabularyPastBindingsAndGrids) {
+  const auto device = lowered({{"max_storage_range", 1u << 20}, {"max_group_count_x", 999}});
+  ASSERT_TRUE(device);
+  RandomDecoder r;
+  r.layers = 1;
+  r.vocab = 70'001;
+  r.dim = r.hidden = 32;
+  r.heads = r.kv_heads = 2;
+  expect_all_ways_agree(*device, r.build(), {0, 8'191, 8'192, 70'000, 35'000, 16'384}, {64});
+}
+
+TEST_F(Walkers, GreedyTokensAreTheArgmax) {
+  const RandomDecoder r;
+  const DecoderProgram model = r.build();
+  const auto gpu = walker(*device_, model);
+  ASSERT_TRUE(gpu);
+  DecoderRunner runner(model, *gpu);
+  Row logits = take(runner.prefill(spread_ids(5, r.vocab), 64));
+  for (std::uint32_t i = 0; i < 6; ++i) {
+    const StepState state = take(runner.state());
+    EXPECT_EQ(state.status, kStatusOk);
+    EXPECT_EQ(state.position, 5 + i);
+    EXPECT_EQ(state.rows, 1u);
+    EXPECT_EQ(state.token, std::max_element(logits.begin(), logits.end()) - logits.begin());
+    logits = take(runner.step());
+  }
+}
+
+TEST_F(Walkers, ANaNGivesAStatusAndNoToken) {
+  RandomDecoder r;
+  r.output_scale = std::numeric_limits<float>::quiet_NaN();
+  const DecoderProgram model = r.build();
+  const auto gpu = walker(*device_, model);
+  ASSERT_TRUE(gpu);
+  DecoderRunner runner(model, *gpu);
+  (void)take(runner.prefill(spread_ids(5, r.vocab), 64));
+  const StepState state = take(runner.state());
+  EXPECT_EQ(state.status, kStatusNaN);
+  EXPECT_EQ(state.token, 0u);
+}
+
+TEST_F(Walkers, ARunIsOneSubmitAndRecordsNothing) {
+  const RandomDecoder r;
+  const DecoderProgram model = r.build();
+  const auto gpu = walker(*device_, model);
+  ASSERT_TRUE(gpu);
+  DecoderRunner runner(model, *gpu);
+  // The second run of each graph may record again, with measured times.
+  for (int i = 0; i < 2; ++i) {
+    (void)take(runner.prefill(spread_ids(5, r.vocab), 64));
+    (void)take(runner.step());
+  }
+  const WalkerStats before = gpu->stats();
+  const std::uint64_t submits = device_->submit_count(), records = device_->record_count();
+  for (int i = 0; i < 8; ++i) expect_ok(gpu->run(model.decode));
+  EXPECT_EQ(device_->submit_count(), submits + 8);
+  EXPECT_EQ(device_->record_count(), records);
+  EXPECT_EQ(gpu->stats().submits, before.submits + 8);
+  EXPECT_EQ(gpu->stats().records, before.records);
+  const StepState again{.position = 0, .rows = 5};
+  expect_ok(gpu->write(model.state, 0, std::as_bytes(std::span(&again, 1))));
+  for (const std::uint32_t graph : {model.prefill, model.head}) expect_ok(gpu->run(graph));
+  EXPECT_EQ(gpu->stats().submits, before.submits + 10);
+  EXPECT_EQ(device_->record_count(), records);
+}
+
+TEST_F(Walkers, StatsSayWhatIsOnTheDevice) {
+  const RandomDecoder r;
+  const DecoderProgram model = r.build({.context = 64, .chunk = 64, .kv_type = DType::f16});
+  const auto gpu = walker(*device_, model);
+  ASSERT_TRUE(gpu);
+  const WalkerStats stats = gpu->stats();
+  EXPECT_EQ(stats.cache_bytes, 2u * r.layers * r.kv_heads * 64 * 16 * 2);
+  EXPECT_GT(stats.weight_bytes, 4u * r.vocab * r.dim * 2);
+  EXPECT_GT(stats.arena_bytes, 0u);
+  EXPECT_GT(stats.pipelines, 5u);
+  EXPECT_LE(stats.pipelines, 20u);
+  EXPECT_EQ(stats.submits, 0u);
+  const std::string text = gpu->print_schedule();
+  for (const char* word : {"graph prefill", "graph head", "graph decode", "barrier", "slice: "})
+    EXPECT_THAT(text, testing::HasSubstr(word));
+}
+
+TEST_F(Walkers, ReadsAndWritesAreChecked) {
+  const DecoderProgram model = RandomDecoder{}.build();
+  const auto gpu = walker(*device_, model);
+  ASSERT_TRUE(gpu);
+  std::vector<std::byte> bytes(64);
+  EXPECT_FALSE(gpu->write(model.state, 0, bytes));  // 32 bytes
+  EXPECT_FALSE(gpu->read(model.state, 1u << 30, bytes));
+  EXPECT_FALSE(gpu->read(model.state, ~std::uint64_t{0}, bytes));
+  for (ValueId id = 0; id < model.program->values.size(); ++id)
+    if (model.program->values[id].storage == Storage::weight) {
+      EXPECT_FALSE(gpu->write(id, 0, std::span(bytes).first(4)));
+      EXPECT_FALSE(gpu->read(id, 0, std::span(bytes).first(4)));
+    }
+  EXPECT_FALSE(gpu->run(3));
+  EXPECT_FALSE(gpu->run_op(3, 0));
+  EXPECT_FALSE(gpu->run_op(0, 1000));
+}
+
+}  // namespace
+}  // namespace tessera::test

@@ -1,0 +1,64 @@
+#include <gmock/gmock.h>
+
+#include "support/refusal.h"
+#include "verify/decoder_script.h"
+
+namespace tessera::test {
+namespace {
+
+class Verify : public GpuTest {
+ protected:
+  void expect_right(const DecoderProgram& model) {
+    const VerifyReport report = take(verify(*device_, describe(model)));
+    EXPECT_EQ(report.first_fault, "");
+    for (const char* kind : {"embedding", "norm", "matmul", "rope_append", "attention", "add", "last_row",
+                             "sample", "advance", "arena", "whole"}) {
+      const VerifyRow* row = find_row(report, kind);
+      if (row == nullptr && std::string(kind) == "add") continue;  // fused away
+      ASSERT_NE(row, nullptr) << kind;
+      EXPECT_GT(row->ops, 0u) << kind;
+      EXPECT_GT(row->elements, 0u) << kind;
+      EXPECT_LE(row->worst_ratio, 1) << kind;
+    }
+    EXPECT_EQ(report.rows.back().kind, "whole");
+    EXPECT_GT(report.rows.back().worst_bound, 0);
+    EXPECT_LT(report.rows.back().worst_bound, 1);  // of logits of size about 1
+  }
+};
+
+class VerifyTypes : public Verify, public testing::WithParamInterface<DType> {};
+TEST_P(VerifyTypes, ATinyDecoderIsRight) { expect_right(small_decoder(GetParam())); }
+INSTANTIATE_TEST_SUITE_P(Types, VerifyTypes,
+                         testing::Values(DType::f32, DType::f16, DType::bf16, DType::q8_0, DType::q4_0),
+                         [](const auto& type) { return std::string(info(type.param).name); });
+
+TEST_F(Verify, TheQwen2FileIsRight) {
+  auto source = take(ByteSource::open(TESSERA_SOURCE_DIR "/tests/data/qwen2_random.gguf"));
+  auto file = ModelFile::open(source);
+  ASSERT_TRUE(file.ok()) << file.error().message;
+  const auto model =
+      build_decoder(std::make_shared<const ModelFile>(*std::move(file)), {.context = 32, .chunk = 8});
+  ASSERT_TRUE(model.ok()) << model.error().message;
+  expect_right(*model);
+}
+
+TEST_F(Verify, IsCancelled) {
+  VerifyDesc desc = describe(small_decoder());
+  int left = 12;
+  desc.progress = [&](std::string_view stage, std::uint64_t done, std::uint64_t total) {
+    EXPECT_EQ(stage, "verify");
+    EXPECT_LE(done, total);
+    return left-- > 0;
+  };
+  expect_refused(verify(*device_, desc), Code::cancelled, {"cancelled"});
+  EXPECT_EQ(left, -1);
+}
+
+TEST_F(Verify, ErrorsOfLoadingComeThrough) {
+  VerifyDesc desc = describe(small_decoder());
+  desc.walker.progress = [](std::string_view, std::uint64_t, std::uint64_t) { return false; };
+  expect_refused(verify(*device_, desc), Code::cancelled, {"pipelines"});
+}
+
+}  // namespace
+}  // namespace tessera::test
