@@ -60,8 +60,13 @@ TESSERA_API const char* tessera_status_text(tessera_status status);
 /* major << 16 | minor << 8 | patch of the library that runs. */
 TESSERA_API uint32_t tessera_version(void);
 
+#ifdef __cplusplus
 #define TESSERA_INIT(type) \
   { sizeof(type) }
+#else
+#define TESSERA_INIT(type) \
+  { .size = sizeof(type) }
+#endif
 
 /* ---- context ------------------------------------------------------------------------------------------- */
 

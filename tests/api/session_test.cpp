@@ -280,7 +280,7 @@ TEST_P(Sessions, TheScheduleAsText) {
   tessera_error error;
   const tessera_status status = tessera_session_print_schedule(s.get(), sink, &text, &error);
   EXPECT_EQ(status, on_gpu() ? TESSERA_OK : TESSERA_UNSUPPORTED) << error.message;
-  if (on_gpu()) EXPECT_THAT(text, testing::HasSubstr("graph decode"));
+  EXPECT_EQ(text.find("graph decode") != std::string::npos, on_gpu());
 }
 
 TEST_P(Sessions, DevicesAreListed) {
