@@ -2,15 +2,17 @@
 # tests/layering.cmake checks the #include lines against the same list (TESSERA_ROOMS in cmake/Rooms.cmake).
 include(${CMAKE_CURRENT_LIST_DIR}/Rooms.cmake)
 
-# tessera_room(NAME SOURCES a.cpp ... [LIBS imported targets ...]); call in src/<NAME>/CMakeLists.txt.
+# tessera_room(NAME SOURCES a.cpp ... [LIBS ...] [HEADERS ...]); call in src/<NAME>/CMakeLists.txt. LIBS are linked
+# wherever the room is; HEADERS, header-only libraries, are for its own sources alone.
 function(tessera_room name)
-  cmake_parse_arguments(arg "" "" "SOURCES;LIBS" ${ARGN})
+  cmake_parse_arguments(arg "" "" "SOURCES;LIBS;HEADERS" ${ARGN})
   set(target tessera_${name})
   add_library(${target} OBJECT ${arg_SOURCES})
   target_compile_features(${target} PUBLIC cxx_std_20)
   target_include_directories(${target} PUBLIC ${PROJECT_SOURCE_DIR}/src ${PROJECT_SOURCE_DIR}/include
                                               ${PROJECT_SOURCE_DIR}/shaders ${PROJECT_BINARY_DIR}/generated)
-  target_link_libraries(${target} PRIVATE tessera_warnings PUBLIC ${arg_LIBS})
+  target_link_libraries(${target} PRIVATE tessera_warnings ${arg_HEADERS} PUBLIC ${arg_LIBS})
+  set_target_properties(${target} PROPERTIES TESSERA_LIBS "${arg_LIBS}")
   set_target_properties(${target} PROPERTIES POSITION_INDEPENDENT_CODE ON CXX_VISIBILITY_PRESET hidden
                                              C_VISIBILITY_PRESET hidden VISIBILITY_INLINES_HIDDEN ON)
 endfunction()
@@ -36,6 +38,17 @@ function(tessera_link_rooms target)
     if(TARGET tessera_${room})
       target_link_libraries(${target} PRIVATE tessera_${room})
     endif()
+  endforeach()
+endfunction()
+
+# tessera_embed_rooms(TARGET room ...): puts the same objects into a library that is installed, so that the rooms
+# themselves stay out of its exported interface.
+function(tessera_embed_rooms target)
+  tessera_room_closure(rooms ${ARGN})
+  foreach(room ${rooms})
+    get_target_property(libs tessera_${room} TESSERA_LIBS)
+    target_sources(${target} PRIVATE $<TARGET_OBJECTS:tessera_${room}>)
+    target_link_libraries(${target} PRIVATE ${libs})
   endforeach()
 endfunction()
 

@@ -22,6 +22,7 @@ const uint ROWS = ROW_GROUPS * ROW_TILE;
 const uint COLS = COL_GROUPS * COL_TILE;
 const uint DIM4 = (DIM + 3) / 4;
 const uint DIM_TILE = (DIM4 + COL_GROUPS - 1) / COL_GROUPS;  // vec4 of the output a lane and row
+const uint D_STEP = CHUNK % 4 == 0 ? 4 : 1;  // unrolled: all of a chunk would take drivers long to compile
 const uint CHUNKS = (DIM4 + CHUNK - 1) / CHUNK;
 // Odd pitches in units of 16 bytes: rows next to each other start in different banks.
 const uint Q_PITCH = (Q_WHOLE != 0 ? CHUNKS * CHUNK : CHUNK) | 1;
@@ -64,7 +65,7 @@ struct Tile {
 };
 
 void stage_q(Tile t, uint first, uint width) {
-  for (uint i = lane(); i < ROWS * width; i += GROUP) {
+  [[dont_unroll]] for (uint i = lane(); i < ROWS * width; i += GROUP) {
     uint row = i / width, d = i % width, folded = t.first + row;
     vec4 q = vec4(0);
     if (folded < t.count && first + d < DIM4)
@@ -75,7 +76,7 @@ void stage_q(Tile t, uint first, uint width) {
 
 // Keys past the end are not read: the last key stands in for them, and its score is masked.
 void stage_k(Tile t, uint key, uint first) {
-  for (uint i = lane(); i < COLS * CHUNK; i += GROUP) {
+  [[dont_unroll]] for (uint i = lane(); i < COLS * CHUNK; i += GROUP) {
     uint col = i / CHUNK, d = i % CHUNK;
     vec4 k = vec4(0);
     if (first + d < DIM4) k = load_k(t.kv_row + min(key + col, t.keys.end - 1), first + d);
@@ -84,7 +85,7 @@ void stage_k(Tile t, uint key, uint first) {
 }
 
 void stage_v(Tile t, uint key) {
-  for (uint i = lane(); i < V_COLS * DIM4; i += GROUP) {
+  [[dont_unroll]] for (uint i = lane(); i < V_COLS * DIM4; i += GROUP) {
     uint col = i / DIM4, d = i % DIM4;
     kv_tile[col * V_PITCH + d] = load_v(t.kv_row + min(key + col, t.keys.end - 1), d);
   }
@@ -114,21 +115,22 @@ float lane_sum[ROW_TILE];       // of the lane's own columns
 
 void scores(Tile t, uint key) {  // s = q k^T
   [[unroll]] for (uint i = 0; i < ROW_TILE * COL_TILE; ++i) s[i] = 0;
-  for (uint chunk = 0; chunk < CHUNKS; ++chunk) {
+  [[dont_unroll]] for (uint chunk = 0; chunk < CHUNKS; ++chunk) {
     if (chunk != 0) barrier();
     stage_k(t, key, chunk * CHUNK);
     if (Q_WHOLE == 0) stage_q(t, chunk * CHUNK, CHUNK);
     barrier();
     uint at = Q_WHOLE != 0 ? chunk * CHUNK : 0;
-    for (uint d = 0; d < CHUNK; ++d) {
-      vec4 q[ROW_TILE];
-      [[unroll]] for (uint r = 0; r < ROW_TILE; ++r) q[r] = q_tile[tile_row(r) * Q_PITCH + at + d];
-      [[unroll]] for (uint c = 0; c < COL_TILE; ++c) {
-        vec4 k = kv_tile[tile_col(c) * K_PITCH + d];
-        [[unroll]] for (uint r = 0; r < ROW_TILE; ++r)
-          s[r * COL_TILE + c] = dot_add(s[r * COL_TILE + c], q[r], k);
+    [[dont_unroll]] for (uint d0 = 0; d0 < CHUNK; d0 += D_STEP)
+      [[unroll]] for (uint d = d0; d < d0 + D_STEP; ++d) {
+        vec4 q[ROW_TILE];
+        [[unroll]] for (uint r = 0; r < ROW_TILE; ++r) q[r] = q_tile[tile_row(r) * Q_PITCH + at + d];
+        [[unroll]] for (uint c = 0; c < COL_TILE; ++c) {
+          vec4 k = kv_tile[tile_col(c) * K_PITCH + d];
+          [[unroll]] for (uint r = 0; r < ROW_TILE; ++r)
+            s[r * COL_TILE + c] = dot_add(s[r * COL_TILE + c], q[r], k);
+        }
       }
-    }
   }
 }
 
@@ -173,7 +175,7 @@ void softmax() {  // p = exp2(s - max), and what came before is rescaled to the 
 }
 
 void weigh_v(Tile t, uint key) {  // o += p v
-  for (uint v0 = 0; v0 < COLS; v0 += V_COLS) {
+  [[dont_unroll]] for (uint v0 = 0; v0 < COLS; v0 += V_COLS) {
     if (v0 != 0) barrier();
     stage_v(t, key + v0);
     barrier();

@@ -3,14 +3,18 @@
 #   ./tools/run.sh "Once upon a time" [options of `tessera generate`]
 # Standard output has the text alone.
 set -euo pipefail
-cd "$(dirname "$(readlink -f "$0")")/.."
-source tools/setup.sh
+here=$PWD
+root=$(cd "$(dirname "$(readlink -f "$0")")/.." && pwd)
 
+cd "$root"
+source tools/setup.sh
+setup_lock
 setup_packages build
-# Tests need more packages; a build folder that has them keeps them.
-if [[ ! -f build/CMakeCache.txt ]]; then
-  setup_build default -DTESSERA_TESTS=OFF
-else
+if [[ -f build/build.ninja ]]; then
   setup_build default
+else
+  setup_build default -DTESSERA_TESTS=OFF  # test.sh switches them on
 fi
-exec build/tessera generate "$@"
+setup_unlock
+cd "$here"  # where the paths among the arguments start
+exec "$root/build/tessera" generate "$@"

@@ -1,52 +1,101 @@
-#!/usr/bin/env bash
-# Installs what building and testing Tessera needs and is missing (Debian and Ubuntu, as root or with sudo); on another
-# system names it. Sourced by run.sh and test.sh; everything it prints goes to standard error.
-# setup_packages build|test
+# What run.sh, test.sh and .ci/run have in common: sourced, in the repository's root. Installs the packages that are
+# missing (Debian and Ubuntu, as root or with sudo), elsewhere names them, and builds. All it prints goes to standard
+# error.
 
-tessera_packages_build=(g++ cmake ninja-build pkg-config glslang-tools spirv-tools libvulkan-dev libvulkan1
+setup_packages_build=(g++ cmake ninja-build pkg-config glslang-tools spirv-tools libvulkan-dev libvulkan1
   mesa-vulkan-drivers libcli11-dev nlohmann-json3-dev libpcre2-dev libutf8proc-dev)
-tessera_packages_test=(libgtest-dev libgmock-dev vulkan-validationlayers python3)
+setup_packages_test=("${setup_packages_build[@]}" libgtest-dev libgmock-dev python3)
+setup_packages_ci=("${setup_packages_test[@]}" clang-14 clang-tidy-14 clang-format-14 libclang-rt-14-dev
+  vulkan-validationlayers)
 
+# setup_packages build|test|ci: no network and no root when nothing is missing.
 setup_packages() {
-  local wanted=("${tessera_packages_build[@]}") missing=() package
-  if [[ $1 == test ]]; then wanted+=("${tessera_packages_test[@]}"); fi
+  local -n wanted=setup_packages_$1
+  local installed missing=() package
   if ! command -v dpkg-query >/dev/null || ! command -v apt-get >/dev/null; then
-    setup_check_commands && return 0
-    echo "This is no Debian or Ubuntu. Install, under your system's names: ${wanted[*]}" >&2
-    return 1
+    setup_other_system "${wanted[@]}"
+    return
   fi
+  installed=$(dpkg-query -W -f '${db:Status-Status} ${Package}\n' "${wanted[@]}" 2>/dev/null || true)
   for package in "${wanted[@]}"; do
-    dpkg-query -W -f '${db:Status-Status}\n' "$package" 2>/dev/null | grep -qx installed || missing+=("$package")
+    grep -qx "installed $package" <<<"$installed" || missing+=("$package")
   done
-  ((${#missing[@]})) || return 0
-  local sudo=()
-  if ((EUID != 0)); then
-    if ! command -v sudo >/dev/null; then
-      echo "Missing packages, and neither root nor sudo to install them: ${missing[*]}" >&2
-      return 1
-    fi
-    sudo=(sudo)
-  fi
-  echo "Installing: ${missing[*]}" >&2
-  export DEBIAN_FRONTEND=noninteractive
-  "${sudo[@]}" apt-get update -qq >&2 || true  # an old list may do
-  "${sudo[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >&2
+  if ((${#missing[@]})); then setup_install "${missing[@]}"; fi
 }
 
-# Elsewhere: enough to try, when the programs are there; CMake names a missing library.
-setup_check_commands() {
-  local command absent=()
-  for command in c++ cmake ninja pkg-config glslangValidator; do
-    command -v "$command" >/dev/null || absent+=("$command")
+setup_install() {
+  local as_root=()
+  if ((EUID != 0)); then
+    if ! command -v sudo >/dev/null; then
+      echo "Missing packages, and neither root nor sudo to install them: $*" >&2
+      return 1
+    fi
+    as_root=(sudo)
+  fi
+  echo "Installing: $*" >&2
+  local apt=("${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -qq -o DPkg::Lock::Timeout=600)
+  "${apt[@]}" update >&2 || echo "apt-get update failed; trying with the old package lists" >&2
+  if ! "${apt[@]}" install -y --no-install-recommends "$@" >&2; then
+    echo "apt-get could not install: $*" >&2
+    echo "(On Ubuntu they are in the component 'universe'.)" >&2
+    return 1
+  fi
+}
+
+# Not Debian: goes on when the programs are there (CMake names a missing library), else names what is wanted.
+setup_other_system() {
+  local program absent=()
+  for program in c++ cmake ninja pkg-config glslangValidator; do
+    command -v "$program" >/dev/null || absent+=("$program")
   done
-  ((${#absent[@]} == 0)) && return 0
+  if ((${#absent[@]} == 0)); then return 0; fi
   echo "Missing programs: ${absent[*]}" >&2
+  echo "This is no Debian or Ubuntu system. Install, under your system's names: $*" >&2
   return 1
 }
 
-# setup_build PRESET [cmake options]: configures when the options are new, builds what is stale.
+# setup_build PRESET [-DNAME=VALUE...]: configures when that was not done with these values, builds what is stale
+# (ninja itself sees changed CMake files).
 setup_build() {
-  local preset=$1
+  local preset=$1 folder=build cache option
   shift
-  cmake --preset "$preset" "$@" >&2 && cmake --build --preset "$preset" >&2
+  if [[ $preset == asan-ubsan ]]; then folder=build-asan; elif [[ $preset == fuzz ]]; then folder=build-fuzz; fi
+  cache=$folder/CMakeCache.txt
+  local configure=()
+  if [[ ! -f $folder/build.ninja ]]; then
+    configure=(cmake --preset "$preset")
+  elif ! grep -qxF "CMAKE_HOME_DIRECTORY:INTERNAL=$PWD" "$cache"; then
+    configure=(cmake --fresh --preset "$preset")  # the tree was moved
+  else
+    for option; do
+      option=${option#-D}
+      grep -qE "^${option%%=*}:[A-Z]+=${option#*=}\$" "$cache" || configure=(cmake --preset "$preset")
+    done
+  fi
+  if ((${#configure[@]})); then
+    setup_check_cmake && "${configure[@]}" "$@" >&2 || return
+  fi
+  cmake --build "$folder" >&2
+}
+
+setup_check_cmake() {
+  local version
+  version=$(cmake --version | sed -n '1s/.* //p')
+  if [[ $(printf '%s\n' 3.25 "$version" | sort -V | head -n 1) != 3.25 ]]; then
+    echo "CMake 3.25 or newer is needed (Debian 12, Ubuntu 24.04 or newer have it); this is $version" >&2
+    return 1
+  fi
+}
+
+# One at a time works on this tree; the lock ends with the program or with setup_unlock.
+setup_lock() {
+  if ! command -v flock >/dev/null; then return 0; fi
+  exec {setup_lock_fd}<tools/setup.sh
+  if ! flock -n "$setup_lock_fd"; then
+    echo "Waiting for another build of this tree..." >&2
+    flock "$setup_lock_fd"
+  fi
+}
+setup_unlock() {
+  if [[ -n ${setup_lock_fd:-} ]]; then exec {setup_lock_fd}<&-; fi
 }

@@ -113,12 +113,12 @@ class Generation {
   int run() {
     auto context = CachedContext::create(command_.device);
     if (!context) return fail(context.failure());
-    context_ = &*context;
-    auto model = load_model(**context, command_.model);
+    context_ = *std::move(context);
+    auto model = load_model(**context_, command_.model);
     if (!model) return fail(model.failure());
-    model_ = &*model;
+    model_ = *std::move(model);
     if (auto made = make_session(); !made) return fail(made.failure());
-    context->save();
+    context_->save();
     const int status = command_.interactive ? converse() : once();
     bar_.clear();
     if (auto closed = logits_.close(); !closed && status == 0) return fail(closed.failure());
@@ -240,8 +240,8 @@ class Generation {
   Clock::time_point start_ = Clock::now();
   ProgressBar bar_;
   LogitsFile logits_;
-  CachedContext* context_ = nullptr;
-  tessera::Model* model_ = nullptr;
+  std::optional<CachedContext> context_;  // these three end in the opposite order
+  std::optional<tessera::Model> model_;
   std::optional<tessera::Session> session_;
   std::vector<uint32_t> prompt_ids_, ids_;
   std::string text_;

@@ -3,7 +3,8 @@
 //
 // Rows are dynamic: `rows` is the most that a pass may have; with `dynamic_rows` the kernel reads the real
 // number from the StepState at its `state` binding (without it the binding still exists and may be any
-// buffer). An optional tensor that is absent is bound to any other buffer of the call.
+// buffer). An optional tensor that is absent is bound to any other buffer of the call. Bindings start at
+// multiples of 16 bytes; what is not a multiple of 4 bytes (an f16 cache) is bound rounded up.
 #pragma once
 
 #include <array>
@@ -109,7 +110,7 @@ Result<Dispatch> choose_last_row(std::uint32_t dim, const Target& target);
 // Bindings: state.
 Result<Dispatch> choose_advance(const Target& target);
 // Bindings: logits, tokens, state, sampler, scratch. scratch holds vocab words. src/graph/state.h defines
-// what it does.
+// what it does; past `context` tokens no token is written, only the state. At most 262,144 ids.
 Result<Dispatch> choose_sample(std::uint32_t vocab, std::uint32_t context, const Target& target);
 
 }  // namespace tessera

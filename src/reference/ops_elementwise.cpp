@@ -91,7 +91,8 @@ Result<Outputs> run_glu(const OpCall& call) {
 
 Result<Outputs> run_last_row(const OpCall& call) {
   const std::uint64_t d = call.value(call.in(0)).last_dim();
-  if (call.state.rows == 0) return call.error(Code::invalid_argument, "the pass has no rows");
+  if (call.state.rows == 0 || call.state.rows > call.value(call.in(0)).shape[0])
+    return call.error(Code::invalid_argument, "there is no last row of " + std::to_string(call.state.rows));
   ReferenceOutput y{.value = call.out(0)};
   for (float x : call.tensors.floats(call.in(0), (call.state.rows - 1) * d, d)) put(call, y, x, copied(x));
   return Outputs{std::move(y)};
@@ -99,7 +100,7 @@ Result<Outputs> run_last_row(const OpCall& call) {
 
 Result<Outputs> run_advance(const OpCall& call) {
   ReferenceOutput state{.value = call.out(0)};
-  put(call, state, static_cast<double>(std::uint64_t{call.state.position} + call.state.rows), 0);
+  put(call, state, static_cast<double>(call.state.position + call.state.rows), 0);
   put(call, state, 0, 0);
   return Outputs{std::move(state)};
 }

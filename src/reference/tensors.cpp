@@ -19,7 +19,7 @@ std::vector<ValueId> used_values(const Program& program) {
   return used;
 }
 
-Tensors::Tensors(const Program& program)
+Tensors::Tensors(const Program& program, std::uint64_t keep_bytes)
     : program_(program), memory_(program.values.size()), kept_(program.values.size()) {
   std::uint64_t weight_floats = 0;
   for (ValueId id : used_values(program)) {
@@ -30,7 +30,7 @@ Tensors::Tensors(const Program& program)
       memory_[id].resize(file_bytes(value.elems(), info(value.dtype)));
     }
   }
-  keep_ = weight_floats <= kKeepBytes / sizeof(float);
+  keep_ = weight_floats <= keep_bytes / sizeof(float);
 }
 
 std::vector<float> Tensors::floats(ValueId id, std::uint64_t first, std::uint64_t n) const {

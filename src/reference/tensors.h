@@ -20,7 +20,7 @@ class Tensors {
   // op that runs decodes the rows it needs, one at a time, and only vectors are kept.
   static constexpr std::uint64_t kKeepBytes = std::uint64_t{256} << 20;
 
-  explicit Tensors(const Program& program);
+  explicit Tensors(const Program& program, std::uint64_t keep_bytes = kKeepBytes);
 
   // Bytes of a value that is neither weight nor constant, zero at first; empty where no op names it.
   std::span<std::byte> bytes(ValueId value) { return memory_[value]; }

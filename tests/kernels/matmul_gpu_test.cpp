@@ -58,10 +58,13 @@ struct Product {
 
 class MatmulGpu : public GpuTest {
  protected:
+  std::uint32_t most_invocations_ = 1024;
   std::uint32_t group_ = 0;  // invocations of a matrix-vector workgroup instead of the chosen ones
 
   std::vector<float> run(Product& p, std::uint32_t slices = 1) {
-    auto dispatch = choose_matmul(p.shape, target_of(*device_));
+    Target target = target_of(*device_);
+    target.limits.max_group_invocations = std::min(target.limits.max_group_invocations, most_invocations_);
+    auto dispatch = choose_matmul(p.shape, target);
     EXPECT_TRUE(dispatch) << dispatch.error().message;
     if (!dispatch) return {};
     if (group_ != 0) dispatch->spec[shader::kMatmulSpecGroup] = group_;
@@ -117,6 +120,16 @@ TEST_F(MatmulGpu, AwkwardSizes) {
 TEST_F(MatmulGpu, EveryTile) {
   for (std::uint32_t rows : {8u, 9u, 16u, 17u, 32u, 33u, 64u, 129u})
     check(shape_of(DType::f32, rows, 130, 40));
+}
+
+TEST_F(MatmulGpu, TilesOfSmallDevices) {
+  for (std::uint32_t most : {64u, 16u, 4u})
+    for (bool gated : {false, true}) {
+      most_invocations_ = most;
+      MatmulShape s = shape_of(DType::f16, 37, 35, 43);
+      s.gated = gated;
+      check(s);
+    }
 }
 
 TEST_F(MatmulGpu, ManyColumnsAWorkgroup) {

@@ -7,6 +7,7 @@
 
 #include "reference/bounds.h"
 #include "reference/one_op.h"
+#include "reference/tensors.h"
 
 namespace tessera::test {
 namespace {
@@ -102,6 +103,42 @@ TEST(Walker, RefusesWhatDoesNotFitAndNamesTheOp) {
   EXPECT_THAT(b.walker().write(tokens, 16, bytes).error().message, HasSubstr("tokens"));
   EXPECT_EQ(b.walker().read(table, 0, bytes).error().code, Code::invalid_argument);
   EXPECT_EQ(b.walker().read(99, 0, bytes).error().code, Code::invalid_argument);
+}
+
+TEST(Walker, ThereIsNoLastRowOfTooManyOrNone) {
+  Bench b;
+  const ValueId x = b.given({2, 2}, true), y = b.activation({1, 2});
+  b.op(OpKind::last_row, {}, {x, b.state()}, {y});
+  b.graph().max_rows = 2;
+  for (std::uint32_t rows : {0u, 3u}) {
+    b.write_state({.position = 0, .rows = rows});
+    EXPECT_EQ(b.walker().run(0).error().code, Code::invalid_argument);
+  }
+}
+
+// A weight decoded row by row gives what one that is kept gives.
+TEST(Tensors, RowsAreTheSameKeptOrNot) {
+  Bench b;
+  std::vector<float> data(3 * 64);
+  for (std::size_t i = 0; i < data.size(); ++i) data[i] = static_cast<float>(i % 17) - 8;
+  std::vector<std::byte> file(file_bytes(data.size(), info(DType::q8_0)));
+  encode_row(DType::q8_0, data, file);
+  const ValueId w = b.weight(DType::q8_0, {3, 64}, file), x = b.given({1, 64}), y = b.activation({1, 3});
+  b.op(OpKind::matmul, {}, {x, w, kNoValue, kNoValue, kNoValue}, {y});
+  Tensors kept(b.program()), not_kept(b.program(), 0);
+  for (std::uint64_t first : {0u, 1u}) {
+    std::vector<float> rows[2];
+    int i = 0;
+    for (Tensors* tensors : {&kept, &not_kept}) {
+      const auto use = [&](std::uint64_t, std::span<const float> row) {
+        rows[i].insert(rows[i].end(), row.begin(), row.end());
+      };
+      ASSERT_TRUE(tensors->for_rows(w, first, 2, use).ok());
+      ++i;
+    }
+    EXPECT_EQ(rows[0].size(), 128u);
+    EXPECT_EQ(rows[0], rows[1]);
+  }
 }
 
 TEST(Walker, RefusesABadProgram) {

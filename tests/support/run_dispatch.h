@@ -89,7 +89,8 @@ inline Result<void> try_dispatch(Device& device, const Dispatch& dispatch,
       TSR_TRY(buffers[bytes], PaddedBuffer::upload(device, *bytes));
     }
     const PaddedBuffer& b = buffers[bytes];
-    ranges.push_back({b.buffer.get(), b.pad, b.size});
+    // With the pad behind it: drivers that check bounds would hide a read past the end.
+    ranges.push_back({b.buffer.get(), b.pad, b.buffer->size() - b.pad});
   }
   TSR_TRY(auto set, device.create_binding_set(*pipeline, ranges));
   TSR_TRY(auto commands, device.create_command_list(0));
