@@ -63,12 +63,8 @@ Result<DecoderOptions> make_options(uint32_t context, uint32_t chunk, tessera_kv
 
 namespace {
 
-// `sampler` with size 0 is what a zeroed tessera_session_desc holds: greedy.
-Result<void> set_sampler(DecoderSession& session, const tessera_sampler* sampler) {
-  tessera_sampler s{};
-  if (sampler->size != 0) {
-    TSR_TRY(s, sized(sampler, "tessera_sampler"));
-  }
+Result<void> set_sampler(DecoderSession& session, const tessera_sampler& sampler) {
+  TSR_TRY(const tessera_sampler s, sized(&sampler, "tessera_sampler"));
   TSR_TRY(const SamplerParams params, make_sampler(s));
   return session.set_sampler(params);
 }
@@ -121,7 +117,9 @@ tessera_status tessera_session_create(tessera_model* model, const tessera_sessio
     made->load_seconds = seconds;
     made->session =
         std::make_unique<DecoderSession>(std::move(walker), std::move(decoder), make_logits(d), progress);
-    TSR_CHECK(api::set_sampler(*made->session, &d.sampler));
+    tessera_sampler sampler = d.sampler;
+    if (sampler.size == 0) sampler.size = sizeof(sampler);  // a zeroed tessera_session_desc: greedy
+    TSR_CHECK(api::set_sampler(*made->session, sampler));
     *session = made.release();
     return {};
   });
@@ -134,7 +132,7 @@ tessera_status tessera_session_set_sampler(tessera_session* session, const tesse
   return guarded(error, [&]() -> Result<void> {
     TSR_CHECK(require(session, "session"));
     TSR_CHECK(require(sampler, "sampler"));
-    return api::set_sampler(*session->session, sampler);
+    return api::set_sampler(*session->session, *sampler);
   });
 }
 

@@ -43,13 +43,12 @@ void expect_failure(Expected<T> result, tessera_status status, const std::string
 class ApiTest : public testing::Test {
  protected:
   void TearDown() override {
-    for (const std::string& line : lines_) ADD_FAILURE() << "logged: " << line;
+    for (const std::string& line : take_lines()) ADD_FAILURE() << "logged: " << line;
   }
   tessera_context_desc reference() {
     tessera_context_desc desc = init<tessera_context_desc>();
     desc.device = "reference";
     desc.log = log;
-    desc.log_user = this;
     return desc;
   }
   tessera_context_desc gpu() {
@@ -66,20 +65,20 @@ class ApiTest : public testing::Test {
     desc.debug_messages = 1;
     return desc;
   }
-  std::vector<std::string> take_lines() {
+  static std::vector<std::string> take_lines() {
     const std::lock_guard lock(mutex_);
     return std::exchange(lines_, {});
   }
 
  private:
-  static void log(void* user, tessera_log_level level, const char* text) {
-    auto& self = *static_cast<ApiTest*>(user);
+  static void log(void*, tessera_log_level level, const char* text) {
     if (level < TESSERA_LOG_WARNING) return;
-    const std::lock_guard lock(self.mutex_);
-    self.lines_.emplace_back(text);
+    const std::lock_guard lock(mutex_);
+    lines_.emplace_back(text);
   }
-  std::mutex mutex_;
-  std::vector<std::string> lines_, caps_;
+  inline static std::mutex mutex_;
+  inline static std::vector<std::string> lines_;
+  std::vector<std::string> caps_;
   std::vector<const char*> cap_pointers_;
   std::string device_;
 };
@@ -87,19 +86,25 @@ class ApiTest : public testing::Test {
 // TSR_ON_BOTH(Name): tests TEST_P(Name, ...) on the reference and on the device.
 class OnBoth : public ApiTest, public testing::WithParamInterface<bool> {
  protected:
+  // One context of each kind serves a suite: its pipelines are made once.
   void SetUp() override {
-    if (!on_gpu()) {
-      context_ = take(Context::create(reference()));
-      return;
+    if (on_gpu() && env("TESSERA_TEST_DEVICE") == "none") GTEST_SKIP() << "TESSERA_TEST_DEVICE=none";
+    if (on_gpu()) {  // keeps the driver's library in the process to its end, so that a leak report can name
+                     // it
+      static const auto* const first = new Context(take(Context::create(gpu())));
+      ASSERT_NE(first->get(), nullptr);
     }
-    if (env("TESSERA_TEST_DEVICE") == "none") GTEST_SKIP() << "TESSERA_TEST_DEVICE=none";
-    // Keeps the driver's library in the process to its end, so that a leak report can name it.
-    static const auto* const first = new Context(take(Context::create(gpu())));
-    ASSERT_TRUE(first->get());
-    context_ = take(Context::create(gpu()));
+    if (contexts_[on_gpu()].get() == nullptr)
+      contexts_[on_gpu()] = take(Context::create(on_gpu() ? gpu() : reference()));
+    ASSERT_NE(contexts_[on_gpu()].get(), nullptr);
+  }
+  static void TearDownTestSuite() {
+    for (Context& context : contexts_) context = Context();
+    for (const std::string& line : take_lines()) ADD_FAILURE() << "logged: " << line;
   }
   bool on_gpu() const { return GetParam(); }
-  Model load(const std::string& path = kQwen2) { return take(context_.load(path)); }
+  Context& context() { return contexts_[on_gpu()]; }
+  Model load(const std::string& path = kQwen2) { return take(context().load(path)); }
   // A greedy session with a small context.
   Session session(const Model& model, std::uint32_t context = 64) {
     tessera_session_desc desc = init<tessera_session_desc>();
@@ -111,7 +116,9 @@ class OnBoth : public ApiTest, public testing::WithParamInterface<bool> {
     for (int i = 0; i < count; ++i) ids.push_back(take(session.next()));
     return ids;
   }
-  Context context_;
+
+ private:
+  inline static Context contexts_[2];
 };
 #define TSR_ON_BOTH(Suite)                                           \
   INSTANTIATE_TEST_SUITE_P(Api, Suite, testing::Values(false, true), \

@@ -50,15 +50,15 @@ TEST_P(Arguments, EveryStructNeedsItsSize) {
   tessera_inspect_sink inspect{};
   for (const bool null : {false, true}) {
     const auto of = [null](auto* desc) { return null ? nullptr : desc; };
-    auto* const context = reinterpret_cast<tessera_context*>(1);
+    auto* const other_context = reinterpret_cast<tessera_context*>(1);
     auto* const other_model = reinterpret_cast<tessera_model*>(1);
     auto* const other_session = reinterpret_cast<tessera_session*>(1);
-    tessera_context* made_context = context;
+    tessera_context* made_context = other_context;
     tessera_model* made_model = other_model;
     tessera_session* made_session = other_session;
     tessera_stop stop = TESSERA_STOP_CALLBACK;
     EXPECT_INVALID(tessera_context_create(of(&context_desc), &made_context, &error));
-    EXPECT_INVALID(tessera_model_load(context_.get(), of(&model_desc), &made_model, &error));
+    EXPECT_INVALID(tessera_model_load(context().get(), of(&model_desc), &made_model, &error));
     EXPECT_INVALID(tessera_session_create(model.get(), of(&session_desc), &made_session, &error));
     EXPECT_INVALID(tessera_generate(s.get(), of(&generate_desc), &stop, &error));
     EXPECT_INVALID(tessera_verify(model.get(), of(&verify_desc), &error));
@@ -67,7 +67,7 @@ TEST_P(Arguments, EveryStructNeedsItsSize) {
     EXPECT_INVALID(tessera_devices(of(&context_desc), of(&sink), &error));
     EXPECT_INVALID(tessera_inspect(kQwen2.c_str(), of(&inspect), &error));
     EXPECT_INVALID(tessera_session_set_sampler(s.get(), of(&sampler), &error));
-    EXPECT_EQ(made_context, context);
+    EXPECT_EQ(made_context, other_context);
     EXPECT_EQ(made_model, other_model);
     EXPECT_EQ(made_session, other_session);
     EXPECT_EQ(stop, TESSERA_STOP_CALLBACK);
@@ -96,7 +96,7 @@ TEST_P(Arguments, NoHandleMayBeNull) {
   EXPECT_INVALID(tessera_context_create(&context_desc, nullptr, &error));
   EXPECT_INVALID(tessera_context_pipeline_cache(nullptr, ignore, nullptr, &error));
   EXPECT_INVALID(tessera_model_load(nullptr, &model_desc, &made_model, &error));
-  EXPECT_INVALID(tessera_model_load(context_.get(), &model_desc, nullptr, &error));
+  EXPECT_INVALID(tessera_model_load(context().get(), &model_desc, nullptr, &error));
   EXPECT_INVALID(tessera_model_get_info(nullptr, &info, &error));
   EXPECT_INVALID(tessera_tokenize(nullptr, "a", 1, 1, 0, &id, 1, &count, &error));
   EXPECT_INVALID(tessera_tokenize(model.get(), nullptr, 1, 1, 0, &id, 1, &count, &error));
@@ -181,19 +181,19 @@ TEST_P(Arguments, OlderAndNewerStructs) {
 
 TEST_P(Arguments, AModelComesFromOnePlace) {
   tessera_model_desc desc = init<tessera_model_desc>();
-  expect_failure(context_.load(desc), TESSERA_INVALID_ARGUMENT, "0 were given");
+  expect_failure(context().load(desc), TESSERA_INVALID_ARGUMENT, "0 were given");
   desc.path = kQwen2.c_str();
   desc.memory = "x";
   desc.memory_bytes = 1;
-  expect_failure(context_.load(desc), TESSERA_INVALID_ARGUMENT, "2 were given");
-  expect_failure(context_.load(std::string("/no/such/file")), TESSERA_IO, "/no/such/file");
-  expect_failure(context_.load(std::string(TESSERA_SOURCE_DIR)), TESSERA_IO, TESSERA_SOURCE_DIR);
+  expect_failure(context().load(desc), TESSERA_INVALID_ARGUMENT, "2 were given");
+  expect_failure(context().load(std::string("/no/such/file")), TESSERA_IO, "/no/such/file");
+  expect_failure(context().load(std::string(TESSERA_SOURCE_DIR)), TESSERA_IO, TESSERA_SOURCE_DIR);
   desc.path = nullptr;
   desc.memory = "GGUF";
   desc.memory_bytes = 4;
-  expect_failure(context_.load(desc), TESSERA_BAD_MODEL, "");
+  expect_failure(context().load(desc), TESSERA_BAD_MODEL, "");
   const std::string safetensors = TESSERA_SOURCE_DIR "/tests/data/package.safetensors";
-  expect_failure(context_.load(safetensors), TESSERA_UNSUPPORTED, "safetensors");
+  expect_failure(context().load(safetensors), TESSERA_UNSUPPORTED, "safetensors");
 }
 
 TEST_P(Arguments, SamplersAreChecked) {
@@ -221,7 +221,7 @@ TEST_P(Arguments, SessionsAreChecked) {
   desc.context = 513;
   expect_failure(model.session(desc), TESSERA_INVALID_ARGUMENT, "513");
   desc.context = 32;
-  desc.kv_type = static_cast<tessera_kv_type>(9);
+  desc.kv_type = static_cast<tessera_kv_type>(3);
   expect_failure(model.session(desc), TESSERA_INVALID_ARGUMENT, "kv_type");
   Session s = session(model, 32);
   expect_failure(s.append(Ids{320}), TESSERA_INVALID_ARGUMENT, "vocabulary of 320");
@@ -247,7 +247,7 @@ TEST_P(Arguments, TokensAndTexts) {
 TEST_P(Arguments, StatusTexts) {
   for (int s = TESSERA_OK; s <= TESSERA_INTERNAL; ++s)
     EXPECT_STRNE(tessera_status_text(static_cast<tessera_status>(s)), "unknown status");
-  EXPECT_STREQ(tessera_status_text(static_cast<tessera_status>(99)), "unknown status");
+  EXPECT_STREQ(tessera_status_text(static_cast<tessera_status>(15)), "unknown status");
 }
 
 // The reference needs no loader; nothing else works without one, and says so.

@@ -33,7 +33,7 @@ TEST_P(Sessions, PathMemoryAndReaderAreTheSame) {
   tessera_model_desc memory = init<tessera_model_desc>();
   memory.memory = file.data();
   memory.memory_bytes = file.size();
-  EXPECT_EQ(greedy(take(context_.load(memory))), wanted);
+  EXPECT_EQ(greedy(take(context().load(memory))), wanted);
 
   struct Reader {
     const std::string* file;
@@ -48,7 +48,7 @@ TEST_P(Sessions, PathMemoryAndReaderAreTheSame) {
   };
   desc.read_user = &reader;
   desc.read_bytes = file.size();
-  Model model = take(context_.load(desc));
+  Model model = take(context().load(desc));
   EXPECT_EQ(greedy(model), wanted);
 
   reader.left = 3;  // while weights are read
@@ -56,7 +56,7 @@ TEST_P(Sessions, PathMemoryAndReaderAreTheSame) {
   session_desc.context = 32;
   if (on_gpu()) expect_failure(model.session(session_desc), TESSERA_IO, "");
   reader.left = 0;
-  expect_failure(context_.load(desc), TESSERA_IO, "");
+  expect_failure(context().load(desc), TESSERA_IO, "");
 }
 
 TEST_P(Sessions, AReaderThatFailsLater) {
@@ -72,7 +72,7 @@ TEST_P(Sessions, AReaderThatFailsLater) {
     return 0;
   };
   desc.read_bytes = file.size();
-  const Model model = take(context_.load(desc));
+  const Model model = take(context().load(desc));
   Session s = session(model);
   take(s.append(Ids{1, 2, 3}));
   fails = true;
@@ -235,21 +235,21 @@ TEST_P(Sessions, PipelinesOnTheHostsThreads) {
     for (std::thread& t : threads) t.join();
   };
   const Ids wanted = greedy(load());
-  const Context context = take(Context::create(desc));
-  const Model model = take(context.load(kQwen2));
+  const Context other = take(Context::create(desc));
+  const Model model = take(other.load(kQwen2));
   EXPECT_EQ(greedy(model), wanted);
   EXPECT_GT(jobs, 5u);
 }
 
 TEST_P(Sessions, ThePipelineCacheComesBack) {
   if (!on_gpu()) {
-    EXPECT_EQ(take(context_.pipeline_cache()), "");
+    EXPECT_EQ(take(context().pipeline_cache()), "");
     return;
   }
   const Ids wanted = greedy(load());
   struct Cache {
     std::string blob, key;
-  } cache{take(context_.pipeline_cache()), ""};
+  } cache{take(context().pipeline_cache()), ""};
   EXPECT_FALSE(cache.blob.empty());
   auto desc = gpu();
   desc.load_pipeline_cache_user = &cache;
@@ -261,11 +261,11 @@ TEST_P(Sessions, ThePipelineCacheComesBack) {
   };
   for (const bool damaged : {false, true}) {
     if (damaged) cache.blob[cache.blob.size() / 2] ^= 1;
-    const Context context = take(Context::create(desc));
-    EXPECT_EQ(cache.key, context.cache_key());
-    EXPECT_EQ(context.cache_key(), context_.cache_key());
+    const Context other = take(Context::create(desc));
+    EXPECT_EQ(cache.key, other.cache_key());
+    EXPECT_EQ(other.cache_key(), context().cache_key());
     EXPECT_EQ(take_lines().size(), damaged ? 1u : 0u);  // a warning
-    const Model model = take(context.load(kQwen2));
+    const Model model = take(other.load(kQwen2));
     EXPECT_EQ(greedy(model), wanted);
   }
 }
@@ -280,7 +280,7 @@ TEST_P(Sessions, TheScheduleAsText) {
   tessera_error error;
   const tessera_status status = tessera_session_print_schedule(s.get(), sink, &text, &error);
   EXPECT_EQ(status, on_gpu() ? TESSERA_OK : TESSERA_UNSUPPORTED) << error.message;
-  if (on_gpu()) EXPECT_THAT(text, testing::HasSubstr("graph decode"));
+  EXPECT_EQ(text.find("graph decode") != std::string::npos, on_gpu());
 }
 
 TEST_P(Sessions, DevicesAreListed) {
@@ -314,7 +314,7 @@ TEST_P(Sessions, DevicesAreListed) {
   ASSERT_EQ(tessera_devices(&desc, &sink, &error), TESSERA_OK) << error.message;
   EXPECT_GE(seen.devices, 1);
   EXPECT_EQ(seen.chosen, 1);
-  EXPECT_EQ(seen.name, context_.device_name());
+  EXPECT_EQ(seen.name, context().device_name());
   EXPECT_GT(seen.values, 20 * seen.devices);
   EXPECT_GT(seen.kernels, 5 * seen.devices);
   sink = init<tessera_device_sink>();  // every callback may be missing
