@@ -4,8 +4,8 @@
 #ifdef USE_SUBGROUP
 #extension GL_KHR_shader_subgroup_arithmetic : require
 #endif
-// Few rows of x: bandwidth decides. The lanes of a workgroup run along k, 16 bytes of weights a lane and load;
-// COLUMNS loads are in flight before the first is used, and x is read once for all of them.
+// Few rows of x: bandwidth decides. The lanes of a workgroup run along k, 16 bytes of weights a lane and
+// load; COLUMNS loads are in flight before the first is used, and x is read once for all of them.
 #include "interface/matmul.h"
 #include "interface/state.h"
 
@@ -21,8 +21,8 @@ layout(local_size_x_id = kMatmulSpecGroup) in;
 
 const uint LOADS = MATRICES * COLUMNS;
 const uint SUMS = LOADS * X_ROWS;  // (MATRICES, COLUMNS, X_ROWS)
-// Of the vec4 in a chunk. More than 2 rows of x make enough independent work, and code: 8 rows of Q4_0 unrolled whole
-// took a software driver 0.8 s to compile.
+// Of the vec4 in a chunk. More than 2 rows of x make enough independent work, and code: 8 rows of Q4_0
+// unrolled whole took a software driver 0.8 s to compile.
 const uint UNROLLED = X_ROWS > 2 && CHUNK > 8 ? 2 : CHUNK / 4;
 #define REDUCE_MANY SUMS
 #include "lib/reduce.glsl"
@@ -50,7 +50,8 @@ void main() {
         [[unroll]] for (uint l = 0; l < LOADS; ++l) w[l] = decode4(raw[l], j);
         [[unroll]] for (uint m = 0; m < X_ROWS; ++m) {
           vec4 x = load_x(min(m, rows - 1), col + 4 * j);
-          [[unroll]] for (uint l = 0; l < LOADS; ++l) part[l * X_ROWS + m] = dot4(x, w[l], part[l * X_ROWS + m]);
+          [[unroll]] for (uint l = 0; l < LOADS; ++l)
+            part[l * X_ROWS + m] = dot4(x, w[l], part[l * X_ROWS + m]);
         }
       }
     [[unroll]] for (uint i = 0; i < SUMS; ++i) sums[i] = fma(part[i], scale[i / X_ROWS], sums[i]);

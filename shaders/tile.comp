@@ -79,7 +79,8 @@ void main() {
     }
     [[unroll]] for (uint l = 0; l < MATRICES * W_LOADS; ++l) {
       uint piece = lane + l % W_LOADS * GROUP;
-      next_w[l] = load_w8(l / W_LOADS, n0 + piece / PARTS, min(p.n, n0 + TILE_N), step * TILE_K + piece % PARTS * 8);
+      next_w[l] = load_w8(l / W_LOADS, n0 + piece / PARTS, min(p.n, n0 + TILE_N),
+                          step * TILE_K + piece % PARTS * 8);
     }
     if (step > 0) {
       multiply(0, lane_m, lane_n, sums);

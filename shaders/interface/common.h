@@ -5,8 +5,8 @@
 
 #ifdef __cplusplus
 #include <cstdint>
-#define TSR_INTERFACE_BEGIN     \
-  namespace tessera::shader {   \
+#define TSR_INTERFACE_BEGIN   \
+  namespace tessera::shader { \
   using uint = std::uint32_t;
 #define TSR_INTERFACE_END }
 #define TSR_CONST inline constexpr

@@ -15,7 +15,7 @@ TSR_CONST uint kEmbeddingSpecType = 1;   // kType*
 TSR_CONST uint kEmbeddingSpecs = 2;
 
 struct EmbeddingPush {
-  uint rows;       // the most there can be; StepState has the real number
+  uint rows;  // the most there can be; StepState has the real number
   uint dim;
   uint row_words;  // uvec4 a table row
   uint first;      // table row that the binding starts at

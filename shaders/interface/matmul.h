@@ -24,12 +24,13 @@ TSR_CONST uint kMatmulSpecType = 1;   // kType* of w and up
 TSR_CONST uint kMatmulSpecFlags = 2;  // kMatmulFlag*
 TSR_CONST uint kMatmulSpecAct = 3;    // kAct*
 
-// matvec: one workgroup computes MATVEC_ROWS columns of y for X_ROWS rows of x.
+// matvec: one workgroup computes COLUMNS columns of y for X_ROWS rows of x.
 TSR_CONST uint kMatvecSpecColumns = 4;
 TSR_CONST uint kMatvecSpecRows = 5;
 TSR_CONST uint kMatvecSpecs = 6;
 
-// tile: one workgroup computes TILE_M rows by TILE_N columns of y in steps of TILE_K, one lane LANE_M by LANE_N of it.
+// tile: one workgroup computes TILE_M rows by TILE_N columns of y in steps of TILE_K, one lane LANE_M by
+// LANE_N of it.
 TSR_CONST uint kTileSpecM = 4;
 TSR_CONST uint kTileSpecN = 5;
 TSR_CONST uint kTileSpecK = 6;

@@ -59,7 +59,8 @@ Weights8 load8(uint which, uint row4, uint k, uint col) {
 
 // The same by pieces of 16 bytes: CHUNK elements from col on (a multiple of CHUNK, less than k) are
 // decode4(load_chunk(...), j) * chunk_scale(...) for j < CHUNK / 4.
-const uint CHUNK = WEIGHT_TYPE == kTypeF32 ? 4 : WEIGHT_TYPE == kTypeQ8_0 ? 16 : WEIGHT_TYPE == kTypeQ4_0 ? 32 : 8;
+const uint CHUNK =
+    WEIGHT_TYPE == kTypeF32 ? 4 : WEIGHT_TYPE == kTypeQ8_0 ? 16 : WEIGHT_TYPE == kTypeQ4_0 ? 32 : 8;
 
 uvec4 load_chunk(uint which, uint row4, uint col) { return weight_words(which, row4 + col / CHUNK); }
 

@@ -35,7 +35,9 @@ vec4 load_x(uint row, uint col) {
 }
 
 // acc + a.b, one fused step a product.
-float dot4(vec4 a, vec4 b, float acc) { return fma(a.w, b.w, fma(a.z, b.z, fma(a.y, b.y, fma(a.x, b.x, acc)))); }
+float dot4(vec4 a, vec4 b, float acc) {
+  return fma(a.w, b.w, fma(a.z, b.z, fma(a.y, b.y, fma(a.x, b.x, acc))));
+}
 
 void store_y(uint row, uint n, float dot_w, float dot_up) {
   uint col = p.first + n;

@@ -13,8 +13,7 @@ constexpr std::uint32_t kMostDim = 256;
 constexpr std::uint32_t kGroup = 128;  // the floor; more rows a workgroup would need more shared memory too
 // Up to this many rows the work is reading the cache: split keys. Above, it is arithmetic: tiles of rows.
 constexpr std::uint32_t kMostSplitRows = 8;
-// Rows of q that one pass over K and V serves, times the vec4 of output that a lane has of each: 32
-// registers.
+// Vec4 of the output that a lane holds, over its rows: 16 spill on Intel (256 bytes of registers a lane).
 constexpr std::uint32_t kMostOutput = 8;
 // Workgroups that fill a large device: 132 processors with four groups of 128 each, as on an H100.
 constexpr std::uint32_t kFill = 512;
@@ -97,13 +96,13 @@ std::optional<TileSizes> choose_tile(std::uint64_t folded_rows, std::uint32_t di
   t.group = std::min(
       {kGroup, std::bit_floor(limits.max_group_invocations), std::bit_floor(limits.max_group_size[0])});
   t.dim4 = as_u32(ceil_div(dim, 4));
-  // 16 lanes a row from 129 dims on keep the output in 64 registers: row_tile * ceil(dim4/col_groups) vec4.
-  t.col_groups = t.dim4 > 32 ? 16 : 8;
+  t.col_groups = t.dim4 > 16 ? 16 : 8;
   t.col_tile = 32 / t.col_groups;
   if (t.group < t.col_groups) return std::nullopt;
   const std::uint64_t budget = std::min(limits.max_shared_bytes, kMostShared);
+  const auto most_rows = std::bit_floor(kMostOutput / as_u32(ceil_div(t.dim4, t.col_groups)));
   for (std::uint32_t least_chunk : {8u, 2u, 1u})
-    for (t.row_tile = 4; t.row_tile > 0; t.row_tile /= 2) {
+    for (t.row_tile = std::min(4u, most_rows); t.row_tile > 0; t.row_tile /= 2) {
       if (t.row_tile > 1 && t.rows() / 2 >= folded_rows) continue;
       for (t.q_whole = 2; t.q_whole-- > 0;)
         for (std::uint32_t chunk : {t.dim4, 32u, 16u, 8u, 4u, 2u, 1u}) {

@@ -27,9 +27,11 @@ namespace {
 std::vector<Piece> cut_step(std::uint32_t index, const Step& step, double budget_us) {
   const auto& grid = step.dispatch.grid;
   const std::size_t dim = static_cast<std::size_t>(std::max_element(grid.begin(), grid.end()) - grid.begin());
-  const double wanted = std::clamp(std::ceil(step.cost_us / budget_us), 1.0, static_cast<double>(grid[dim]));
-  const std::uint32_t pieces = static_cast<std::uint32_t>(wanted);
-  const std::uint32_t size = (grid[dim] + pieces - 1) / pieces;
+  const double fit =
+      std::clamp(std::floor(grid[dim] * budget_us / step.cost_us), 1.0, static_cast<double>(grid[dim]));
+  const std::uint32_t most = static_cast<std::uint32_t>(fit);
+  const std::uint32_t pieces = (grid[dim] + most - 1) / most;
+  const std::uint32_t size = (grid[dim] + pieces - 1) / pieces;  // even pieces, none over `most`
   std::vector<Piece> out;
   for (std::uint32_t begin = 0; begin < grid[dim]; begin += size) {
     Piece piece{.step = index, .count = grid};

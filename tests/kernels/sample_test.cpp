@@ -69,6 +69,7 @@ class Sampler {
     if (!set || !commands) return false;
     set_ = *std::move(set);
     commands_ = *std::move(commands);
+    commands_->barrier();  // after the run before
     commands_->dispatch(*pipeline_, *set_, dispatch->push, {0, 0, 0}, dispatch->grid);
     commands_->barrier_to_host();
     return commands_->finish().ok();

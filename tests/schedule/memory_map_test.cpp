@@ -85,7 +85,7 @@ TEST(MapMemory, NamesWhatDoesNotFit) {
   {
     RandomDecoder r;
     r.context = 1u << 16;
-    const DecoderProgram model = r.build({.context = 1u << 16});
+    const DecoderProgram model = r.build(1u << 16);
     expect_refused(map_memory(*model.program, floor_target().limits), Code::unsupported,
                    {"rope_table", "max_storage_range"});
   }

@@ -154,7 +154,7 @@ ScheduledGraph bound(const Program& program, const Graph& graph, const Target& t
 }
 
 TEST(BindArena, EveryRangeIsAlignedAndInsideItsBuffer) {
-  const DecoderProgram model = RandomDecoder{.vocab = 5'000}.build({.context = 64, .chunk = 16});
+  const DecoderProgram model = RandomDecoder{.vocab = 5'000}.build(64, 16);
   const Program program = fuse(*model.program);
   for (const Target& target : {floor_target(), desktop_target()})
     for (const bool alias : {false, true})
@@ -181,7 +181,7 @@ TEST(BindArena, EveryRangeIsAlignedAndInsideItsBuffer) {
 
 // A step never writes what it reads or writes elsewhere: kernels are not made for it.
 TEST(BindArena, NoStepWritesItsOtherOperands) {
-  const DecoderProgram model = RandomDecoder{}.build({.context = 64, .chunk = 16});
+  const DecoderProgram model = RandomDecoder{}.build(64, 16);
   const Program program = fuse(*model.program);
   for (const Graph& graph : program.graphs)
     for (const Step& step : bound(program, graph, desktop_target(), true).steps)
@@ -204,7 +204,7 @@ TEST(BindArena, AliasSavesMemory) {
 TEST(BindArena, RefusesAnArenaOrAnOperandThatIsTooLarge) {
   RandomDecoder r;
   r.context = 4'096;
-  const DecoderProgram model = r.build({.context = 4'096, .chunk = 4'096});
+  const DecoderProgram model = r.build(4'096, 4'096);
   Target target = floor_target();  // 4,096 rows of 96 floats: 1.5 MiB
   target.limits.max_storage_range = 2u << 20;
   const Graph& graph = model.program->graphs[model.prefill];

@@ -61,7 +61,7 @@ TEST_P(EveryType, ChunksAndStepsAgreeWithTheReference) {
 
 INSTANTIATE_TEST_SUITE_P(Types, EveryType,
                          testing::Values(DType::f32, DType::f16, DType::bf16, DType::q8_0, DType::q4_0),
-                         [](const auto& type) { return std::string(info(type.param).name); });
+                         [](const auto& type) { return std::string(tessera::info(type.param).name); });
 
 TEST_F(Walkers, WithLoweredLimits) {
   const auto device = lowered({{"max_group_invocations", 128},
@@ -145,7 +145,7 @@ TEST_F(Walkers, ARunIsOneSubmitAndRecordsNothing) {
 
 TEST_F(Walkers, StatsSayWhatIsOnTheDevice) {
   const RandomDecoder r;
-  const DecoderProgram model = r.build({.context = 64, .chunk = 64, .kv_type = DType::f16});
+  const DecoderProgram model = r.build(64, 64, DType::f16);
   const auto gpu = walker(*device_, model);
   ASSERT_TRUE(gpu);
   const WalkerStats stats = gpu->stats();

@@ -41,7 +41,7 @@ TEST_F(LoadWalker, ProgressCountsUpToTheTotal) {
     EXPECT_TRUE(stage == "pipelines" || stage == "weights") << stage;
     for (std::size_t i = 0; i < calls.size(); ++i) {
       EXPECT_EQ(calls[i].second, calls[0].second);
-      if (i > 0) EXPECT_GE(calls[i].first, calls[i - 1].first);
+      EXPECT_GE(calls[i].first, calls[i == 0 ? 0 : i - 1].first);
     }
     EXPECT_EQ(calls.back().first, calls.back().second) << stage;
   }

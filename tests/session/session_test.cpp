@@ -186,7 +186,7 @@ class OnTheReference : public testing::Test {
   };
   Run run(std::uint32_t chunk) {
     Run out;
-    const DecoderProgram model = RandomDecoder{}.build({.context = 24, .chunk = chunk, .all_logits = true});
+    const DecoderProgram model = RandomDecoder{}.build(24, chunk, {}, true);
     auto walker = ReferenceWalker::create(std::make_shared<const Program>(fuse(*model.program)));
     EXPECT_TRUE(walker.ok());
     rows_.clear();

@@ -5,6 +5,7 @@
 
 #include <cmath>
 #include <memory>
+#include <optional>
 #include <random>
 #include <string>
 #include <utility>
@@ -59,7 +60,14 @@ struct RandomDecoder {
     return b.build();
   }
 
-  DecoderProgram build(const DecoderOptions& options = {}) const {
+  // 0: the model's context.
+  DecoderProgram build(std::uint32_t positions = 0, std::uint32_t chunk = 64,
+                       std::optional<DType> kv_type = {}, bool all_logits = false) const {
+    DecoderOptions options;
+    options.context = positions;
+    options.chunk = chunk;
+    options.kv_type = kv_type;
+    options.all_logits = all_logits;
     auto file = ModelFile::open(source_of(bytes()));
     if (!file) return failed(file.error());
     auto built = build_decoder(std::make_shared<const ModelFile>(*std::move(file)), options);

@@ -57,7 +57,7 @@ inline DecoderProgram small_decoder(DType type = DType::f32, const std::string& 
   RandomDecoder r;
   r.type = type;
   r.arch = arch;
-  return r.build({.context = 32, .chunk = 8});
+  return r.build(32, 8);
 }
 
 inline const VerifyRow* find_row(const VerifyReport& report, std::string_view kind) {

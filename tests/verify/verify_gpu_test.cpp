@@ -30,14 +30,16 @@ class VerifyTypes : public Verify, public testing::WithParamInterface<DType> {};
 TEST_P(VerifyTypes, ATinyDecoderIsRight) { expect_right(small_decoder(GetParam())); }
 INSTANTIATE_TEST_SUITE_P(Types, VerifyTypes,
                          testing::Values(DType::f32, DType::f16, DType::bf16, DType::q8_0, DType::q4_0),
-                         [](const auto& type) { return std::string(info(type.param).name); });
+                         [](const auto& type) { return std::string(tessera::info(type.param).name); });
 
 TEST_F(Verify, TheQwen2FileIsRight) {
   auto source = take(ByteSource::open(TESSERA_SOURCE_DIR "/tests/data/qwen2_random.gguf"));
   auto file = ModelFile::open(source);
   ASSERT_TRUE(file.ok()) << file.error().message;
-  const auto model =
-      build_decoder(std::make_shared<const ModelFile>(*std::move(file)), {.context = 32, .chunk = 8});
+  DecoderOptions options;
+  options.context = 32;
+  options.chunk = 8;
+  const auto model = build_decoder(std::make_shared<const ModelFile>(*std::move(file)), options);
   ASSERT_TRUE(model.ok()) << model.error().message;
   expect_right(*model);
 }

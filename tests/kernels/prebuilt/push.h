@@ -1,10 +1,16 @@
+// Includes nothing, so that the prebuilt module here need not be made again when the product's headers change.
 #ifndef TESSERA_TEST_PUSH_H
 #define TESSERA_TEST_PUSH_H
-#include "interface/common.h"
-TSR_INTERFACE_BEGIN
+#ifdef __cplusplus
+#include <cstdint>
+namespace tessera::shader {
+using uint = std::uint32_t;
+#endif
 struct PlainPush {
   uint count;
   float value;
 };
-TSR_INTERFACE_END
+#ifdef __cplusplus
+}
+#endif
 #endif

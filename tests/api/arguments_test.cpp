@@ -1,0 +1,285 @@
+// What a caller can get wrong: sizes of structs, NULL, values out of range. Nothing is written on a failure.
+#include <cmath>
+#include <cstddef>
+#include <cstring>
+
+#include "api/api_fixture.h"
+#include "api/consumer.h"
+#include "tessera/tessera_tools.h"
+
+namespace tessera::test {
+namespace {
+
+class Arguments : public OnBoth {};
+TSR_ON_BOTH(Arguments);
+
+#define EXPECT_INVALID(call)                                    \
+  do {                                                          \
+    tessera_error error{};                                      \
+    EXPECT_EQ(call, TESSERA_INVALID_ARGUMENT) << #call;         \
+    EXPECT_EQ(error.status, TESSERA_INVALID_ARGUMENT) << #call; \
+    EXPECT_STRNE(error.message, "") << #call;                   \
+  } while (0)
+
+TEST_P(Arguments, AProgramInC) {
+  char text[256] = "";
+  const std::string device = env("TESSERA_TEST_DEVICE");
+  EXPECT_EQ(
+      consume(on_gpu() ? device.c_str() : "reference", kQwen2.c_str(), kPrompt.c_str(), text, sizeof text),
+      0);
+  const Model model = load();
+  Session s = session(model);
+  take(s.append(take(model.tokenize(kPrompt))));
+  EXPECT_EQ(text, take(model.detokenize(next(s, 8))));
+}
+
+// A size that is not set, or no struct.
+TEST_P(Arguments, EveryStructNeedsItsSize) {
+  const Model model = load();
+  Session s = session(model);
+  tessera_context_desc context_desc{};
+  tessera_model_desc model_desc{};
+  model_desc.path = kQwen2.c_str();
+  tessera_session_desc session_desc{};
+  tessera_generate_desc generate_desc{};
+  tessera_verify_desc verify_desc{};
+  tessera_model_info info{};
+  tessera_session_stats stats{};
+  tessera_sampler sampler{};
+  tessera_device_sink sink{};
+  tessera_inspect_sink inspect{};
+  for (const bool null : {false, true}) {
+    const auto of = [null](auto* desc) { return null ? nullptr : desc; };
+    auto* const context = reinterpret_cast<tessera_context*>(1);
+    auto* const other_model = reinterpret_cast<tessera_model*>(1);
+    auto* const other_session = reinterpret_cast<tessera_session*>(1);
+    tessera_context* made_context = context;
+    tessera_model* made_model = other_model;
+    tessera_session* made_session = other_session;
+    tessera_stop stop = TESSERA_STOP_CALLBACK;
+    EXPECT_INVALID(tessera_context_create(of(&context_desc), &made_context, &error));
+    EXPECT_INVALID(tessera_model_load(context_.get(), of(&model_desc), &made_model, &error));
+    EXPECT_INVALID(tessera_session_create(model.get(), of(&session_desc), &made_session, &error));
+    EXPECT_INVALID(tessera_generate(s.get(), of(&generate_desc), &stop, &error));
+    EXPECT_INVALID(tessera_verify(model.get(), of(&verify_desc), &error));
+    EXPECT_INVALID(tessera_model_get_info(model.get(), of(&info), &error));
+    EXPECT_INVALID(tessera_session_get_stats(s.get(), of(&stats), &error));
+    EXPECT_INVALID(tessera_devices(of(&context_desc), of(&sink), &error));
+    EXPECT_INVALID(tessera_inspect(kQwen2.c_str(), of(&inspect), &error));
+    EXPECT_INVALID(tessera_session_set_sampler(s.get(), of(&sampler), &error));
+    EXPECT_EQ(made_context, context);
+    EXPECT_EQ(made_model, other_model);
+    EXPECT_EQ(made_session, other_session);
+    EXPECT_EQ(stop, TESSERA_STOP_CALLBACK);
+  }
+  sampler.size = 4;
+  EXPECT_INVALID(tessera_session_set_sampler(s.get(), &sampler, &error));
+}
+
+TEST_P(Arguments, NoHandleMayBeNull) {
+  const Model model = load();
+  Session s = session(model);
+  const auto context_desc = reference();
+  auto model_desc = init<tessera_model_desc>();
+  model_desc.path = kQwen2.c_str();
+  const auto session_desc = init<tessera_session_desc>();
+  const auto generate_desc = init<tessera_generate_desc>();
+  const auto verify_desc = init<tessera_verify_desc>();
+  const auto sampler = init<tessera_sampler>();
+  auto info = init<tessera_model_info>();
+  auto stats = init<tessera_session_stats>();
+  tessera_model* made_model = nullptr;
+  tessera_session* made_session = nullptr;
+  std::uint32_t id = 77;
+  std::size_t count = 77;
+  const auto ignore = [](void*, const void*, std::size_t) {};
+  EXPECT_INVALID(tessera_context_create(&context_desc, nullptr, &error));
+  EXPECT_INVALID(tessera_context_pipeline_cache(nullptr, ignore, nullptr, &error));
+  EXPECT_INVALID(tessera_model_load(nullptr, &model_desc, &made_model, &error));
+  EXPECT_INVALID(tessera_model_load(context_.get(), &model_desc, nullptr, &error));
+  EXPECT_INVALID(tessera_model_get_info(nullptr, &info, &error));
+  EXPECT_INVALID(tessera_tokenize(nullptr, "a", 1, 1, 0, &id, 1, &count, &error));
+  EXPECT_INVALID(tessera_tokenize(model.get(), nullptr, 1, 1, 0, &id, 1, &count, &error));
+  EXPECT_INVALID(tessera_tokenize(model.get(), "a", 1, 1, 0, nullptr, 1, &count, &error));
+  EXPECT_INVALID(tessera_tokenize(model.get(), "a", 1, 1, 0, &id, 1, nullptr, &error));
+  EXPECT_INVALID(tessera_detokenize(nullptr, &id, 1, ignore, nullptr, &error));
+  EXPECT_INVALID(tessera_detokenize(model.get(), nullptr, 1, ignore, nullptr, &error));
+  EXPECT_INVALID(tessera_session_create(nullptr, &session_desc, &made_session, &error));
+  EXPECT_INVALID(tessera_session_create(model.get(), &session_desc, nullptr, &error));
+  EXPECT_INVALID(tessera_session_set_sampler(nullptr, &sampler, &error));
+  EXPECT_INVALID(tessera_session_reset(nullptr, &error));
+  EXPECT_INVALID(tessera_session_append(nullptr, &id, 1, &error));
+  EXPECT_INVALID(tessera_session_append(s.get(), nullptr, 1, &error));
+  EXPECT_INVALID(tessera_session_next(nullptr, &id, &error));
+  EXPECT_INVALID(tessera_session_next(s.get(), nullptr, &error));
+  EXPECT_INVALID(tessera_generate(nullptr, &generate_desc, nullptr, &error));
+  EXPECT_INVALID(tessera_session_get_stats(nullptr, &stats, &error));
+  EXPECT_INVALID(tessera_verify(nullptr, &verify_desc, &error));
+  EXPECT_INVALID(tessera_session_print_schedule(nullptr, ignore, nullptr, &error));
+  EXPECT_INVALID(tessera_session_print_schedule(s.get(), nullptr, nullptr, &error));
+  EXPECT_EQ(made_model, nullptr);
+  EXPECT_EQ(made_session, nullptr);
+  EXPECT_EQ(id, 77u);
+  EXPECT_EQ(count, 77u);
+
+  EXPECT_EQ(tessera_session_append(s.get(), nullptr, 0, nullptr), TESSERA_OK);
+  EXPECT_EQ(tessera_session_next(s.get(), &id, nullptr), TESSERA_INVALID_ARGUMENT);  // nothing is pending
+  EXPECT_STREQ(tessera_context_device_name(nullptr), "");
+  EXPECT_STREQ(tessera_context_cache_key(nullptr), "");
+  tessera_session_destroy(nullptr);
+  tessera_model_destroy(nullptr);
+  tessera_context_destroy(nullptr);
+}
+
+TEST_P(Arguments, PointersWithCounts) {
+  auto desc = gpu();
+  desc.caps = nullptr;
+  desc.cap_count = 1;
+  if (!on_gpu()) desc.device = "reference";
+  expect_failure(Context::create(desc), TESSERA_INVALID_ARGUMENT, on_gpu() ? "caps is NULL" : "reference");
+  const Model model = load();
+  Session s = session(model);
+  auto generate_desc = init<tessera_generate_desc>();
+  generate_desc.stop_count = 1;
+  EXPECT_INVALID(tessera_generate(s.get(), &generate_desc, nullptr, &error));
+}
+
+// A caller that was built with an older header: what it does not know keeps its default.
+TEST_P(Arguments, OlderAndNewerStructs) {
+  const Model model = load();
+  tessera_session_desc desc = init<tessera_session_desc>();
+  desc.context = 32;
+  desc.chunk = 4;
+  desc.logits = [](void*, std::uint32_t, const float*, std::uint32_t) { ADD_FAILURE() << "called"; };
+  desc.size = offsetof(tessera_session_desc, logits);
+  Session s = take(model.session(desc));
+  EXPECT_EQ(s.stats().context, 32u);
+  take(s.append(Ids{1, 2, 3}));
+  take(s.next());
+
+  // Nothing past the caller's size is written.
+  tessera_session_stats stats;
+  std::memset(&stats, 0x5a, sizeof stats);
+  stats.size = offsetof(tessera_session_stats, load_seconds);
+  ASSERT_EQ(tessera_session_get_stats(s.get(), &stats, nullptr), TESSERA_OK);
+  EXPECT_EQ(stats.size, offsetof(tessera_session_stats, load_seconds));
+  EXPECT_EQ(stats.position, 3u);
+  const auto* bytes = reinterpret_cast<const unsigned char*>(&stats);
+  for (std::size_t i = stats.size; i < sizeof stats; ++i) ASSERT_EQ(bytes[i], 0x5a) << i;
+
+  struct Newer {
+    tessera_model_info info;
+    std::uint64_t more;
+  } newer{};
+  newer.info.size = sizeof newer;
+  newer.more = 9;
+  ASSERT_EQ(tessera_model_get_info(model.get(), &newer.info, nullptr), TESSERA_OK);
+  EXPECT_EQ(newer.info.size, sizeof newer);
+  EXPECT_EQ(newer.more, 9u);
+  EXPECT_EQ(newer.info.vocab, 320u);
+}
+
+TEST_P(Arguments, AModelComesFromOnePlace) {
+  tessera_model_desc desc = init<tessera_model_desc>();
+  expect_failure(context_.load(desc), TESSERA_INVALID_ARGUMENT, "0 were given");
+  desc.path = kQwen2.c_str();
+  desc.memory = "x";
+  desc.memory_bytes = 1;
+  expect_failure(context_.load(desc), TESSERA_INVALID_ARGUMENT, "2 were given");
+  expect_failure(context_.load(std::string("/no/such/file")), TESSERA_IO, "/no/such/file");
+  expect_failure(context_.load(std::string(TESSERA_SOURCE_DIR)), TESSERA_IO, TESSERA_SOURCE_DIR);
+  desc.path = nullptr;
+  desc.memory = "GGUF";
+  desc.memory_bytes = 4;
+  expect_failure(context_.load(desc), TESSERA_BAD_MODEL, "");
+  const std::string safetensors = TESSERA_SOURCE_DIR "/tests/data/package.safetensors";
+  expect_failure(context_.load(safetensors), TESSERA_UNSUPPORTED, "safetensors");
+}
+
+TEST_P(Arguments, SamplersAreChecked) {
+  const Model model = load();
+  Session s = session(model);
+  const auto expect_refused = [&](const char* name, auto change) {
+    tessera_sampler sampler = init<tessera_sampler>();
+    change(sampler);
+    expect_failure(s.set_sampler(sampler), TESSERA_INVALID_ARGUMENT, name);
+    tessera_session_desc desc = init<tessera_session_desc>();
+    desc.context = 32;
+    desc.sampler = sampler;
+    expect_failure(model.session(desc), TESSERA_INVALID_ARGUMENT, name);
+  };
+  expect_refused("temperature", [](auto& x) { x.temperature = -1; });
+  expect_refused("temperature", [](auto& x) { x.temperature = std::nanf(""); });
+  expect_refused("penalty", [](auto& x) { x.penalty = INFINITY; });
+  expect_refused("top_p", [](auto& x) { x.top_p = 1.5f; });
+  expect_refused("min_p", [](auto& x) { x.min_p = -0.5f; });
+}
+
+TEST_P(Arguments, SessionsAreChecked) {
+  const Model model = load();
+  tessera_session_desc desc = init<tessera_session_desc>();
+  desc.context = 513;
+  expect_failure(model.session(desc), TESSERA_INVALID_ARGUMENT, "513");
+  desc.context = 32;
+  desc.kv_type = static_cast<tessera_kv_type>(9);
+  expect_failure(model.session(desc), TESSERA_INVALID_ARGUMENT, "kv_type");
+  Session s = session(model, 32);
+  expect_failure(s.append(Ids{320}), TESSERA_INVALID_ARGUMENT, "vocabulary of 320");
+  expect_failure(s.append(Ids(33, 1)), TESSERA_INVALID_ARGUMENT, "context of 32");
+  expect_failure(model.detokenize(Ids{1, 320}), TESSERA_INVALID_ARGUMENT, "320");
+}
+
+TEST_P(Arguments, TokensAndTexts) {
+  const Model model = load();
+  const Ids ids = take(model.tokenize(kPrompt));
+  EXPECT_EQ(take(model.detokenize(ids)), kPrompt);
+  std::uint32_t few[2] = {};
+  std::size_t count = 0;
+  ASSERT_EQ(tessera_tokenize(model.get(), kPrompt.data(), kPrompt.size(), 1, 0, few, 2, &count, nullptr),
+            TESSERA_OK);
+  EXPECT_EQ(count, ids.size());
+  EXPECT_EQ(few[1], ids[1]);
+  ASSERT_EQ(tessera_tokenize(model.get(), nullptr, 0, 0, 0, nullptr, 0, &count, nullptr), TESSERA_OK);
+  EXPECT_EQ(count, 0u);
+  EXPECT_EQ(take(model.detokenize({})), "");
+}
+
+TEST_P(Arguments, StatusTexts) {
+  for (int s = TESSERA_OK; s <= TESSERA_INTERNAL; ++s)
+    EXPECT_STRNE(tessera_status_text(static_cast<tessera_status>(s)), "unknown status");
+  EXPECT_STREQ(tessera_status_text(static_cast<tessera_status>(99)), "unknown status");
+}
+
+// The reference needs no loader; nothing else works without one, and says so.
+class Loader : public ApiTest {};
+TEST_F(Loader, AnUnusableOne) {
+  const auto nothing = reinterpret_cast<void*>(+[](void*, const char*) -> void (*)() { return nullptr; });
+  auto desc = reference();
+  desc.get_instance_proc_addr = nothing;
+  Context context = take(Context::create(desc));
+  EXPECT_EQ(context.device_name(), "reference");
+  EXPECT_EQ(context.cache_key(), "");
+  EXPECT_EQ(take(context.pipeline_cache()), "");
+  Model model = take(context.load(kQwen2));
+  tessera_session_desc session_desc = init<tessera_session_desc>();
+  session_desc.context = 32;
+  Session s = take(model.session(session_desc));
+  take(s.append(Ids{1, 2}));
+  take(s.next());
+  desc.device = "";
+  expect_failure(Context::create(desc), TESSERA_NO_DEVICE, "Vulkan");
+  tessera_device_sink sink = init<tessera_device_sink>();
+  tessera_error error;
+  EXPECT_EQ(tessera_devices(&desc, &sink, &error), TESSERA_NO_DEVICE);
+}
+
+TEST_F(Loader, TheReferenceHasNoCaps) {
+  auto desc = reference();
+  const char* cap = "fp16=0";
+  desc.caps = &cap;
+  desc.cap_count = 1;
+  expect_failure(Context::create(desc), TESSERA_INVALID_ARGUMENT, "reference");
+}
+
+}  // namespace
+}  // namespace tessera::test
