@@ -131,8 +131,7 @@ class BadFiles(ToolTest):
 
     def test_unknown_architecture_and_type(self):
         path = self.write("alien.gguf", gguf([("general.architecture", 8, gguf_string("alien"))]))
-        for command in ("generate", "verify"):
-            self.refused(command, "-m", path, *REFERENCE, says="alien" if command == "verify" else "")
+        self.refused("generate", "-m", path, *REFERENCE, "x")
         content = pathlib.Path(RANDOM).read_bytes()
         at = content.index(gguf_string("blk.0.ffn_up.weight")) + 8 + len("blk.0.ffn_up.weight") + 4 + 16
         path = self.write("type.gguf", content[:at] + struct.pack("<I", 16) + content[at + 4:])

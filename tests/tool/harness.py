@@ -90,7 +90,7 @@ class ToolTest(unittest.TestCase):
         """One line on standard error, nothing on standard output."""
         result = self.run_tool(*args, **options)
         self.assertEqual(result.status, status, f"{args}: {result.err}")
-        self.assertRegex(result.err, r"\Atessera: [^\n]{8,600}\n\Z", args)
+        self.assertRegex(result.err, r"\Atessera: [^\n]{8,1020}\n\Z", args)
         self.assertIn(says, result.err, args)
         self.assertEqual(result.out, b"", args)
         return result
