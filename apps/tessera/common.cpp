@@ -68,14 +68,13 @@ std::string bundled_model() {
 }  // namespace
 
 void add_device_options(CLI::App& app, DeviceOptions& options) {
-  app.add_option(
-         "--device", options.device,
-         "An index or part of a name as `tessera devices` lists them, or 'reference' (the CPU, no Vulkan).\n"
-         "Without it: the best device found")
+  app.add_option("--device", options.device,
+                 "An index or part of a name as `tessera devices` lists them, or 'reference'\n"
+                 "(the CPU, no Vulkan); without it the best device found")
       ->type_name("D");
   app.add_option("--cap", options.caps,
-                 "Lower a limit or switch a capability off, to try what a smaller device does;\n"
-                 "may be repeated (names: `tessera devices`)")
+                 "Lower a limit or switch a capability off, to try what a smaller device\n"
+                 "does; may be repeated (names: `tessera devices`)")
       ->type_name("NAME=VALUE")
       ->allow_extra_args(false);
   app.add_flag("--no-pipeline-cache", options.no_cache, "Neither read nor write the pipeline-cache file");

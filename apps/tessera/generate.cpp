@@ -153,6 +153,7 @@ class Generation {
     std::string prompt = command_.prompt;
     if (!command_.has_prompt) {
       auto read = read_text(command_.prompt_file.empty() ? "-" : command_.prompt_file);
+      if (interrupted()) return kInterrupted;
       if (!read) return fail(read.failure());
       prompt = *std::move(read);
     }
@@ -250,20 +251,20 @@ class Generation {
 };
 
 void add_sampling_options(CLI::App& app, GenerateCommand& command) {
-  auto* group = app.add_option_group("Sampling, applied in this order");
-  group->add_option("--penalty", command.sampler.penalty,
-                    "Repetition penalty of ids among the last 64 (1: off)");
-  group->add_option("--temp,--temperature", command.sampler.temperature, "0: greedy, the default");
-  group->add_option("--top-k", command.sampler.top_k, "The k most probable (0: all)");
-  group->add_option("--top-p", command.sampler.top_p, "The most probable that together reach p (1: all)");
-  group->add_option("--min-p", command.sampler.min_p,
-                    "What has at least this part of the best one's probability");
-  group->add_option("--seed", command.sampler.seed, "Same seed, device and build: same text (0)");
+  const std::string group = "Sampling, applied in this order";
+  const auto add = [&](const char* name, auto& value, const char* help) {
+    app.add_option(name, value, help)->group(group);
+  };
+  add("--penalty", command.sampler.penalty, "Repetition penalty of ids among the last 64 (1: off)");
+  add("--temp,--temperature", command.sampler.temperature, "0: greedy, the default");
+  add("--top-k", command.sampler.top_k, "The k most probable (0: all)");
+  add("--top-p", command.sampler.top_p, "The most probable that together reach p (1: all)");
+  add("--min-p", command.sampler.min_p, "What has at least this part of the best one's probability");
+  add("--seed", command.sampler.seed, "Same seed, device and build: same text (0)");
 }
 
 void add_run_options(CLI::App& app, GenerateCommand& command) {
-  app.add_option("-n,--tokens", command.generate.max_tokens, "At most this many tokens")
-      ->capture_default_str()
+  app.add_option("-n,--tokens", command.generate.max_tokens, "At most this many tokens (256)")
       ->check(CLI::PositiveNumber);
   app.add_flag("--ignore-eos", command.generate.ignore_eos, "Go on after the end-of-text token");
   app.add_option("--stop", command.generate.stop_texts, "End before this text; may be repeated")
@@ -284,23 +285,24 @@ void add_run_options(CLI::App& app, GenerateCommand& command) {
 void add_generate(CLI::App& app, int& status) {
   auto* sub = app.add_subcommand("generate", "Continue a text with a language model");
   auto command = std::make_shared<GenerateCommand>();
-  auto* prompt =
-      sub->add_option("prompt", command->prompt,
-                      "The text to continue (\"\": the model begins by itself); without it and without\n"
-                      "--prompt-file, standard input");
-  sub->add_option("--prompt-file", command->prompt_file, "Read the prompt from a file")->excludes(prompt);
+  add_model_option(*sub, command->model);
+  auto* prompt = sub->add_option("prompt", command->prompt,
+                                 "The text to continue (\"\": the model begins by itself); without it, and\n"
+                                 "without --prompt-file, standard input is");
+  sub->add_option("--prompt-file", command->prompt_file, "Read the prompt from a file")
+      ->excludes(prompt)
+      ->type_name("FILE");
   sub->add_flag("--interactive", command->interactive,
                 "A turn for each line of input; the session keeps what was said")
       ->excludes(prompt);
   sub->add_flag("--echo", command->echo, "Print the prompt before what is generated");
   sub->add_flag("--json", command->json, "One JSON object: device, prompt_ids, ids, text, timings");
-  sub->add_option(
-         "--logits", command->logits_file,
-         "Write the logits of every position to a safetensors file: 'logits' (positions, vocab), f32")
+  sub->add_option("--logits", command->logits_file,
+                  "Write the logits of every position to a safetensors file:\n"
+                  "one tensor 'logits' (positions, vocab) in f32")
       ->type_name("FILE");
   sub->add_flag("--print-schedule", command->print_schedule,
                 "Print kernels, buffers and barriers to standard error");
-  add_model_option(*sub, command->model);
   add_run_options(*sub, *command);
   add_sampling_options(*sub, *command);
   add_device_options(*sub, command->device);

@@ -56,7 +56,7 @@ void add_tokenize(CLI::App& app, int& status) {
   auto options = std::make_shared<TokenizeOptions>();
   add_model_option(*sub, options->model);
   auto* text = sub->add_option("text", options->text, "The text; standard input without it");
-  sub->add_option("--file", options->file, "Read the text from a file")->excludes(text);
+  sub->add_option("--file", options->file, "Read the text from a file")->excludes(text)->type_name("FILE");
   sub->add_flag("--no-special", options->no_special, "Without BOS and the like");
   sub->add_flag("--parse-special", options->parse_special,
                 "Control tokens written in the text become their ids");

@@ -175,7 +175,7 @@ TESSERA_API tessera_status tessera_model_get_info(const tessera_model* model, te
                                                   tessera_error* error);
 
 /* Ids of `text` (`bytes` long). Writes up to `capacity` ids and the number there are to `count`.
- * special: BOS and the like as the vocabulary says; parse_special: control tokens written in the text count.
+ * special: BOS and the like as the vocabulary says (an empty text is BOS alone); parse_special: control tokens written in the text count.
  */
 TESSERA_API tessera_status tessera_tokenize(const tessera_model* model, const char* text, size_t bytes,
                                             int special, int parse_special, uint32_t* ids, size_t capacity,
