@@ -71,6 +71,7 @@ void add_device_options(CLI::App& app, DeviceOptions& options) {
   app.add_option("--device", options.device,
                  "An index or part of a name as `tessera devices` lists them, or 'reference'\n"
                  "(the CPU, no Vulkan); without it the best device found")
+      ->check([](const std::string& text) { return text.empty() ? "needs an index or a name" : ""; })
       ->type_name("D");
   app.add_option("--cap", options.caps,
                  "Lower a limit or switch a capability off, to try what a smaller device\n"
@@ -172,7 +173,12 @@ void catch_interrupts() {
 }
 
 tessera::Expected<std::string> read_text(const std::string& path) {
-  if (path == "-") return std::string(std::istreambuf_iterator<char>(std::cin), {});
+  if (path == "-") {
+    std::string text(std::istreambuf_iterator<char>(std::cin), {});
+    if (std::ferror(stdin) != 0 && !interrupted())
+      return tessera::Failure{TESSERA_IO, "standard input cannot be read (a directory?)"};
+    return text;
+  }
   std::error_code bad;
   if (fs::is_directory(path, bad)) return tessera::Failure{TESSERA_IO, "'" + path + "' is a directory"};
   std::ifstream in(path, std::ios::binary);

@@ -98,7 +98,9 @@ int run(const DeviceOptions& options, bool json) {
   const Json devices = collect(context_desc(options, caps), failure);
   if (failure.status != TESSERA_OK) return fail(failure);
   if (json) {
-    std::printf("%s\n", Json{{"version", TESSERA_VERSION}, {"devices", devices}}.dump(2).c_str());
+    std::printf("%s\n", Json{{"version", TESSERA_VERSION}, {"devices", devices}}
+                            .dump(2, ' ', false, Json::error_handler_t::replace)
+                            .c_str());
     return 0;
   }
   for (const Json& device : devices) print_device(device);

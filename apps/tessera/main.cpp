@@ -53,6 +53,7 @@ int main(int argc, char** argv) {
     return tool::fail(e.what());
   }
   // What was printed must have arrived: a full disk is a failure.
-  if (std::fflush(stdout) != 0 && status == 0) return tool::fail("standard output cannot be written");
+  if ((std::fflush(stdout) != 0 || std::ferror(stdout) != 0) && status == 0)
+    return tool::fail("standard output cannot be written");
   return status;
 }

@@ -109,7 +109,7 @@ TEST(ChooseKernels, GridsOfAHugeVocabularyStayInTheLimits) {
         target.limits.max_group_count = {most, most, most};
         const Lookup l(131'072, 131'072, 64, DType::f16, rows);
         const auto calls = lowered(l, target.limits);
-        const auto scheduled = must(choose_kernels(l.program, calls, target));
+        const auto scheduled = must(choose_kernels(calls, target));
         ASSERT_EQ(scheduled.steps.size(), 2u);
         for (const Step& step : scheduled.steps)
           for (std::size_t d = 0; d < 3; ++d) EXPECT_LE(step.dispatch.grid[d], most);
