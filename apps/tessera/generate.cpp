@@ -289,14 +289,14 @@ void add_generate(CLI::App& app, int& status) {
   auto* prompt = sub->add_option("prompt", command->prompt,
                                  "The text to continue (\"\": the model begins by itself); without it, and\n"
                                  "without --prompt-file, standard input is");
-  sub->add_option("--prompt-file", command->prompt_file, "Read the prompt from a file")
-      ->excludes(prompt)
-      ->type_name("FILE");
-  sub->add_flag("--interactive", command->interactive,
-                "A turn for each line of input; the session keeps what was said")
-      ->excludes(prompt);
+  auto* prompt_file = sub->add_option("--prompt-file", command->prompt_file, "Read the prompt from a file")
+                          ->excludes(prompt)
+                          ->type_name("FILE");
+  auto* interactive = sub->add_flag("--interactive", command->interactive,
+                                    "A turn for each line of input; the session keeps what was said");
   sub->add_flag("--echo", command->echo, "Print the prompt before what is generated");
-  sub->add_flag("--json", command->json, "One JSON object: device, prompt_ids, ids, text, timings");
+  auto* json =
+      sub->add_flag("--json", command->json, "One JSON object: device, prompt_ids, ids, text, timings");
   sub->add_option("--logits", command->logits_file,
                   "Write the logits of every position to a safetensors file:\n"
                   "one tensor 'logits' (positions, vocab) in f32")
