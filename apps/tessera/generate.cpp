@@ -297,6 +297,7 @@ void add_generate(CLI::App& app, int& status) {
   sub->add_flag("--echo", command->echo, "Print the prompt before what is generated");
   auto* json =
       sub->add_flag("--json", command->json, "One JSON object: device, prompt_ids, ids, text, timings");
+  interactive->excludes(prompt)->excludes(prompt_file)->excludes(json);
   sub->add_option("--logits", command->logits_file,
                   "Write the logits of every position to a safetensors file:\n"
                   "one tensor 'logits' (positions, vocab) in f32")
