@@ -130,7 +130,7 @@ tessera::Expected<CachedContext> CachedContext::create(const DeviceOptions& opti
   if (!context) return context.failure();
   CachedContext cached;
   cached.context_ = *std::move(context);
-  cached.loaded_bytes_ = blob.size();
+  cached.loaded_ = std::move(blob);
   const std::string key = cached.context_.cache_key();
   if (!folder.empty() && !key.empty()) cached.cache_file_ = (folder / (key + ".bin")).string();
   return cached;
@@ -139,7 +139,7 @@ tessera::Expected<CachedContext> CachedContext::create(const DeviceOptions& opti
 void CachedContext::save() const {
   if (cache_file_.empty()) return;
   auto blob = context_.pipeline_cache();
-  if (!blob || blob->size() == loaded_bytes_) return;
+  if (!blob || *blob == loaded_) return;
   std::error_code ignored;
   fs::create_directories(fs::path(cache_file_).parent_path(), ignored);
   const std::string temporary = cache_file_ + "." + std::to_string(getpid());

@@ -134,7 +134,7 @@ class BadFiles(ToolTest):
         self.refused("generate", "-m", path, *REFERENCE, "x")
         content = pathlib.Path(RANDOM).read_bytes()
         at = content.index(gguf_string("blk.0.ffn_up.weight")) + 8 + len("blk.0.ffn_up.weight") + 4 + 16
-        path = self.write("type.gguf", content[:at] + struct.pack("<I", 16) + content[at + 4:])
+        path = self.write("type.gguf", content[:at] + struct.pack("<I", 99) + content[at + 4:])
         self.refused("generate", "-m", path, *REFERENCE, "x", says="blk.0.ffn_up.weight")
         self.ok("inspect", path)
 

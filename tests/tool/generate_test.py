@@ -173,6 +173,10 @@ class Interactive(ToolTest):
         self.assertEqual(self.generate(*options, stdin=lines, device=on_device()).text,
                          self.generate(*options, stdin=lines).text)
 
+    def test_excludes(self):
+        for other in ("x", "--json", "--prompt-file=x"):
+            self.refused("generate", "-m", MODEL, "--interactive", other, status=2)
+
 
 class Signals(ToolTest):
     LONG = ["-n", 100000, "--ignore-eos", "--temp", 2]
