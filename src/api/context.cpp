@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <cstdio>
 #include <cstring>
 
@@ -14,7 +15,11 @@ tessera_status fill(tessera_error* error, const Error& from) {
   const auto status = static_cast<tessera_status>(from.code);
   if (error != nullptr) {
     error->status = status;
-    std::snprintf(error->message, sizeof(error->message), "%s", from.message.c_str());
+    std::size_t count = std::min(from.message.size(), sizeof(error->message) - 1);
+    if (count < from.message.size())  // no part of a character
+      while (count > 0 && (static_cast<unsigned char>(from.message[count]) & 0xc0) == 0x80) --count;
+    std::memcpy(error->message, from.message.data(), count);
+    error->message[count] = '\0';
   }
   return status;
 }
@@ -219,8 +224,11 @@ tessera_status tessera_devices(const tessera_context_desc* desc, const tessera_d
     TSR_TRY(DeviceChoice choice, open_instance(d));
     const auto picked = pick_device(choice.reports, wanted_device(d));
     for (DeviceReport& report : choice.reports) {
-      TSR_CHECK(apply(choice.overrides, report.limits, report.caps));
-      list_device(report, picked.ok() && *picked == report.index, s);
+      const bool chosen = picked.ok() && *picked == report.index;
+      const auto applied = apply(choice.overrides, report.limits, report.caps);
+      if (chosen) TSR_CHECK(applied);
+      if (!applied.ok() && report.refused.empty()) report.refused = applied.error().message;
+      list_device(report, chosen, s);
     }
     return {};
   });

@@ -353,7 +353,11 @@ class Walking final : public GpuWalker {
         measured_us[piece.step] += piece.cost_us * us / s.slice.cost_us;
     }
     if (worst_us <= 1.5 * kSliceBudgetUs) return {};
-    for (std::size_t i = 0; i < measured_us.size(); ++i) graph.scheduled.steps[i].cost_us = measured_us[i];
+    // What was measured may have had few rows: it only raises an estimate, which is for all of them.
+    for (std::size_t i = 0; i < measured_us.size(); ++i) {
+      double& cost_us = graph.scheduled.steps[i].cost_us;
+      cost_us = std::max(cost_us, measured_us[i]);
+    }
     return record(graph);
   }
 
