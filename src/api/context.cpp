@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <cstdio>
 #include <cstring>
 #include <limits>
@@ -16,7 +17,12 @@ tessera_status fill(tessera_error* error, Code code, const char* message) {
   if (error != nullptr) {
     error->status = status;
     if (*message == '\0') message = tessera_status_text(status);
-    std::snprintf(error->message, sizeof(error->message), "%s", message);
+    const std::size_t size = std::strlen(message);
+    std::size_t count = std::min(size, sizeof(error->message) - 1);
+    if (count < size)  // no part of a character
+      while (count > 0 && (static_cast<unsigned char>(message[count]) & 0xc0) == 0x80) --count;
+    std::memcpy(error->message, message, count);
+    error->message[count] = '\0';
   }
   return status;
 }
@@ -230,15 +236,13 @@ tessera_status tessera_devices(const tessera_context_desc* desc, const tessera_d
     TSR_TRY(const tessera_context_desc d, sized(desc, "tessera_context_desc"));
     TSR_TRY(const tessera_device_sink s, sized(sink, "tessera_device_sink"));
     TSR_TRY(DeviceChoice choice, open_instance(d));
-    for (DeviceReport& report : choice.reports) {
-      // An override that this device cannot take refuses it, and leaves the others alone.
-      if (const auto applied = apply(choice.overrides, report.limits, report.caps);
-          !applied.ok() && report.refused.empty())
-        report.refused = applied.error().message;
-    }
     TSR_TRY(const std::uint32_t picked, pick_for_listing(choice.reports, wanted_device(d)));
-    for (const DeviceReport& report : choice.reports) {
-      list_device(report, picked == report.index, s);
+    for (DeviceReport& report : choice.reports) {
+      const bool chosen = picked == report.index;
+      const auto applied = apply(choice.overrides, report.limits, report.caps);
+      if (chosen) TSR_CHECK(applied);
+      if (!applied.ok() && report.refused.empty()) report.refused = applied.error().message;
+      list_device(report, chosen, s);
     }
     return {};
   });

@@ -59,7 +59,6 @@ struct LoadedGraph {
   std::vector<std::shared_ptr<Pipeline>> pipelines;  // by step
   std::vector<std::unique_ptr<BindingSet>> sets;     // by step
   std::vector<RecordedSlice> slices;
-  std::uint32_t index = 0;  // in the program
   int runs = 0;
 };
 
@@ -81,7 +80,6 @@ class Walking final : public GpuWalker {
     TSR_TRY(map_, map_memory(*program_, target_.limits));
     for (const Graph& graph : program_->graphs) {
       LoadedGraph loaded;
-      loaded.index = static_cast<std::uint32_t>(graphs_.size());
       TSR_TRY(loaded.scheduled, schedule(*program_, graph, map_, target_, options_.alias));
       if (options_.edit_schedule) options_.edit_schedule(graph, loaded.scheduled);
       map_.buffers[kArena].bytes = std::max(map_.buffers[kArena].bytes, loaded.scheduled.plan.arena_bytes);
@@ -358,8 +356,7 @@ class Walking final : public GpuWalker {
     return {};
   }
 
-  // Where a slice is far over its budget, measured times replace the estimates and lists are recorded again.
-  // Attention keeps at least its estimate, which is for a full cache: the one measured is nearly empty.
+  // Lists are recorded again only if a slice is far over its budget.
   Result<void> calibrate(LoadedGraph& graph) {
     if (target_.limits.timestamp_ns == 0) return {};  // no timestamps on this queue
     double worst_us = 0;
@@ -373,10 +370,10 @@ class Walking final : public GpuWalker {
         measured_us[piece.step] += piece.cost_us * us / s.slice.cost_us;
     }
     if (worst_us <= 1.5 * kSliceBudgetUs) return {};
+    // What was measured may have had few rows: it only raises an estimate, which is for all of them.
     for (std::size_t i = 0; i < measured_us.size(); ++i) {
-      Step& step = graph.scheduled.steps[i];
-      const bool grows = program_->graphs[graph.index].ops[step.op].kind == OpKind::attention;
-      step.cost_us = grows ? std::max(step.cost_us, measured_us[i]) : measured_us[i];
+      double& cost_us = graph.scheduled.steps[i].cost_us;
+      cost_us = std::max(cost_us, measured_us[i]);
     }
     return record(graph);
   }

@@ -196,6 +196,23 @@ TEST_P(Arguments, AModelComesFromOnePlace) {
   expect_failure(context().load(safetensors), TESSERA_UNSUPPORTED, "safetensors");
 }
 
+TEST_P(Arguments, LongMessagesAreCutBetweenCharacters) {
+  std::string path = "/";
+  for (int i = 0; i < 700; ++i) path += "\u20ac";
+  for (int i = 0; i < 3; ++i) {
+    tessera_model_desc desc = init<tessera_model_desc>();
+    desc.path = path.c_str();
+    tessera_model* made = nullptr;
+    tessera_error error;
+    EXPECT_EQ(tessera_model_load(context().get(), &desc, &made, &error), TESSERA_IO);
+    const std::string_view message = error.message;
+    EXPECT_GT(message.size(), 1000u);
+    EXPECT_LT(message.size(), sizeof error.message);
+    EXPECT_TRUE(message.ends_with("\u20ac")) << message;
+    path.insert(1, "x");  // another place in a character
+  }
+}
+
 TEST_P(Arguments, SamplersAreChecked) {
   const Model model = load();
   Session s = session(model);
