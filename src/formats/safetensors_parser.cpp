@@ -221,7 +221,7 @@ class Header final : public nlohmann::json_sax<json> {
 
 }  // namespace
 
-Result<ModelFile> SafetensorsParser::parse(std::shared_ptr<ByteSource> source) {
+Result<ModelFile> SafetensorsParser::parse(const std::shared_ptr<ByteSource>& source) {
   ModelFile file;
   file.kind_ = FileKind::safetensors;
   file.source_ = source;

@@ -10,7 +10,7 @@ namespace tessera {
 
 class SafetensorsParser {
  public:
-  static Result<ModelFile> parse(std::shared_ptr<ByteSource> source);  // of more than 8 bytes
+  static Result<ModelFile> parse(const std::shared_ptr<ByteSource>& source);  // of more than 8 bytes
 };
 
 }  // namespace tessera

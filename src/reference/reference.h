@@ -65,7 +65,7 @@ struct ToleranceOptions {
 // exactly and `runs` times perturbed, on fresh walkers of `program`, which is the fused one (its ops are the
 // ones a device rounds after). Gives one tolerance for all numbers.
 using Drive = std::function<Result<std::vector<float>>(Walker& walker)>;
-Result<double> run_tolerance(std::shared_ptr<const Program> program, const Drive& drive,
+Result<double> run_tolerance(const std::shared_ptr<const Program>& program, const Drive& drive,
                              const ToleranceOptions& options = {});
 
 }  // namespace tessera

@@ -153,7 +153,7 @@ bool ReferenceOutput::accepts(std::size_t i, double found) const {
   return std::isinf(bound[i]) || std::fabs(found - expected[i]) <= bound[i];
 }
 
-Result<double> run_tolerance(std::shared_ptr<const Program> program, const Drive& drive,
+Result<double> run_tolerance(const std::shared_ptr<const Program>& program, const Drive& drive,
                              const ToleranceOptions& options) {
   TSR_TRY(auto exact_walker, ReferenceWalker::create(program));
   TSR_TRY(const std::vector<float> exact, drive(*exact_walker));

@@ -19,6 +19,7 @@ struct Range {
   bool overlaps(const Range& other) const {
     return buffer == other.buffer && offset < other.offset + other.bytes && other.offset < offset + bytes;
   }
+  bool operator==(const Range&) const = default;
 };
 
 struct Step {
