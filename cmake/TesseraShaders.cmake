@@ -82,7 +82,8 @@ function(tessera_shader_catalogue target)
     set(script -P ${TESSERA_SHADER_CMAKE_DIR}/spirv_to_inc.cmake)
     if(needs STREQUAL "-" OR TESSERA_GLSLANG_HAS_${needs})
       set(origin built)
-      add_custom_command(OUTPUT ${arg_OUT}/${name}.inc BYPRODUCTS ${spirv}
+      # The module first: ninja holds the depfile against the first output.
+      add_custom_command(OUTPUT ${spirv} ${arg_OUT}/${name}.inc
         COMMAND ${TESSERA_GLSLANG} --quiet --target-env vulkan1.2 -I${include_dir} ${k_DEFINES_${name}}
                 --depfile ${spirv}.d -o ${spirv} ${source}
         ${validate}

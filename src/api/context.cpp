@@ -55,7 +55,7 @@ std::string wanted_device(const tessera_context_desc& desc) {
 
 // None where nothing was asked for and nothing can be used: a listing is then all there is to say.
 Result<std::uint32_t> pick_for_listing(std::span<const DeviceReport> reports, const std::string& wanted) {
-  const auto picked = pick_device(reports, wanted);
+  auto picked = pick_device(reports, wanted);
   if (!picked && wanted.empty()) return std::numeric_limits<std::uint32_t>::max();
   return picked;
 }

@@ -72,9 +72,9 @@ class [[nodiscard]] Result<void> {
   if (!(r).ok()) return (r).error(); \
   decl = *std::move(r)
 // TSR_CHECK(fence.wait());  returns the error of a Result<void>, or goes on.
-#define TSR_CHECK(expr)                                                     \
-  do {                                                                      \
-    if (auto tsr_check = (expr); !tsr_check.ok()) return tsr_check.error(); \
+#define TSR_CHECK(expr)                                                            \
+  do {                                                                             \
+    if (const auto& tsr_check = (expr); !tsr_check.ok()) return tsr_check.error(); \
   } while (0)
 
 }  // namespace tessera

@@ -121,7 +121,8 @@ Limits limits_from(const Properties& p, const Known& known, const Caps& caps, fl
     out.max_buffer_size = std::min<std::uint64_t>(out.max_buffer_size, p.maintenance4.maxBufferSize);
   // Some drivers say 2^32 - 1: whole vec4s fit below it.
   out.max_buffer_size = out.max_buffer_size / 16 * 16;
-  out.max_storage_range = std::min<std::uint64_t>(l.maxStorageBufferRange / 16 * 16, out.max_buffer_size);
+  out.max_storage_range =
+      std::min<std::uint64_t>(std::uint64_t{l.maxStorageBufferRange} / 16 * 16, out.max_buffer_size);
   // At least 16, so that a window of vec4 stays aligned to its element.
   out.min_storage_alignment =
       std::max<std::uint32_t>(16, static_cast<std::uint32_t>(l.minStorageBufferOffsetAlignment));

@@ -1,6 +1,5 @@
 #include <cmath>
 #include <limits>
-#include <ranges>
 #include <type_traits>
 #include <utility>
 
@@ -181,7 +180,7 @@ Result<void> GgufWriter::write_head() {
   for (const TensorStream::Tensor& tensor : stream_.tensors()) {
     head.string(tensor.name);
     head.put(static_cast<std::uint32_t>(tensor.shape.size()));
-    for (const auto dim : std::views::reverse(tensor.shape)) head.put(dim);
+    for (auto dim = tensor.shape.rbegin(); dim != tensor.shape.rend(); ++dim) head.put(*dim);
     head.put(*gguf::from_dtype(tensor.dtype));
     head.put(tensor.offset);
   }
