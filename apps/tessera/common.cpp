@@ -68,14 +68,14 @@ std::string bundled_model() {
 }  // namespace
 
 void add_device_options(CLI::App& app, DeviceOptions& options) {
-  app.add_option(
-         "--device", options.device,
-         "An index or part of a name as `tessera devices` lists them, or 'reference' (the CPU, no Vulkan).\n"
-         "Without it: the best device found")
+  app.add_option("--device", options.device,
+                 "An index or part of a name as `tessera devices` lists them, or 'reference'\n"
+                 "(the CPU, no Vulkan); without it the best device found")
+      ->check([](const std::string& text) { return text.empty() ? "needs an index or a name" : ""; })
       ->type_name("D");
   app.add_option("--cap", options.caps,
-                 "Lower a limit or switch a capability off, to try what a smaller device does;\n"
-                 "may be repeated (names: `tessera devices`)")
+                 "Lower a limit or switch a capability off, to try what a smaller device\n"
+                 "does; may be repeated (names: `tessera devices`)")
       ->type_name("NAME=VALUE")
       ->allow_extra_args(false);
   app.add_flag("--no-pipeline-cache", options.no_cache, "Neither read nor write the pipeline-cache file");
@@ -130,7 +130,7 @@ tessera::Expected<CachedContext> CachedContext::create(const DeviceOptions& opti
   if (!context) return context.failure();
   CachedContext cached;
   cached.context_ = *std::move(context);
-  cached.loaded_bytes_ = blob.size();
+  cached.loaded_ = std::move(blob);
   const std::string key = cached.context_.cache_key();
   if (!folder.empty() && !key.empty()) cached.cache_file_ = (folder / (key + ".bin")).string();
   return cached;
@@ -139,7 +139,7 @@ tessera::Expected<CachedContext> CachedContext::create(const DeviceOptions& opti
 void CachedContext::save() const {
   if (cache_file_.empty()) return;
   auto blob = context_.pipeline_cache();
-  if (!blob || blob->size() == loaded_bytes_) return;
+  if (!blob || *blob == loaded_) return;
   std::error_code ignored;
   fs::create_directories(fs::path(cache_file_).parent_path(), ignored);
   const std::string temporary = cache_file_ + "." + std::to_string(getpid());
@@ -173,7 +173,12 @@ void catch_interrupts() {
 }
 
 tessera::Expected<std::string> read_text(const std::string& path) {
-  if (path == "-") return std::string(std::istreambuf_iterator<char>(std::cin), {});
+  if (path == "-") {
+    std::string text(std::istreambuf_iterator<char>(std::cin), {});
+    if (std::ferror(stdin) != 0 && !interrupted())
+      return tessera::Failure{TESSERA_IO, "standard input cannot be read (a directory?)"};
+    return text;
+  }
   std::error_code bad;
   if (fs::is_directory(path, bad)) return tessera::Failure{TESSERA_IO, "'" + path + "' is a directory"};
   std::ifstream in(path, std::ios::binary);

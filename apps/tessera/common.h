@@ -35,12 +35,12 @@ class CachedContext {
   static tessera::Expected<CachedContext> create(const DeviceOptions& options);
   const tessera::Context& operator*() const { return context_; }
   const tessera::Context* operator->() const { return &context_; }
-  void save() const;  // when it grew; a file that cannot be written is only a slower next start
+  void save() const;  // when it changed; a file that cannot be written is only a slower next start
 
  private:
   tessera::Context context_;
   std::string cache_file_;  // empty: no caching
-  std::size_t loaded_bytes_ = 0;
+  std::string loaded_;
 };
 
 tessera_context_desc context_desc(const DeviceOptions& options, std::vector<const char*>& cap_pointers);

@@ -49,6 +49,22 @@ Json collect(const tessera_context_desc& desc, tessera::Failure& failure) {
   return devices;
 }
 
+// "     label: words", wrapped.
+void print_words(const char* label, const std::vector<std::string>& words) {
+  constexpr std::size_t kIndent = 13, kWidth = 110;
+  std::printf("     %-8s", label);
+  std::size_t column = kIndent;
+  for (const std::string& word : words) {
+    if (column + 1 + word.size() > kWidth) {
+      std::printf("\n%*s", static_cast<int>(kIndent), "");
+      column = kIndent;
+    }
+    std::printf(" %s", word.c_str());
+    column += 1 + word.size();
+  }
+  std::printf("\n");
+}
+
 void print_device(const Json& d) {
   std::printf("%c %s  %s\n", d["chosen"].get<bool>() ? '*' : ' ', d["index"].dump().c_str(),
               d["name"].get<std::string>().c_str());
@@ -56,28 +72,24 @@ void print_device(const Json& d) {
               d["vulkan"].get<std::string>().c_str(), d["driver"].get<std::string>().c_str(),
               human_bytes(d["memory_bytes"].get<double>()).c_str());
   if (!d["refused"].is_null()) std::printf("     refused: %s\n", d["refused"].get<std::string>().c_str());
-  std::string has, lacks;
-  for (const auto& [name, on] : d["capabilities"].items()) (on.get<bool>() ? has : lacks) += " " + name;
-  std::printf("     has:  %s\n     lacks:%s\n     limits:", has.empty() ? " nothing optional" : has.c_str(),
-              lacks.c_str());
-  std::size_t column = 12;
-  for (const auto& [name, value] : d["limits"].items()) {
-    const std::string text = " " + name + "=" + value.dump();
-    if (column + text.size() > 110) std::printf("\n            "), column = 12;
-    std::printf("%s", text.c_str());
-    column += text.size();
-  }
+  std::vector<std::string> has, lacks;
+  for (const auto& [name, on] : d["capabilities"].items()) (on.get<bool>() ? has : lacks).push_back(name);
+  print_words("has:", has.empty() ? std::vector<std::string>{"nothing optional"} : has);
+  print_words("lacks:", lacks);
+  std::vector<std::string> limits;
+  for (const auto& [name, value] : d["limits"].items()) limits.push_back(name + "=" + value.dump());
+  print_words("limits:", limits);
   std::size_t usable = 0, prebuilt = 0;
-  std::string missing;
+  std::vector<std::string> missing;
   for (const Json& k : d["kernels"]) {
     usable += k["missing"].is_null();
     prebuilt += k["origin"] == "prebuilt";
     if (!k["missing"].is_null())
-      missing += " " + k["name"].get<std::string>() + " (needs " + k["missing"].get<std::string>() + ")";
+      missing.push_back(k["name"].get<std::string>() + " (needs " + k["missing"].get<std::string>() + ")");
   }
-  std::printf("\n     kernels: %zu of %zu usable, %zu built here, %zu prebuilt%s%s\n", usable,
-              d["kernels"].size(), d["kernels"].size() - prebuilt, prebuilt,
-              missing.empty() ? "" : "; not:", missing.c_str());
+  std::printf("     kernels: %zu of %zu usable, %zu built here, %zu prebuilt\n", usable, d["kernels"].size(),
+              d["kernels"].size() - prebuilt, prebuilt);
+  if (!missing.empty()) print_words("not:", missing);
 }
 
 int run(const DeviceOptions& options, bool json) {
@@ -86,7 +98,9 @@ int run(const DeviceOptions& options, bool json) {
   const Json devices = collect(context_desc(options, caps), failure);
   if (failure.status != TESSERA_OK) return fail(failure);
   if (json) {
-    std::printf("%s\n", Json{{"version", TESSERA_VERSION}, {"devices", devices}}.dump(2).c_str());
+    std::printf("%s\n", Json{{"version", TESSERA_VERSION}, {"devices", devices}}
+                            .dump(2, ' ', false, Json::error_handler_t::replace)
+                            .c_str());
     return 0;
   }
   for (const Json& device : devices) print_device(device);

@@ -4,6 +4,7 @@
 #include <chrono>
 #include <cstdio>
 #include <iostream>
+#include <limits>
 #include <nlohmann/json.hpp>
 
 #include "common.h"
@@ -85,6 +86,7 @@ Json timings(const tessera_session_stats& s, double first_token_seconds) {
           {"weight_bytes", s.weight_bytes},
           {"cache_bytes", s.cache_bytes},
           {"arena_bytes", s.arena_bytes},
+          {"device_peak_bytes", s.device_peak_bytes},
           {"peak_memory_bytes", peak_memory_bytes()}};
 }
 
@@ -99,10 +101,11 @@ void print_summary(const std::string& device, const tessera_session_stats& s, do
   std::fprintf(stderr, "%.2f submits a decoded token, %llu command lists recorded (%llu during decode)\n",
                rate(s.decode_submits, static_cast<double>(s.decode_tokens)),
                static_cast<unsigned long long>(s.records), static_cast<unsigned long long>(s.decode_records));
-  std::fprintf(stderr, "memory: weights %s, KV cache %s, arena %s; process peak %s\n",
+  std::fprintf(stderr, "memory: weights %s, KV cache %s, arena %s; peak: device %s, process %s\n",
                human_bytes(static_cast<double>(s.weight_bytes)).c_str(),
                human_bytes(static_cast<double>(s.cache_bytes)).c_str(),
                human_bytes(static_cast<double>(s.arena_bytes)).c_str(),
+               human_bytes(static_cast<double>(s.device_peak_bytes)).c_str(),
                human_bytes(peak_memory_bytes()).c_str());
 }
 
@@ -128,7 +131,7 @@ class Generation {
  private:
   tessera::Expected<tessera::Done> make_session() {
     tessera_session_desc desc = command_.session;
-    desc.sampler = command_.sampler;
+    desc.sampler = &command_.sampler;
     if (!command_.logits_file.empty()) {
       if (auto opened = logits_.open(command_.logits_file, model_->info().vocab); !opened) return opened;
       desc.logits = LogitsFile::row;
@@ -153,6 +156,7 @@ class Generation {
     std::string prompt = command_.prompt;
     if (!command_.has_prompt) {
       auto read = read_text(command_.prompt_file.empty() ? "-" : command_.prompt_file);
+      if (interrupted()) return kInterrupted;
       if (!read) return fail(read.failure());
       prompt = *std::move(read);
     }
@@ -167,7 +171,7 @@ class Generation {
                      {"timings", timings(stats, first_token_seconds_)}};
       std::printf("%s\n", out.dump(2, ' ', false, Json::error_handler_t::replace).c_str());
     } else {
-      std::fputs("\n", stdout);
+      if (is_terminal(STDOUT_FILENO)) std::fputs("\n", stdout);
       std::fflush(stdout);
       print_summary((*context_)->device_name(), stats, first_token_seconds_);
     }
@@ -200,16 +204,18 @@ class Generation {
       return fail("the prompt has no tokens and this vocabulary has no BOS to start from");
     prompt_ids_ = *ids;
     if (auto added = session_->append(*ids); !added) return fail(added.failure());
-    if (command_.echo) emit(prompt);
+    if (command_.echo && !command_.json) print(prompt);
     tessera::GenerateOptions options = command_.generate;
     options.on_text = [this](std::string_view text) {
-      emit(text);
+      text_ += text;
+      if (!command_.json) print(text);
       return !interrupted();
     };
     options.on_token = [this](uint32_t id) {
       if (ids_.empty()) first_token_seconds_ = std::chrono::duration<double>(Clock::now() - start_).count();
       bar_.clear();
       ids_.push_back(id);
+      return !interrupted();
     };
     auto stop = session_->generate(options);
     bar_.clear();
@@ -218,9 +224,7 @@ class Generation {
     return 0;
   }
 
-  void emit(std::string_view text) {
-    text_ += text;
-    if (command_.json) return;
+  static void print(std::string_view text) {
     std::fwrite(text.data(), 1, text.size(), stdout);
     std::fflush(stdout);
   }
@@ -250,29 +254,29 @@ class Generation {
 };
 
 void add_sampling_options(CLI::App& app, GenerateCommand& command) {
-  auto* group = app.add_option_group("Sampling, applied in this order");
-  group->add_option("--penalty", command.sampler.penalty,
-                    "Repetition penalty of ids among the last 64 (1: off)");
-  group->add_option("--temp,--temperature", command.sampler.temperature, "0: greedy, the default");
-  group->add_option("--top-k", command.sampler.top_k, "The k most probable (0: all)");
-  group->add_option("--top-p", command.sampler.top_p, "The most probable that together reach p (1: all)");
-  group->add_option("--min-p", command.sampler.min_p,
-                    "What has at least this part of the best one's probability");
-  group->add_option("--seed", command.sampler.seed, "Same seed, device and build: same text (0)");
+  const std::string group = "Sampling, applied in this order";
+  const auto add = [&](const char* name, auto& value, const char* help) {
+    app.add_option(name, value, help)->group(group);
+  };
+  add("--penalty", command.sampler.penalty, "Repetition penalty of ids among the last 64 (1: off)");
+  add("--temp,--temperature", command.sampler.temperature, "0: greedy, the default");
+  add("--top-k", command.sampler.top_k, "The k most probable (0: all)");
+  add("--top-p", command.sampler.top_p, "The most probable that together reach p (1: all)");
+  add("--min-p", command.sampler.min_p, "What has at least this part of the best one's probability");
+  add("--seed", command.sampler.seed, "Same seed, device and build: same text (0)");
 }
 
 void add_run_options(CLI::App& app, GenerateCommand& command) {
-  app.add_option("-n,--tokens", command.generate.max_tokens, "At most this many tokens")
-      ->capture_default_str()
-      ->check(CLI::PositiveNumber);
+  const CLI::Range at_least_one(1u, std::numeric_limits<uint32_t>::max());
+  app.add_option("-n,--tokens", command.generate.max_tokens, "At most this many tokens (256)")
+      ->check(at_least_one);
   app.add_flag("--ignore-eos", command.generate.ignore_eos, "Go on after the end-of-text token");
   app.add_option("--stop", command.generate.stop_texts, "End before this text; may be repeated")
       ->allow_extra_args(false);
   app.add_option("--context", command.session.context,
                  "Tokens the KV cache holds (the model's, at most 4096)")
-      ->check(CLI::PositiveNumber);
-  app.add_option("--chunk", command.session.chunk, "Prompt tokens of one pass (64)")
-      ->check(CLI::PositiveNumber);
+      ->check(at_least_one);
+  app.add_option("--chunk", command.session.chunk, "Prompt tokens of one pass (64)")->check(at_least_one);
   app.add_option("--kv-type", command.kv_type, "KV cache in f32 or f16 (f32 for a model in F32, else f16)")
       ->check(CLI::IsMember({"f32", "f16"}));
   app.add_flag("--parse-special", command.parse_special,
@@ -284,23 +288,26 @@ void add_run_options(CLI::App& app, GenerateCommand& command) {
 void add_generate(CLI::App& app, int& status) {
   auto* sub = app.add_subcommand("generate", "Continue a text with a language model");
   auto command = std::make_shared<GenerateCommand>();
-  auto* prompt =
-      sub->add_option("prompt", command->prompt,
-                      "The text to continue (\"\": the model begins by itself); without it and without\n"
-                      "--prompt-file, standard input");
-  sub->add_option("--prompt-file", command->prompt_file, "Read the prompt from a file")->excludes(prompt);
-  sub->add_flag("--interactive", command->interactive,
-                "A turn for each line of input; the session keeps what was said")
-      ->excludes(prompt);
+  add_model_option(*sub, command->model);
+  auto* prompt = sub->add_option("prompt", command->prompt,
+                                 "The text to continue (\"\": the model begins by itself); without it, and\n"
+                                 "without --prompt-file, standard input is");
+  auto* file = sub->add_option("--prompt-file", command->prompt_file, "Read the prompt from a file")
+                   ->excludes(prompt)
+                   ->type_name("FILE");
+  auto* interactive = sub->add_flag("--interactive", command->interactive,
+                                    "A turn for each line of input; the session keeps what was said")
+                          ->excludes(prompt)
+                          ->excludes(file);
   sub->add_flag("--echo", command->echo, "Print the prompt before what is generated");
-  sub->add_flag("--json", command->json, "One JSON object: device, prompt_ids, ids, text, timings");
-  sub->add_option(
-         "--logits", command->logits_file,
-         "Write the logits of every position to a safetensors file: 'logits' (positions, vocab), f32")
+  sub->add_flag("--json", command->json, "One JSON object: device, prompt_ids, ids, text, timings")
+      ->excludes(interactive);
+  sub->add_option("--logits", command->logits_file,
+                  "Write the logits of every position to a safetensors file:\n"
+                  "one tensor 'logits' (positions, vocab) in f32")
       ->type_name("FILE");
   sub->add_flag("--print-schedule", command->print_schedule,
                 "Print kernels, buffers and barriers to standard error");
-  add_model_option(*sub, command->model);
   add_run_options(*sub, *command);
   add_sampling_options(*sub, *command);
   add_device_options(*sub, command->device);

@@ -42,6 +42,18 @@ std::string dump(const Json& json, int indent = -1) {
   return json.dump(indent, ' ', false, Json::error_handler_t::replace);
 }
 
+// Names come from the file: nothing in them may reach the terminal as a control sequence.
+std::string printable(const std::string& text) {
+  std::string out;
+  for (const char c : text) {
+    const auto byte = static_cast<unsigned char>(c);
+    char escaped[8];
+    std::snprintf(escaped, sizeof(escaped), "\\x%02X", byte);
+    out += byte < 0x20 || byte == 0x7f ? std::string(escaped) : std::string(1, c);
+  }
+  return out;
+}
+
 void print_file(const Json& file) {
   std::printf("%s", file["kind"].get<std::string>().c_str());
   if (file["version"] != 0) std::printf(" version %s", file["version"].dump().c_str());
@@ -53,7 +65,7 @@ void print_file(const Json& file) {
       while (cut > 0 && (static_cast<unsigned char>(text[cut]) & 0xc0) == 0x80) --cut;  // whole characters
       text = text.substr(0, cut) + "...";
     }
-    std::printf("%-42s %s\n", key.c_str(), text.c_str());
+    std::printf("%-42s %s\n", printable(key).c_str(), printable(text).c_str());
   }
   struct Sum {
     uint64_t count = 0, elems = 0, bytes = 0;
@@ -71,7 +83,7 @@ void print_file(const Json& file) {
     ++sum.count;
     sum.elems += elems;
     sum.bytes += t["bytes"].get<uint64_t>();
-    std::printf("%-42s %-6s %-16s %s\n", t["name"].get<std::string>().c_str(),
+    std::printf("%-42s %-6s %-16s %s\n", printable(t["name"].get<std::string>()).c_str(),
                 t["type"].get<std::string>().c_str(), shape.c_str(),
                 human_bytes(t["bytes"].get<double>()).c_str());
   }

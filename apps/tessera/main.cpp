@@ -2,18 +2,38 @@
 
 #include "common.h"
 
+namespace {
+
+// Options as a person reads them: a name, what it takes, what it does.
+class HelpFormatter : public CLI::Formatter {
+ public:
+  HelpFormatter() { column_width(30); }
+  std::string make_option_opts(const CLI::Option* option) const override {
+    if (option->get_type_size() == 0) return {};
+    const std::string type = option->get_type_name();
+    const std::size_t choices = type.find('{');
+    return " " + (choices == std::string::npos ? type.substr(0, type.find(':')) : type.substr(choices));
+  }
+  std::string make_usage(const CLI::App* app, std::string name) const override {
+    return "\n" + CLI::Formatter::make_usage(app, std::move(name));
+  }
+};
+
+}  // namespace
+
 int main(int argc, char** argv) {
   CLI::App app{
       "Transformer models on any Vulkan GPU, checked against a CPU reference.\n\n"
-      "  tessera generate \"Once upon a time\"        the bundled model continues a text\n"
+      "  tessera generate \"Once upon a time\"          the bundled model continues a text\n"
       "  tessera generate -m model.gguf --temp 0.8    a model of your own, prompt from standard input\n"
       "  tessera devices                              what can run here, and why not\n"
       "  tessera verify -m model.gguf                 is this GPU right? op by op",
       "tessera"};
-  app.set_version_flag("--version", "tessera " TESSERA_VERSION);
+  app.set_version_flag("--version", "tessera " TESSERA_VERSION, "Print the version");
   app.require_subcommand(1);
   app.fallthrough(false);
-  app.set_help_all_flag("--help-all", "Help of every command");
+  app.formatter(std::make_shared<HelpFormatter>());
+  app.set_help_flag("-h,--help", "Print this help");
   int status = 0;
   tool::add_generate(app, status);
   tool::add_devices(app, status);
@@ -21,6 +41,7 @@ int main(int argc, char** argv) {
   tool::add_inspect(app, status);
   tool::add_tokenize(app, status);
   tool::add_convert(app, status);
+  app.set_help_all_flag("--help-all", "Print the help of every command");
   tool::catch_interrupts();
   try {
     app.parse(argc, argv);
@@ -32,6 +53,7 @@ int main(int argc, char** argv) {
     return tool::fail(e.what());
   }
   // What was printed must have arrived: a full disk is a failure.
-  if (std::fflush(stdout) != 0 && status == 0) return tool::fail("standard output cannot be written");
+  if ((std::fflush(stdout) != 0 || std::ferror(stdout) != 0) && status == 0)
+    return tool::fail("standard output cannot be written");
   return status;
 }

@@ -2,6 +2,7 @@
 #include <nlohmann/json.hpp>
 
 #include "common.h"
+#include "tessera/tessera_tools.h"
 
 namespace tool {
 namespace {
@@ -38,8 +39,9 @@ int run(const TokenizeOptions& options, bool has_text) {
   if (options.json) {
     Json pieces = Json::array();
     for (uint32_t id : *ids) {
-      auto piece = model->detokenize(std::span(&id, 1));
-      pieces.push_back(piece ? *piece : "");
+      std::string piece;
+      tessera_token_piece(model->get(), id, tessera::detail::to_string, &piece, nullptr);
+      pieces.push_back(piece);
     }
     std::printf("%s\n", dump(Json{{"ids", *ids}, {"pieces", pieces}, {"text", *back}}, 2).c_str());
     return 0;
@@ -56,7 +58,7 @@ void add_tokenize(CLI::App& app, int& status) {
   auto options = std::make_shared<TokenizeOptions>();
   add_model_option(*sub, options->model);
   auto* text = sub->add_option("text", options->text, "The text; standard input without it");
-  sub->add_option("--file", options->file, "Read the text from a file")->excludes(text);
+  sub->add_option("--file", options->file, "Read the text from a file")->excludes(text)->type_name("FILE");
   sub->add_flag("--no-special", options->no_special, "Without BOS and the like");
   sub->add_flag("--parse-special", options->parse_special,
                 "Control tokens written in the text become their ids");

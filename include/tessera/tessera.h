@@ -5,8 +5,8 @@
  *   tessera_session   one conversation: weights on the device, KV cache, sampler, position
  *
  * Rules for every call:
- * - A struct begins with `size`, its sizeof in the caller; TESSERA_INIT(type) gives one with size set and the
- *   rest zero, and zero always means the default. Structs only ever grow at the end.
+ * - A struct (but tessera_error) begins with `size`, its sizeof in the caller; TESSERA_INIT(type) gives one
+ * with size set and the rest zero, and zero always means the default. Structs only ever grow at the end.
  * - Calls that can fail return a tessera_status and, when `error` is not NULL, fill it with one line for a
  * person.
  * - Out handles are written only on success. Destroying NULL is allowed. Destroy sessions before their model,
@@ -81,9 +81,10 @@ typedef enum tessera_log_level {
 /* May be called from any thread that is inside a call of the library. */
 typedef void (*tessera_log_fn)(void* user, tessera_log_level level, const char* text);
 /* Long work reports `done` of `total` of a stage ("weights", "pipelines", "prefill", "verify", ...); a
- * nonzero return cancels. */
+ * nonzero return cancels. One call at a time; stage "pipelines" is reported from the threads of run_jobs. */
 typedef int (*tessera_progress_fn)(void* user, const char* stage, uint64_t done, uint64_t total);
-/* Runs job(arg, 0) ... job(arg, count-1), each once, on any threads, and returns when all have ended. */
+/* Runs job(arg, 0) ... job(arg, count-1), each once, on any threads, and returns when all have ended.
+ * Sessions that are created at once call it at once. */
 typedef void (*tessera_run_jobs_fn)(void* user, uint32_t count, void (*job)(void* arg, uint32_t index),
                                     void* arg);
 
@@ -175,7 +176,8 @@ TESSERA_API tessera_status tessera_model_get_info(const tessera_model* model, te
                                                   tessera_error* error);
 
 /* Ids of `text` (`bytes` long). Writes up to `capacity` ids and the number there are to `count`.
- * special: BOS and the like as the vocabulary says; parse_special: control tokens written in the text count.
+ * special: BOS and the like as the vocabulary says (an empty text is BOS alone); parse_special: control
+ * tokens written in the text count.
  */
 TESSERA_API tessera_status tessera_tokenize(const tessera_model* model, const char* text, size_t bytes,
                                             int special, int parse_special, uint32_t* ids, size_t capacity,
@@ -206,10 +208,10 @@ typedef enum tessera_kv_type {
 
 typedef struct tessera_session_desc {
   size_t size;
-  uint32_t context;        /* tokens the KV cache holds; 0: the model's, at most 4096 */
-  uint32_t chunk;          /* prompt tokens of one pass; 0: 64 */
-  tessera_kv_type kv_type; /* default: f32 for a model in F32, else f16 */
-  tessera_sampler sampler; /* its size may be 0: greedy */
+  uint32_t context;               /* tokens the KV cache holds; 0: the model's, at most 4096 */
+  uint32_t chunk;                 /* prompt tokens of one pass; 0: 64 */
+  tessera_kv_type kv_type;        /* default: f32 for a model in F32, else f16 */
+  const tessera_sampler* sampler; /* NULL: greedy */
   /* When set, receives the logits of every position that is evaluated, in order. */
   void (*logits)(void* user, uint32_t position, const float* logits, uint32_t vocab);
   void* logits_user;
@@ -239,7 +241,7 @@ typedef enum tessera_stop {
   TESSERA_STOP_EOS = 1,     /* an end token; it is not part of the text */
   TESSERA_STOP_TEXT = 2,    /* one of stop_texts; it is not part of the text */
   TESSERA_STOP_CONTEXT = 3, /* the KV cache is full */
-  TESSERA_STOP_CALLBACK = 4 /* on_text asked for it */
+  TESSERA_STOP_CALLBACK = 4 /* on_text or on_token asked for it */
 } tessera_stop;
 
 typedef struct tessera_generate_desc {
@@ -248,11 +250,12 @@ typedef struct tessera_generate_desc {
   int ignore_eos;
   const char* const* stop_texts;
   uint32_t stop_count;
-  /* Text as it becomes certain: valid UTF-8, never a part of a character or of a stop text. A nonzero return
-   * stops. May be NULL. */
+  /* Text as it becomes certain: valid UTF-8, never a part of a character or of a stop text. A character whose
+   * tokens are split between two calls comes with the second one; stop texts are looked for within one call.
+   * A nonzero return stops. May be NULL. */
   int (*on_text)(void* user, const char* text, size_t bytes);
-  /* Every id chosen, an end token included. May be NULL. */
-  void (*on_token)(void* user, uint32_t id);
+  /* Every id chosen, an end token included. A nonzero return stops. May be NULL. */
+  int (*on_token)(void* user, uint32_t id);
   void* user;
 } tessera_generate_desc;
 TESSERA_API tessera_status tessera_generate(tessera_session* session, const tessera_generate_desc* desc,
@@ -268,10 +271,11 @@ typedef struct tessera_session_stats {
   double prefill_seconds;
   uint64_t decode_tokens;
   double decode_seconds;
-  uint64_t prefill_submits, decode_submits;        /* vkQueueSubmit calls */
-  uint64_t records;                                /* command lists recorded since creation */
-  uint64_t decode_records;                         /* of these, during decode */
+  uint64_t prefill_submits, decode_submits; /* vkQueueSubmit calls of passes; reading logits adds its own */
+  uint64_t records;                         /* command lists recorded since creation */
+  uint64_t decode_records;                  /* of these, during decode */
   uint64_t weight_bytes, cache_bytes, arena_bytes; /* on the device */
+  uint64_t device_peak_bytes; /* the most that the context ever had allocated there, staging included */
 } tessera_session_stats;
 TESSERA_API tessera_status tessera_session_get_stats(const tessera_session* session,
                                                      tessera_session_stats* stats, tessera_error* error);

@@ -76,7 +76,7 @@ struct GenerateOptions {
   bool ignore_eos = false;
   std::vector<std::string> stop_texts;
   std::function<bool(std::string_view)> on_text;  // true to go on
-  std::function<void(std::uint32_t)> on_token;
+  std::function<bool(std::uint32_t)> on_token;    // true to go on
 };
 
 class Session {
@@ -105,7 +105,9 @@ class Session {
         return static_cast<GenerateOptions*>(user)->on_text({text, bytes}) ? 0 : 1;
       };
     if (options.on_token)
-      desc.on_token = [](void* user, std::uint32_t id) { static_cast<GenerateOptions*>(user)->on_token(id); };
+      desc.on_token = [](void* user, std::uint32_t id) {
+        return static_cast<GenerateOptions*>(user)->on_token(id) ? 0 : 1;
+      };
     tessera_error error;
     tessera_stop stop = TESSERA_STOP_LENGTH;
     if (tessera_generate(handle_.get(), &desc, &stop, &error) != TESSERA_OK) return detail::failure(error);

@@ -31,6 +31,11 @@ TESSERA_API tessera_status tessera_convert(const char* in_path, const char* out_
                                            void (*fallback)(void* user, const char* tensor),
                                            tessera_progress_fn progress, void* user, tessera_error* error);
 
+/* The bytes of one token as they stand in the middle of a text: part of a UTF-8 character, maybe; control
+ * tokens as they are spelled. */
+TESSERA_API tessera_status tessera_token_piece(const tessera_model* model, uint32_t id, tessera_bytes_fn sink,
+                                               void* user, tessera_error* error);
+
 /* One f32 tensor to a safetensors file, row by row. */
 typedef struct tessera_tensor_writer tessera_tensor_writer;
 TESSERA_API tessera_status tessera_tensor_writer_create(const char* path, const char* name, uint64_t columns,

@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <cstdio>
 #include <cstring>
+#include <limits>
 
 #include "api/handles.h"
 #include "kernels/catalogue.h"
@@ -11,14 +12,16 @@ static_assert(static_cast<int>(Code::invalid_argument) == TESSERA_INVALID_ARGUME
               static_cast<int>(Code::no_device) == TESSERA_NO_DEVICE &&
               static_cast<int>(Code::internal) == TESSERA_INTERNAL);
 
-tessera_status fill(tessera_error* error, const Error& from) {
-  const auto status = static_cast<tessera_status>(from.code);
+tessera_status fill(tessera_error* error, Code code, const char* message) {
+  const auto status = static_cast<tessera_status>(code);
   if (error != nullptr) {
     error->status = status;
-    std::size_t count = std::min(from.message.size(), sizeof(error->message) - 1);
-    if (count < from.message.size())  // no part of a character
-      while (count > 0 && (static_cast<unsigned char>(from.message[count]) & 0xc0) == 0x80) --count;
-    std::memcpy(error->message, from.message.data(), count);
+    if (*message == '\0') message = tessera_status_text(status);
+    const std::size_t size = std::strlen(message);
+    std::size_t count = std::min(size, sizeof(error->message) - 1);
+    if (count < size)  // no part of a character
+      while (count > 0 && (static_cast<unsigned char>(message[count]) & 0xc0) == 0x80) --count;
+    std::memcpy(error->message, message, count);
     error->message[count] = '\0';
   }
   return status;
@@ -48,6 +51,18 @@ Log make_log(const tessera_context_desc& desc) {
 
 std::string wanted_device(const tessera_context_desc& desc) {
   return desc.device == nullptr ? "" : desc.device;
+}
+
+// None where nothing was asked for and nothing can be used: a listing is then all there is to say.
+Result<std::uint32_t> pick_for_listing(std::span<const DeviceReport> reports, const std::string& wanted) {
+  const auto picked = pick_device(reports, wanted);
+  if (!picked && wanted.empty()) return std::numeric_limits<std::uint32_t>::max();
+  return picked;
+}
+
+bool is_reference(std::string name) {
+  for (char& c : name) c = c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
+  return name == "reference";
 }
 
 Result<DeviceChoice> open_instance(const tessera_context_desc& desc) {
@@ -174,7 +189,6 @@ tessera_status tessera_context_create(const tessera_context_desc* desc, tessera_
     TSR_CHECK(require(context, "context"));
     TSR_TRY(const tessera_context_desc d, sized(desc, "tessera_context_desc"));
     auto made = std::make_unique<tessera_context>();
-    made->log = make_log(d);
     if (d.run_jobs != nullptr)
       made->run_jobs = [run = d.run_jobs, user = d.run_jobs_user](
                            std::uint32_t count, const std::function<void(std::uint32_t)>& job) {
@@ -183,7 +197,7 @@ tessera_status tessera_context_create(const tessera_context_desc* desc, tessera_
             [](void* arg, uint32_t i) { (*static_cast<const std::function<void(std::uint32_t)>*>(arg))(i); },
             const_cast<void*>(static_cast<const void*>(&job)));
       };
-    if (wanted_device(d) == "reference") {
+    if (is_reference(wanted_device(d))) {
       made->device_name = "reference";
       if (d.cap_count != 0)
         return Error{Code::invalid_argument, "the reference has no limits or capabilities to lower (--cap)"};
@@ -222,9 +236,9 @@ tessera_status tessera_devices(const tessera_context_desc* desc, const tessera_d
     TSR_TRY(const tessera_context_desc d, sized(desc, "tessera_context_desc"));
     TSR_TRY(const tessera_device_sink s, sized(sink, "tessera_device_sink"));
     TSR_TRY(DeviceChoice choice, open_instance(d));
-    const auto picked = pick_device(choice.reports, wanted_device(d));
+    TSR_TRY(const std::uint32_t picked, pick_for_listing(choice.reports, wanted_device(d)));
     for (DeviceReport& report : choice.reports) {
-      const bool chosen = picked.ok() && *picked == report.index;
+      const bool chosen = picked == report.index;
       const auto applied = apply(choice.overrides, report.limits, report.caps);
       if (chosen) TSR_CHECK(applied);
       if (!applied.ok() && report.refused.empty()) report.refused = applied.error().message;

@@ -3,6 +3,7 @@
 
 #include <memory>
 #include <new>
+#include <optional>
 #include <string>
 
 #include "device/device.h"
@@ -10,7 +11,7 @@
 #include "graph/walker.h"
 #include "models/decoder.h"
 #include "schedule/gpu_walker.h"
-#include "session/decoder_session.h"
+#include "session/generate.h"
 #include "tessera/tessera.h"
 #include "text/tokenizer.h"
 
@@ -18,7 +19,6 @@ struct tessera_context {
   std::unique_ptr<tessera::Device> device;  // null: the reference
   std::string device_name;
   std::string cache_key;
-  tessera::Log log;
   tessera::RunJobs run_jobs;
 };
 
@@ -34,22 +34,19 @@ struct tessera_model {
 struct tessera_session {
   tessera_model* model = nullptr;
   std::unique_ptr<tessera::DecoderSession> session;
+  std::optional<tessera::Generator> generator;  // none without a tokenizer
   double load_seconds = 0;
 };
 
 namespace tessera::api {
 
-tessera_status fill(tessera_error* error, const Error& from);
-inline tessera_status fill(tessera_error* error, Code code, std::string message) {
-  return fill(error, Error{code, std::move(message)});
-}
-
+tessera_status fill(tessera_error* error, Code code, const char* message);  // allocates nothing
 // Runs a call's body, a callable that returns Result<void>; nothing is thrown across the ABI.
 template <typename Body>
 tessera_status guarded(tessera_error* error, Body&& body) {
   try {
     const Result<void> result = body();
-    if (!result.ok()) return fill(error, result.error());
+    if (!result.ok()) return fill(error, result.error().code, result.error().message.c_str());
     if (error != nullptr) {
       error->status = TESSERA_OK;
       error->message[0] = '\0';
@@ -58,7 +55,9 @@ tessera_status guarded(tessera_error* error, Body&& body) {
   } catch (const std::bad_alloc&) {
     return fill(error, Code::out_of_memory, "not enough host memory");
   } catch (const std::exception& e) {
-    return fill(error, Code::internal, std::string("unexpected: ") + e.what());
+    return fill(error, Code::internal, e.what());
+  } catch (...) {
+    return fill(error, Code::internal, "a callback threw");
   }
 }
 

@@ -85,8 +85,10 @@ tessera_status tessera_tokenize(const tessera_model* model, const char* text, si
     TSR_CHECK(require(count, "count"));
     if (bytes != 0) TSR_CHECK(require(text, "text"));
     if (capacity != 0) TSR_CHECK(require(ids, "ids"));
-    TSR_TRY(const std::vector<TokenId> out,
+    TSR_TRY(std::vector<TokenId> out,
             tokenizer->encode(std::string_view(text, bytes), special != 0, parse_special != 0));
+    const std::int64_t bos = tokenizer->spec().bos;
+    if (bytes == 0 && special != 0 && out.empty() && bos >= 0) out.push_back(static_cast<TokenId>(bos));
     *count = out.size();
     std::copy_n(out.begin(), std::min(capacity, out.size()), ids);
     return {};

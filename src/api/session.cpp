@@ -63,8 +63,11 @@ Result<DecoderOptions> make_options(uint32_t context, uint32_t chunk, tessera_kv
 
 namespace {
 
-Result<void> set_sampler(DecoderSession& session, const tessera_sampler& sampler) {
-  TSR_TRY(const tessera_sampler s, sized(&sampler, "tessera_sampler"));
+Result<void> set_sampler(DecoderSession& session, const tessera_sampler* sampler) {
+  tessera_sampler s{};
+  if (sampler != nullptr) {
+    TSR_TRY(s, sized(sampler, "tessera_sampler"));
+  }
   TSR_TRY(const SamplerParams params, make_sampler(s));
   return session.set_sampler(params);
 }
@@ -87,7 +90,8 @@ GenerateOptions make_generate(const tessera_generate_desc& desc) {
     options.on_text = [&desc](std::string_view text) {
       return desc.on_text(desc.user, text.data(), text.size()) != 0;
     };
-  if (desc.on_token != nullptr) options.on_token = [&desc](TokenId id) { desc.on_token(desc.user, id); };
+  if (desc.on_token != nullptr)
+    options.on_token = [&desc](TokenId id) { return desc.on_token(desc.user, id) != 0; };
   return options;
 }
 
@@ -117,9 +121,8 @@ tessera_status tessera_session_create(tessera_model* model, const tessera_sessio
     made->load_seconds = seconds;
     made->session =
         std::make_unique<DecoderSession>(std::move(walker), std::move(decoder), make_logits(d), progress);
-    tessera_sampler sampler = d.sampler;
-    if (sampler.size == 0) sampler.size = sizeof(sampler);  // a zeroed tessera_session_desc: greedy
-    TSR_CHECK(api::set_sampler(*made->session, sampler));
+    TSR_CHECK(api::set_sampler(*made->session, d.sampler));
+    if (model->tokenizer.ok()) made->generator.emplace(*made->session, **model->tokenizer);
     *session = made.release();
     return {};
   });
@@ -132,7 +135,7 @@ tessera_status tessera_session_set_sampler(tessera_session* session, const tesse
   return guarded(error, [&]() -> Result<void> {
     TSR_CHECK(require(session, "session"));
     TSR_CHECK(require(sampler, "sampler"));
-    return api::set_sampler(*session->session, *sampler);
+    return api::set_sampler(*session->session, sampler);
   });
 }
 
@@ -168,8 +171,8 @@ tessera_status tessera_generate(tessera_session* session, const tessera_generate
     TSR_CHECK(require(session, "session"));
     TSR_TRY(const tessera_generate_desc d, sized(desc, "tessera_generate_desc"));
     if (d.stop_count != 0) TSR_CHECK(require(d.stop_texts, "stop_texts"));
-    if (!session->model->tokenizer.ok()) return session->model->tokenizer.error();
-    TSR_TRY(const Stop why, generate(*session->session, **session->model->tokenizer, make_generate(d)));
+    if (!session->generator) return session->model->tokenizer.error();
+    TSR_TRY(const Stop why, session->generator->run(make_generate(d)));
     if (stop != nullptr) *stop = static_cast<tessera_stop>(why);
     return {};
   });
@@ -199,6 +202,8 @@ tessera_status tessera_session_get_stats(const tessera_session* session, tessera
     out.weight_bytes = walker.weight_bytes;
     out.cache_bytes = walker.cache_bytes;
     out.arena_bytes = walker.arena_bytes;
+    const Device* device = session->model->context->device.get();
+    if (device != nullptr) out.device_peak_bytes = device->memory_use().peak_bytes;
     return sized_out(out, stats, "tessera_session_stats");
   });
 }

@@ -54,7 +54,7 @@ void hand_out(const ModelFile& file, const tessera_inspect_sink& sink) {
                 static_cast<uint32_t>(t.shape.size()), t.offset, t.bytes);
   for (const ModelFile::Unsupported& t : file.unsupported_tensors())
     sink.tensor(sink.user, t.name.c_str(), t.type.c_str(), t.shape.data(),
-                static_cast<uint32_t>(t.shape.size()), 0, 0);
+                static_cast<uint32_t>(t.shape.size()), t.offset, t.bytes);
 }
 
 Result<ModelFile> open_file(const char* path) {
@@ -103,6 +103,22 @@ tessera_status tessera_convert(const char* in_path, const char* out_path, const 
     TSR_TRY(const ConvertReport report, convert(file, out_path, *dtype, make_progress(progress, user)));
     if (fallback != nullptr)
       for (const std::string& tensor : report.fallback) fallback(user, tensor.c_str());
+    return {};
+  });
+}
+
+tessera_status tessera_token_piece(const tessera_model* model, uint32_t id, tessera_bytes_fn sink, void* user,
+                                   tessera_error* error) {
+  return guarded(error, [&]() -> Result<void> {
+    TSR_CHECK(require(model, "model"));
+    if (!model->tokenizer.ok()) return model->tokenizer.error();
+    const Tokenizer& tokenizer = **model->tokenizer;
+    if (id >= tokenizer.size())
+      return Error{Code::invalid_argument, "token id " + std::to_string(id) +
+                                               " is outside the vocabulary of " +
+                                               std::to_string(tokenizer.size())};
+    const std::string piece = tokenizer.piece(id, true);
+    if (sink != nullptr) sink(user, piece.data(), piece.size());
     return {};
   });
 }

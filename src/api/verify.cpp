@@ -12,11 +12,9 @@ using namespace tessera::api;
 
 namespace {
 
-// Small enough to be quick on the reference, large enough for a full chunk, a partial one and several
-// decodes.
-constexpr std::uint32_t kChunk = 16;
-constexpr std::uint32_t kContext = 64;
-constexpr std::uint32_t kPromptTokens = 21;
+// With a session's own chunk and context, so that the pipelines are the ones that generate uses: a full
+// chunk, a partial one, and decode steps whose keys are split.
+constexpr std::uint32_t kPromptTokens = 73;
 constexpr std::uint32_t kDecodes = 3;
 
 template <typename T>
@@ -107,9 +105,6 @@ extern "C" tessera_status tessera_verify(tessera_model* model, const tessera_ver
                    "verification compares a device with the reference: choose a device"};
     TSR_TRY(DecoderOptions options, make_options(d.context, d.chunk, d.kv_type, false));
     if (!model->config.ok()) return model->config.error();
-    if (d.chunk == 0) options.chunk = kChunk;
-    if (d.context == 0)
-      options.context = std::min(model->config->context, std::max(kContext, static_cast<std::uint32_t>(d.id_count)));
     TSR_TRY(const DecoderProgram decoder, build_decoder(model->file, options));
     TSR_TRY(const std::vector<std::uint32_t> ids, choose_ids(d, decoder.config.vocab, decoder.context));
     VerifyDesc verify_desc;

@@ -12,6 +12,6 @@ bool valid_utf8(std::string_view text);  // no overlong forms, surrogates, or co
 // `text` in double quotes on one printable line: control characters and bytes that are not UTF-8 become \xNN,
 // and what follows the first `max_bytes` becomes "...".
 std::string quote(std::string_view text, std::size_t max_bytes = 120);
-inline constexpr std::size_t kMaxQuotedPath = 4096;
+inline constexpr std::size_t kMaxQuotedPath = 512;
 
 }  // namespace tessera

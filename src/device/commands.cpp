@@ -156,6 +156,7 @@ Result<std::vector<double>> CommandListImpl::timestamps() {
   const std::uint32_t bits = gpu_.physical.timestamp_bits;
   const std::uint64_t mask = bits >= 64 ? ~std::uint64_t{0} : (std::uint64_t{1} << bits) - 1;
   std::vector<double> out;
+  out.reserve(ticks.size());
   for (const std::uint64_t t : ticks)  // masked differences survive one wrap of the counter
     out.push_back(static_cast<double>((t - ticks[0]) & mask) *
                   static_cast<double>(gpu_.limits().timestamp_ns));

@@ -141,15 +141,6 @@ struct MemoryUse {
   std::uint64_t peak_bytes = 0;
 };
 
-// A pipeline being made: create() work that may run on any of the host's threads, each job once.
-struct PipelineRequest {
-  PipelineDesc desc;
-  std::shared_ptr<Pipeline> pipeline;  // set when made
-};
-
-// A logical device with one compute queue. Every function may be called from any thread. Making one creates
-// no memory, semaphore or command pool: a driver that only compiles is enough for create_pipeline. After a
-// device_lost every call answers so, and destruction stays legal.
 class Device {
  public:
   struct Desc {

@@ -62,6 +62,7 @@ Result<std::uint32_t> pick_device(std::span<const DeviceReport> reports, const s
       if (r.refused.empty()) return index;
       return Error{Code::no_device, "device " + wanted + " (" + r.name + ") cannot be used: " + r.refused};
     }
+    return Error{Code::no_device, "there is no device " + wanted + "; there is: " + describe_all(reports)};
   }
   if (const DeviceReport* r = best(reports, [&](const DeviceReport& d) { return contains(d.name, wanted); }))
     return r->index;

@@ -1,5 +1,6 @@
 #include <cmath>
 #include <limits>
+#include <ranges>
 #include <type_traits>
 #include <utility>
 
@@ -180,7 +181,7 @@ Result<void> GgufWriter::write_head() {
   for (const TensorStream::Tensor& tensor : stream_.tensors()) {
     head.string(tensor.name);
     head.put(static_cast<std::uint32_t>(tensor.shape.size()));
-    for (auto dim = tensor.shape.rbegin(); dim != tensor.shape.rend(); ++dim) head.put(*dim);
+    for (const auto dim : std::views::reverse(tensor.shape)) head.put(dim);
     head.put(*gguf::from_dtype(tensor.dtype));
     head.put(tensor.offset);
   }

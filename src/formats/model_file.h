@@ -58,6 +58,7 @@ class ModelFile {
     std::string name;
     std::string type;  // "Q5_K", "type 99", or "F32 without elements"
     std::vector<std::uint64_t> shape;
+    std::uint64_t offset = 0, bytes = 0;  // in the file
   };
   const std::vector<Unsupported>& unsupported_tensors() const { return unsupported_; }
 

@@ -75,7 +75,7 @@ Result<void> TensorTable::add(DeclaredTensor tensor) {
         {std::move(tensor.name), *tensor.dtype, std::move(tensor.shape), tensor.offset, bytes});
   } else {
     file_.unsupported_.push_back(
-        {std::move(tensor.name), std::move(tensor.type_name), std::move(tensor.shape)});
+        {std::move(tensor.name), std::move(tensor.type_name), std::move(tensor.shape), tensor.offset, bytes});
   }
   return {};
 }

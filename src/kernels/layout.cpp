@@ -27,7 +27,7 @@ void repack_q4_0(std::uint64_t blocks, const std::byte* file, std::byte* device)
   for (std::uint64_t b = 0; b < blocks; ++b, file += 18, device += 16) {
     std::memcpy(scales + 2 * b, file, 2);
     const std::byte* q = file + 2;
-    for (std::uint32_t i = 0; i < 8; ++i) {
+    for (std::size_t i = 0; i < 8; ++i) {
       device[i] = (q[2 * i] & low) | ((q[2 * i + 1] & low) << 4);
       device[8 + i] = (q[2 * i] >> 4) | ((q[2 * i + 1] >> 4) << 4);
     }

@@ -122,7 +122,7 @@ inline constexpr std::size_t push_bytes = std::is_empty_v<Push> ? 0 : sizeof(Pus
 
 // The module's push struct is `bytes` of 4-byte scalars one after the other.
 constexpr bool push_matches(const ModuleInterface& module, std::size_t bytes) {
-  if (module.push_members * 4 != bytes || bytes > 128) return false;
+  if (bytes > 128 || bytes != std::size_t{4} * module.push_members) return false;
   for (std::uint32_t i = 0; i < module.push_members; ++i)
     if (module.push_offsets[i] != i * 4) return false;
   return true;

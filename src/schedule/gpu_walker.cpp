@@ -7,6 +7,7 @@
 #include <cstring>
 #include <map>
 #include <mutex>
+#include <new>
 
 #include "graph/state.h"
 #include "interface/state.h"
@@ -34,9 +35,9 @@ static_assert(sizeof(StepState) == 4 * shader::kStateWords &&
               sizeof(SamplerParams) == 4 * shader::kSamplerWords);
 static_assert(kStatusOk == shader::kStatusWordOk && kStatusNaN == shader::kStatusWordNaN);
 
-constexpr std::uint64_t kUploadBytes = 16u << 20;        // staging of one upload
-constexpr std::uint64_t kRunTimeoutNs = 60'000'000'000;  // a pass that takes a minute has hung the device
-constexpr int kCalibrationRuns = 2;                      // of each graph; the first one warms up
+constexpr std::uint64_t kWaitStepNs = 1'000'000'000;
+constexpr std::uint64_t kUploadBytes = 16u << 20;  // staging of one upload
+constexpr int kCalibrationRuns = 2;                // of each graph; the first one warms up
 
 double seconds_since(std::chrono::steady_clock::time_point start) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
@@ -45,6 +46,12 @@ double seconds_since(std::chrono::steady_clock::time_point start) {
 struct RecordedSlice {
   Slice slice;
   std::unique_ptr<CommandList> commands;
+};
+
+// A pipeline to be made by a job.
+struct PipelineRequest {
+  PipelineDesc desc;
+  std::shared_ptr<Pipeline> pipeline;  // set when made
 };
 
 struct LoadedGraph {
@@ -65,7 +72,7 @@ class Walking final : public GpuWalker {
         rates_(guess_rates(device.report().type)) {}
 
   ~Walking() override {
-    if (submitted_ != 0) (void)device_.wait(submitted_, kRunTimeoutNs);  // nothing may be in use
+    if (submitted_ != 0) (void)wait(submitted_);  // nothing may be in use
   }
 
   Result<void> load() {
@@ -236,6 +243,15 @@ class Walking final : public GpuWalker {
     return {};
   }
 
+  // On a thread of the host's, through which nothing may be thrown.
+  Result<std::shared_ptr<Pipeline>> create_pipeline(const PipelineDesc& desc) {
+    try {
+      return device_.create_pipeline(desc);
+    } catch (const std::bad_alloc&) {
+      return Error{Code::out_of_memory, {}};
+    }
+  }
+
   Result<void> run_pipeline_jobs(std::vector<PipelineRequest>& requests) {
     std::mutex mutex;  // of `failed`, `done` and the progress callback
     Error failed{Code::ok, {}};
@@ -247,7 +263,7 @@ class Walking final : public GpuWalker {
           failed = {Code::cancelled, "cancelled while making pipelines"};
         if (failed.code != Code::ok) return;
       }
-      auto made = device_.create_pipeline(requests[i].desc);
+      auto made = create_pipeline(requests[i].desc);
       const std::lock_guard lock(mutex);
       ++done;
       if (made)
@@ -322,8 +338,9 @@ class Walking final : public GpuWalker {
                       graph.scheduled.steps[piece.step].dispatch.push, piece.base, piece.count);
   }
 
+  // All or nothing: on failure the graph keeps the lists it had.
   Result<void> record(LoadedGraph& graph) {
-    graph.slices.clear();
+    std::vector<RecordedSlice> recorded;
     std::vector<Slice> slices = cut_slices(graph.scheduled.steps, options_.slice_budget_us);
     for (std::size_t s = 0; s < slices.size(); ++s) {
       TSR_TRY(auto commands, device_.create_command_list(2));
@@ -333,13 +350,13 @@ class Walking final : public GpuWalker {
       if (s + 1 == slices.size()) commands->barrier_to_host();
       TSR_CHECK(commands->finish());
       ++stats_.records;
-      graph.slices.push_back({std::move(slices[s]), std::move(commands)});
+      recorded.push_back({std::move(slices[s]), std::move(commands)});
     }
+    graph.slices = std::move(recorded);
     return {};
   }
 
-  // Measured slice times correct the estimates; lists are recorded again only if a slice is far over its
-  // budget.
+  // Lists are recorded again only if a slice is far over its budget.
   Result<void> calibrate(LoadedGraph& graph) {
     if (target_.limits.timestamp_ns == 0) return {};  // no timestamps on this queue
     double worst_us = 0;
@@ -364,9 +381,15 @@ class Walking final : public GpuWalker {
   Result<void> submit_and_wait(std::span<const CommandList* const> lists) {
     TSR_TRY(submitted_, device_.submit(lists));
     ++stats_.submits;
-    TSR_TRY(const bool done, device_.wait(submitted_, kRunTimeoutNs));
-    if (!done) return Error{Code::device_lost, "the device did not finish a pass within a minute"};
-    return {};
+    return wait(submitted_);
+  }
+
+  // As long as it takes: a large model on a software device is slow, and a hung GPU is lost by its driver.
+  Result<void> wait(std::uint64_t value) {
+    for (;;) {
+      TSR_TRY(const bool done, device_.wait(value, kWaitStepNs));
+      if (done) return {};
+    }
   }
 
   Device& device_;

@@ -18,9 +18,10 @@ std::vector<bool> used_values(const Program& program) {
 }
 
 Error too_large(const Value& value, std::uint64_t bytes, std::string_view limit, std::uint64_t limit_bytes) {
-  return {Code::unsupported, "'" + value.name + "' takes " + std::to_string(bytes) +
-                                 " bytes, more than this device's " + std::string(limit) + " of " +
-                                 std::to_string(limit_bytes) + " (a smaller context or chunk needs less)"};
+  return {Code::unsupported,
+          "'" + value.name + "' takes " + std::to_string(bytes) + " bytes, more than this device's " +
+              std::string(limit) + " of " + std::to_string(limit_bytes) +
+              (value.storage == Storage::weight ? "" : " (a smaller context or chunk needs less)")};
 }
 
 // Rows are the leading dimension of a matrix; a vector is one row.
@@ -45,7 +46,7 @@ Result<MemoryMap> map_memory(const Program& program, const Limits& limits) {
                                                          : value.last_dim() * 4;
       place.bytes = rows_of(value) * place.row_bytes;
     } else {
-      place.bytes = value.elems() * info(value.dtype).block_bytes;
+      place.bytes = round_up(value.elems() * info(value.dtype).block_bytes, 4);  // whole words
     }
     if (place.bytes > limits.max_buffer_size)
       return too_large(value, place.bytes, "max_buffer_size", limits.max_buffer_size);

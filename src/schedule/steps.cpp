@@ -72,9 +72,7 @@ bool writes(Access access) { return access == Access::write || access == Access:
 
 }  // namespace
 
-Result<ScheduledGraph> choose_kernels(const Program& program, const std::vector<Call>& calls,
-                                      const Target& target) {
-  (void)program;
+Result<ScheduledGraph> choose_kernels(const std::vector<Call>& calls, const Target& target) {
   ScheduledGraph out;
   for (const Call& call : calls) {
     std::uint64_t scratch_bytes = 0;
@@ -174,7 +172,7 @@ void place_barriers(const std::vector<Hazard>& hazards, std::vector<Step>& steps
 Result<ScheduledGraph> schedule(const Program& program, const Graph& graph, const MemoryMap& map,
                                 const Target& target, bool alias) {
   TSR_TRY(const std::vector<Call> calls, lower(program, graph, map, target.limits));
-  TSR_TRY(ScheduledGraph scheduled, choose_kernels(program, calls, target));
+  TSR_TRY(ScheduledGraph scheduled, choose_kernels(calls, target));
   TSR_CHECK(bind_arena(program, graph, map, target.limits, alias, scheduled));
   place_barriers(find_hazards(scheduled.steps), scheduled.steps);
   return scheduled;

@@ -46,8 +46,7 @@ struct ScheduledGraph {
   std::uint64_t dummy_bytes = 0;
 };
 
-Result<ScheduledGraph> choose_kernels(const Program& program, const std::vector<Call>& calls,
-                                      const Target& target);
+Result<ScheduledGraph> choose_kernels(const std::vector<Call>& calls, const Target& target);
 // alias: let values whose lifetimes do not meet share memory.
 Result<void> bind_arena(const Program& program, const Graph& graph, const MemoryMap& map,
                         const Limits& limits, bool alias, ScheduledGraph& scheduled);

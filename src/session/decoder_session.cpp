@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <utility>
 
 namespace tessera {
 namespace {
@@ -57,17 +58,18 @@ Result<TokenId> DecoderSession::next() {
   if (full())
     return Error{Code::invalid_argument,
                  "the context of " + std::to_string(decoder_.context) + " tokens is full"};
-  TSR_CHECK(tokens_.size() - position_ == 1 ? decode() : prefill());
+  const bool in_step = std::exchange(sampled_, false);  // after a failure only what is written here is sure
+  TSR_CHECK(tokens_.size() - position_ == 1 ? decode(in_step) : prefill());
   TSR_TRY(const TokenId id, read_token());
   tokens_.push_back(id);
   sampled_ = true;
   return id;
 }
 
-Result<void> DecoderSession::decode() {
+Result<void> DecoderSession::decode(bool in_step) {
   const Stopwatch watch;
   const WalkerStats before = walker_->stats();
-  if (!sampled_) {
+  if (!in_step) {
     TSR_CHECK(write_pending_tokens());
     TSR_CHECK(write_state(1));
   }
@@ -116,11 +118,9 @@ Result<void> DecoderSession::write_pending_tokens() {
 Result<TokenId> DecoderSession::read_token() {
   StepState state;
   TSR_CHECK(walker_->read(decoder_.state, 0, std::as_writable_bytes(std::span(&state, 1))));
-  if (state.status != kStatusOk) {
-    sampled_ = false;  // the state keeps its status until it is written again
+  if (state.status != kStatusOk)
     return Error{Code::numeric, "the logits at position " + std::to_string(position_ - 1) +
                                     " hold a NaN or an infinity: no token can be chosen"};
-  }
   return state.token;
 }
 

@@ -50,7 +50,7 @@ class DecoderSession {
 
  private:
   Result<void> prefill();
-  Result<void> decode();
+  Result<void> decode(bool in_step);  // in_step: the walker sampled the pending token and has it
   Result<void> write_state(std::uint32_t rows);
   Result<void> write_pending_tokens();
   Result<TokenId> read_token();

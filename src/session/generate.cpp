@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "base/text.h"
+
 namespace tessera {
 
 StopFilter::StopFilter(std::vector<std::string> stops) : stops_(std::move(stops)) {
@@ -28,33 +30,45 @@ std::string StopFilter::push(std::string_view text) {
 
 std::string StopFilter::finish() { return stopped_ ? std::string() : std::move(held_); }
 
-Result<Stop> generate(DecoderSession& session, const Tokenizer& tokenizer, const GenerateOptions& options) {
-  // Only the very first word of a text loses its space; a lone BOS is no text.
-  const bool at_start = session.tokens().size() <= 1;
-  Detokenizer detokenizer(tokenizer, at_start);
+void Generator::begin() {
+  if (detokenizer_ && session_.tokens().size() == tokens_seen_) return;  // goes on where the last call ended
+  // Only the very first word of a text loses its space; BOS and the like are no text.
+  const auto tokens = session_.tokens();
+  const bool at_start = std::all_of(tokens.begin(), tokens.end(),
+                                    [&](TokenId id) { return tokenizer_.piece(id, false).empty(); });
+  detokenizer_.emplace(tokenizer_, at_start);
+}
+
+Result<Stop> Generator::run(const GenerateOptions& options) {
+  for (const std::string& stop : options.stop_texts)
+    if (!valid_utf8(stop))
+      return Error{Code::invalid_argument, "the stop text " + quote(stop) + " is not UTF-8"};
+  begin();
   StopFilter filter(options.stop_texts);
   const auto emit = [&](const std::string& text) {
     return !text.empty() && options.on_text && options.on_text(text);
   };
-
   Stop stop = Stop::length;
-  for (std::uint32_t i = 0; i < options.max_tokens; ++i) {
-    if (session.full()) {
+  bool ended = false;
+  for (std::uint32_t i = 0; i < options.max_tokens && !ended; ++i) {
+    if (session_.full()) {
       stop = Stop::context;
       break;
     }
-    TSR_TRY(const TokenId id, session.next());
-    if (options.on_token) options.on_token(id);
-    if (!options.ignore_eos && tokenizer.is_end(id)) {
+    TSR_TRY(const TokenId id, session_.next());
+    const bool told = options.on_token && options.on_token(id);
+    if (!options.ignore_eos && tokenizer_.is_end(id)) {
+      emit(filter.push(detokenizer_->finish()));
       stop = Stop::eos;
-      break;
+    } else if (emit(filter.push(detokenizer_->push(id))) || told) {
+      stop = Stop::callback;
+    } else if (filter.stopped()) {
+      stop = Stop::text;
     }
-    if (emit(filter.push(detokenizer.push(id)))) return Stop::callback;
-    if (filter.stopped()) return Stop::text;
+    ended = stop != Stop::length;
   }
-  std::string rest = filter.push(detokenizer.finish());
-  if (filter.stopped()) stop = Stop::text;
-  emit(rest + filter.finish());
+  if (!filter.stopped()) emit(filter.finish());
+  tokens_seen_ = session_.tokens().size();
   return stop;
 }
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <functional>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -16,10 +17,26 @@ struct GenerateOptions {
   bool ignore_eos = false;
   std::vector<std::string> stop_texts;
   std::function<bool(std::string_view)> on_text;  // returns true to stop
-  std::function<void(TokenId)> on_token;
+  std::function<bool(TokenId)> on_token;          // every id chosen; returns true to stop
 };
 
-Result<Stop> generate(DecoderSession& session, const Tokenizer& tokenizer, const GenerateOptions& options);
+// Generates over and over on one session; a character whose tokens are split between two calls comes out
+// whole in the second one. Stop texts are looked for within one call.
+class Generator {
+ public:
+  // Both must outlive it.
+  Generator(DecoderSession& session, const Tokenizer& tokenizer) : session_(session), tokenizer_(tokenizer) {}
+  // invalid_argument for a stop text that is not UTF-8; else the errors of DecoderSession::next().
+  Result<Stop> run(const GenerateOptions& options);
+
+ private:
+  void begin();
+
+  DecoderSession& session_;
+  const Tokenizer& tokenizer_;
+  std::optional<Detokenizer> detokenizer_;
+  std::size_t tokens_seen_ = 0;  // of the session, when the last call ended
+};
 
 // Passes text on except what may be the beginning of a stop text.
 class StopFilter {

@@ -222,7 +222,7 @@ TEST_P(Arguments, SamplersAreChecked) {
     expect_failure(s.set_sampler(sampler), TESSERA_INVALID_ARGUMENT, name);
     tessera_session_desc desc = init<tessera_session_desc>();
     desc.context = 32;
-    desc.sampler = sampler;
+    desc.sampler = &sampler;
     expect_failure(model.session(desc), TESSERA_INVALID_ARGUMENT, name);
   };
   expect_refused("temperature", [](auto& x) { x.temperature = -1; });

@@ -28,7 +28,10 @@ class Generation : public OnBoth {
         out.text += text;
         return true;
       };
-    options.on_token = [&](std::uint32_t id) { out.ids.push_back(id); };
+    options.on_token = [&](std::uint32_t id) {
+      out.ids.push_back(id);
+      return true;
+    };
     out.stop = take(s.generate(options));
     return out;
   }

@@ -203,7 +203,7 @@ TEST_P(Sessions, ResetAndSamplers) {
   // A new session from the same seed.
   tessera_session_desc desc = init<tessera_session_desc>();
   desc.context = 64;
-  desc.sampler = hot;
+  desc.sampler = &hot;
   Session fresh = take(model.session(desc));
   take(fresh.append(prompt));
   EXPECT_EQ(next(fresh, 12), first);

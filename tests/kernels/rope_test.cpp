@@ -250,7 +250,7 @@ TEST_F(RopeGpu, LastRowAndAdvance) {
   const auto advance = choose_advance(target_of(*device_));
   ASSERT_TRUE(advance) << advance.error().message;
   ASSERT_TRUE(run_dispatch(*device_, *advance, {&state}));
-  EXPECT_EQ(state, state_bytes(20, 3));
+  EXPECT_EQ(state, state_bytes(20, 0));
 }
 
 TEST(ChooseRope, Refusals) {

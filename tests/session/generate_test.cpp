@@ -38,8 +38,11 @@ class Generate : public testing::Test {
         out.text += text;
         return false;
       };
-    options.on_token = [&out](TokenId id) { out.ids.push_back(id); };
-    return generate(f.session, *tokenizer_, options);
+    options.on_token = [&out](TokenId id) {
+      out.ids.push_back(id);
+      return false;
+    };
+    return Generator(f.session, *tokenizer_).run(options);
   }
   // After BOS, in a context of 12.
   Outcome run(const std::vector<TokenId>& script, GenerateOptions options = {}) {
@@ -155,7 +158,7 @@ TEST_F(Generate, WithoutCallbacks) {
   ASSERT_TRUE(f.session.append(std::vector<TokenId>{kBos}).ok());
   GenerateOptions options;
   options.max_tokens = 3;
-  const auto stop = generate(f.session, *tokenizer_, options);
+  const auto stop = Generator(f.session, *tokenizer_).run(options);
   ASSERT_TRUE(stop.ok());
   EXPECT_EQ(*stop, Stop::length);
 }

@@ -59,7 +59,7 @@ def main():
     parser.add_argument("tokenizer", type=Path, help="tokenizer.model written by prepare.py")
     parser.add_argument("out", type=Path, help="GGUF file to write")
     parser.add_argument("--name", default="Tessera Tiny", help="general.name (default %(default)s)")
-    parser.add_argument("--license", default="CC0-1.0", help="general.license (default %(default)s)")
+    parser.add_argument("--license", default="Apache-2.0", help="general.license (default %(default)s)")
     args = parser.parse_args()
 
     model, _ = load_checkpoint(args.checkpoint)

@@ -10,11 +10,13 @@ import dataclasses
 import json
 import math
 import os
+import tempfile
 import time
 from pathlib import Path
 
 import numpy as np
 import torch
+import torch.distributed as dist
 import torch.nn.functional as F
 
 from model import Config, Llama
@@ -133,33 +135,26 @@ def final_report(model, args, meta, state):
     return report
 
 
-def main():
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter
-    )
-    parser.add_argument("data", type=Path, help="folder that prepare.py wrote")
-    parser.add_argument("out", type=Path, help="folder for checkpoint.pt, log.txt and report.json")
-    parser.add_argument("--minutes", type=float, default=75.0, help="length of the run")
-    parser.add_argument("--rows", type=int, default=16, help="windows per step")
-    parser.add_argument("--length", type=int, default=256, help="tokens per window")
-    parser.add_argument("--long-share", type=float, default=0.25, help="share of steps with half the rows of twice the length")
-    parser.add_argument("--mix", default="bronte=0.62,darwin=0.23,shakespeare=0.15", help="share of the windows per corpus")
-    parser.add_argument("--lr", type=float, default=3e-3, help="peak learning rate")
-    parser.add_argument("--warmup", type=float, default=0.02, help="share of the time spent warming up")
-    parser.add_argument("--weight-decay", type=float, default=0.1, help="AdamW decay of the matrices")
-    parser.add_argument("--dropout", type=float, default=0.0, help="dropout on embeddings and residual branches")
-    parser.add_argument("--clip", type=float, default=1.0, help="gradient norm limit")
-    parser.add_argument("--save-every", type=float, default=3.0, help="minutes between checkpoints")
-    parser.add_argument("--threads", type=int, default=2, help="CPU threads")
-    parser.add_argument("--seed", type=int, default=1, help="seed of weights and batches")
-    parser.add_argument("--bf16", action=argparse.BooleanOptionalAction, default=True, help="multiply matrices in bfloat16")
-    parser.add_argument("--compile", action=argparse.BooleanOptionalAction, default=True, help="compile the training step")
-    parser.add_argument("--resume", action="store_true", help="continue from OUT/checkpoint.pt")
-    args = parser.parse_args()
+def combine(model, workers, *numbers):
+    """Average the gradients over the workers in place; return the sums of `numbers`."""
+    if workers == 1:
+        return numbers
+    gradients = [p.grad for p in model.parameters()]
+    flat = torch.cat([g.flatten() for g in gradients] + [torch.tensor(numbers)])
+    dist.all_reduce(flat)
+    offset = 0
+    for gradient in gradients:
+        gradient.copy_(flat[offset : offset + gradient.numel()].view_as(gradient) / workers)
+        offset += gradient.numel()
+    return flat[offset:].tolist()
 
+
+def train(rank, args, rendezvous):
+    """Run one worker; the first one keeps the clock, evaluates and saves."""
     torch.set_num_threads(args.threads)
     torch.manual_seed(args.seed)
-    args.out.mkdir(parents=True, exist_ok=True)
+    if args.workers > 1:
+        dist.init_process_group("gloo", init_method=f"file://{rendezvous}", rank=rank, world_size=args.workers)
     meta = json.loads((args.data / "meta.json").read_text())
     mix = parse_mix(args.mix)
     corpora = {name: Corpus(args.data / f"{name}.train.bin") for name in mix}
@@ -173,50 +168,92 @@ def main():
         model.load_state_dict(checkpoint["model"])
         optimizer.load_state_dict(checkpoint["optimizer"])
         state = checkpoint["state"]
-    rng = np.random.default_rng([args.seed, state["steps"]])
+    shape_rng = np.random.default_rng([args.seed, state["steps"]])
+    rng = np.random.default_rng([args.seed, state["steps"], rank])
 
     step_loss = torch.compile(loss_of, dynamic=False) if args.compile else loss_of
-    shapes = [(args.rows, args.length), (args.rows // 2, args.length * 2)]
-    for rows, length in shapes:  # compile before the clock starts
-        step_loss(model, *draw_batch(corpora, mix, rng, rows, length), args.bf16).backward()
-    optimizer.zero_grad()
+    rows = args.rows // args.workers
+    shapes = [(rows, args.length), (rows // 2, args.length * 2)]
+    if args.compile:  # before the clock starts
+        for shape in shapes:
+            step_loss(model, *draw_batch(corpora, mix, rng, *shape), args.bf16).backward()
+        optimizer.zero_grad()
 
+    total = args.minutes * 60
     begun = time.monotonic() - state["seconds"]
     last_save = state["seconds"]
     recent = []
     model.train()
-    with open(args.out / "log.txt", "a", encoding="utf-8") as log:
-        while (elapsed := time.monotonic() - begun) < args.minutes * 60:
-            rate = learning_rate(elapsed / (args.minutes * 60), args)
-            for group in optimizer.param_groups:
-                group["lr"] = rate
-            rows, length = shapes[rng.random() < args.long_share]
-            inputs, targets = draw_batch(corpora, mix, rng, rows, length)
-            loss = step_loss(model, inputs, targets, args.bf16)
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(model.parameters(), args.clip)
-            optimizer.step()
-            optimizer.zero_grad()
+    while state["seconds"] < total:
+        rate = learning_rate(state["seconds"] / total, args)
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        inputs, targets = draw_batch(corpora, mix, rng, *shapes[shape_rng.random() < args.long_share])
+        loss = step_loss(model, inputs, targets, args.bf16)
+        loss.backward()
+        elapsed = time.monotonic() - begun if rank == 0 else 0.0
+        loss_sum, elapsed = combine(model, args.workers, loss.item(), elapsed)
+        torch.nn.utils.clip_grad_norm_(model.parameters(), args.clip)
+        optimizer.step()
+        optimizer.zero_grad()
 
-            state["steps"] += 1
-            state["tokens"] += inputs.numel()
-            state["seconds"] = time.monotonic() - begun
-            recent.append(loss.item())
-            if state["seconds"] - last_save >= args.save_every * 60:
-                last_save = state["seconds"]
-                save(checkpoint_path, model, optimizer, state)
-                held = mean_loss(evaluate(model, args.data, args.length, args.bf16, max_windows=20))
-                line = (
-                    f"{state['seconds'] / 60:6.1f} min  step {state['steps']:6d}  {state['tokens'] / 1e6:7.2f} M tokens"
-                    f"  lr {rate:.2e}  train {sum(recent) / len(recent):.4f}  held-out {held:.4f}"
-                )
-                recent = []
-                print(line, flush=True)
-                print(line, file=log, flush=True)
-    save(checkpoint_path, model, optimizer, state)
-    report = final_report(model, args, meta, state)
-    (args.out / "report.json").write_text(json.dumps(report, indent=2) + "\n")
-    print(json.dumps(report, indent=2))
+        state["steps"] += 1
+        state["tokens"] += inputs.numel() * args.workers
+        state["seconds"] = elapsed
+        recent.append(loss_sum / args.workers)
+        if rank == 0 and elapsed - last_save >= args.save_every * 60:
+            last_save = elapsed
+            save(checkpoint_path, model, optimizer, state)
+            held = mean_loss(evaluate(model, args.data, args.length, args.bf16, max_windows=args.check_windows))
+            line = (
+                f"{elapsed / 60:6.1f} min  step {state['steps']:6d}  {state['tokens'] / 1e6:7.2f} M tokens"
+                f"  lr {rate:.2e}  train {sum(recent) / len(recent):.4f}  held-out {held:.4f}"
+            )
+            recent = []
+            print(line, flush=True)
+            with open(args.out / "log.txt", "a", encoding="utf-8") as log:
+                print(line, file=log)
+    if rank == 0:
+        save(checkpoint_path, model, optimizer, state)
+        report = final_report(model, args, meta, state)
+        (args.out / "report.json").write_text(json.dumps(report, indent=2) + "\n")
+        print(json.dumps(report, indent=2))
+
+
+def main():
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
+    parser.add_argument("data", type=Path, help="folder that prepare.py wrote")
+    parser.add_argument("out", type=Path, help="folder for checkpoint.pt, log.txt and report.json")
+    parser.add_argument("--minutes", type=float, default=75.0, help="length of the run")
+    parser.add_argument("--rows", type=int, default=16, help="windows per step, over all workers")
+    parser.add_argument("--length", type=int, default=256, help="tokens per window")
+    parser.add_argument("--long-share", type=float, default=0.25, help="share of steps with half the rows of twice the length")
+    parser.add_argument("--mix", default="bronte=0.62,darwin=0.23,shakespeare=0.15", help="share of the windows per corpus")
+    parser.add_argument("--lr", type=float, default=3e-3, help="peak learning rate")
+    parser.add_argument("--warmup", type=float, default=0.02, help="share of the time spent warming up")
+    parser.add_argument("--weight-decay", type=float, default=0.1, help="AdamW decay of the matrices")
+    parser.add_argument("--dropout", type=float, default=0.0, help="dropout on embeddings and residual branches")
+    parser.add_argument("--clip", type=float, default=1.0, help="gradient norm limit")
+    parser.add_argument("--save-every", type=float, default=3.0, help="minutes between checkpoints")
+    parser.add_argument("--check-windows", type=int, default=20, help="held-out windows per corpus to evaluate at a checkpoint")
+    parser.add_argument("--workers", type=int, default=1, help="processes that share each step; on a busy machine, "
+                        "workers of one thread wait for each other far less than the threads of one worker")
+    parser.add_argument("--threads", type=int, default=2, help="CPU threads per worker")
+    parser.add_argument("--seed", type=int, default=1, help="seed of weights and batches")
+    parser.add_argument("--bf16", action=argparse.BooleanOptionalAction, default=True, help="multiply matrices in bfloat16")
+    parser.add_argument("--compile", action=argparse.BooleanOptionalAction, default=True, help="compile the training step")
+    parser.add_argument("--resume", action="store_true", help="continue from OUT/checkpoint.pt")
+    args = parser.parse_args()
+
+    args.out.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as folder:
+        rendezvous = Path(folder) / "rendezvous"
+        if args.workers == 1:
+            train(0, args, rendezvous)
+        else:
+            torch.multiprocessing.spawn(train, args=(args, rendezvous), nprocs=args.workers)
 
 
 if __name__ == "__main__":
