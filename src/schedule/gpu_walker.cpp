@@ -341,7 +341,7 @@ class Walking final : public GpuWalker {
   // All or nothing: on failure the graph keeps the lists it had.
   Result<void> record(LoadedGraph& graph) {
     std::vector<RecordedSlice> recorded;
-    std::vector<Slice> slices = cut_slices(graph.scheduled.steps, kSliceBudgetUs);
+    std::vector<Slice> slices = cut_slices(graph.scheduled.steps, options_.slice_budget_us);
     for (std::size_t s = 0; s < slices.size(); ++s) {
       TSR_TRY(auto commands, device_.create_command_list(2));
       commands->timestamp(0);
@@ -369,7 +369,7 @@ class Walking final : public GpuWalker {
       for (const Piece& piece : s.slice.pieces)
         measured_us[piece.step] += piece.cost_us * us / s.slice.cost_us;
     }
-    if (worst_us <= 1.5 * kSliceBudgetUs) return {};
+    if (worst_us <= 1.5 * options_.slice_budget_us) return {};
     // What was measured may have had few rows: it only raises an estimate, which is for all of them.
     for (std::size_t i = 0; i < measured_us.size(); ++i) {
       double& cost_us = graph.scheduled.steps[i].cost_us;

@@ -18,6 +18,7 @@ struct GpuWalkerOptions {
   bool alias = true;  // false: every value has its own memory and stays readable after a run (verification)
   RunJobs run_jobs;   // for making pipelines; empty: the calling thread
   Progress progress;  // stages "pipelines" and "weights"
+  double slice_budget_us = kSliceBudgetUs;  // what a slice should take at most, as far as grids can be cut
   // For tests that plant faults: called with every graph's schedule before anything is made of it. Ranges
   // stay within the arena and the buffers that were planned.
   std::function<void(const Graph&, ScheduledGraph&)> edit_schedule;

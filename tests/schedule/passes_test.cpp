@@ -131,7 +131,7 @@ TEST(ChooseKernels, SplitAttentionHasScratchBetweenItsSteps) {
   const Graph& graph = model.program->graphs[model.decode];
   const MemoryMap map = must(map_memory(*model.program, target.limits));
   const auto calls = must(lower(*model.program, graph, map, target.limits));
-  const auto scheduled = must(choose_kernels(*model.program, calls, target));
+  const auto scheduled = must(choose_kernels(calls, target));
   std::uint32_t pairs = 0;
   for (std::size_t i = 0; i + 1 < scheduled.steps.size(); ++i) {
     const Step &split = scheduled.steps[i], &merge = scheduled.steps[i + 1];
@@ -147,7 +147,7 @@ TEST(ChooseKernels, SplitAttentionHasScratchBetweenItsSteps) {
 
 ScheduledGraph bound(const Program& program, const Graph& graph, const Target& target, bool alias) {
   const MemoryMap map = must(map_memory(program, target.limits));
-  auto scheduled = must(choose_kernels(program, must(lower(program, graph, map, target.limits)), target));
+  auto scheduled = must(choose_kernels(must(lower(program, graph, map, target.limits)), target));
   const auto done = bind_arena(program, graph, map, target.limits, alias, scheduled);
   EXPECT_TRUE(done.ok()) << done.error().message;
   return scheduled;
@@ -210,7 +210,7 @@ TEST(BindArena, RefusesAnArenaOrAnOperandThatIsTooLarge) {
   const Graph& graph = model.program->graphs[model.prefill];
   const MemoryMap map = must(map_memory(*model.program, target.limits));
   auto scheduled =
-      must(choose_kernels(*model.program, must(lower(*model.program, graph, map, target.limits)), target));
+      must(choose_kernels(must(lower(*model.program, graph, map, target.limits)), target));
   Limits small = target.limits;
   small.max_storage_range = 1u << 20;
   expect_refused(bind_arena(*model.program, graph, map, small, true, scheduled), Code::unsupported,

@@ -143,6 +143,30 @@ TEST_F(Walkers, ARunIsOneSubmitAndRecordsNothing) {
   EXPECT_EQ(device_->record_count(), records);
 }
 
+// Every step in single workgroups along its longest dimension: the same bits, still one submit a run.
+TEST_F(Walkers, SlicesGiveTheSameBits) {
+  for (const DType type : {DType::f32, DType::q8_0}) {
+    RandomDecoder r;
+    r.type = type;
+    r.arch = "qwen2";
+    const DecoderProgram model = r.build();
+    const auto program = std::make_shared<const Program>(fuse(*model.program));
+    GpuWalkerOptions options;
+    options.slice_budget_us = 1e-3;
+    const auto cut = take(GpuWalker::create(*device_, program, options));
+    const auto whole = take(GpuWalker::create(*device_, program, {}));
+    ASSERT_TRUE(cut && whole);
+    EXPECT_GT(cut->stats().records, 4 * whole->stats().records);
+    DecoderRunner a(model, *cut), b(model, *whole);
+    const Ids ids = spread_ids(23, r.vocab);
+    for (int round = 0; round < 3; ++round) {  // the second may record again
+      EXPECT_EQ(take(a.prefill(ids, 16)), take(b.prefill(ids, 16)));
+      for (int i = 0; i < 3; ++i) EXPECT_EQ(take(a.step()), take(b.step()));
+    }
+    EXPECT_EQ(cut->stats().submits, whole->stats().submits);
+  }
+}
+
 TEST_F(Walkers, StatsSayWhatIsOnTheDevice) {
   const RandomDecoder r;
   const DecoderProgram model = r.build(64, 64, DType::f16);

@@ -136,7 +136,7 @@ class PipelineCache(ToolTest):
 
         absent = self.folder / "none"
         self.generate("x", "-n", 1, "--no-pipeline-cache", device=device, env={"XDG_CACHE_HOME": str(absent)})
-        self.assertFalse(absent.exists())
+        self.assertFalse((absent / "tessera").exists())  # drivers may cache beside it
         # A place that cannot be written is no failure.
         file = self.write("a file", b"")
         result = self.generate("x", "-n", 4, device=device, env={"XDG_CACHE_HOME": str(file)})
