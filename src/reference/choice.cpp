@@ -30,7 +30,7 @@ std::vector<Candidate> candidates(std::span<const float> logits, std::span<const
   for (std::uint32_t id = 0; id < logits.size(); ++id) out.push_back({id, logits[id], 0});
   std::vector<std::uint32_t> distinct(recent.begin(), recent.end());
   std::ranges::sort(distinct);
-  const auto end = std::ranges::unique(distinct).begin();
+  const auto end = std::unique(distinct.begin(), distinct.end());
   const double penalty = params.penalty;
   for (auto at = distinct.begin(); at != end && penalty != 1; ++at) {
     if (*at >= out.size() || std::isinf(out[*at].logit)) continue;

@@ -14,7 +14,7 @@ std::vector<ValueId> used_values(const Program& program) {
       used.insert(used.end(), op.out.begin(), op.out.end());
     }
   std::ranges::sort(used);
-  used.erase(std::ranges::unique(used).begin(), used.end());
+  used.erase(std::unique(used.begin(), used.end()), used.end());
   if (!used.empty() && used.back() == kNoValue) used.pop_back();
   return used;
 }
