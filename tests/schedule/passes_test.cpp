@@ -209,8 +209,7 @@ TEST(BindArena, RefusesAnArenaOrAnOperandThatIsTooLarge) {
   target.limits.max_storage_range = 2u << 20;
   const Graph& graph = model.program->graphs[model.prefill];
   const MemoryMap map = must(map_memory(*model.program, target.limits));
-  auto scheduled =
-      must(choose_kernels(must(lower(*model.program, graph, map, target.limits)), target));
+  auto scheduled = must(choose_kernels(must(lower(*model.program, graph, map, target.limits)), target));
   Limits small = target.limits;
   small.max_storage_range = 1u << 20;
   expect_refused(bind_arena(*model.program, graph, map, small, true, scheduled), Code::unsupported,
