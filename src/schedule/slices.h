@@ -8,7 +8,8 @@
 
 namespace tessera {
 
-// What a device gets through in a microsecond; starts from a guess by device type, corrected by measurement.
+// What a device gets through in a microsecond: a guess by device type. Measured times correct the steps'
+// costs, not this.
 struct Rates {
   double flops_per_us = 1e5;
   double bytes_per_us = 1e4;
