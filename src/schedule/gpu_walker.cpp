@@ -202,6 +202,7 @@ class Walking final : public GpuWalker {
       if (spec.memory == Memory::shared) std::memset(buffer->mapped().data(), 0, buffer->mapped().size());
       buffers_.push_back(std::move(buffer));
     }
+    if (!options_.alias) TSR_CHECK(poison());
     stats_.arena_bytes = map_.buffers[kArena].bytes;
     for (ValueId id = 0; id < map_.places.size(); ++id) {
       const Storage storage = program_->values[id].storage;
@@ -210,6 +211,19 @@ class Walking final : public GpuWalker {
       if (storage == Storage::cache) stats_.cache_bytes += map_.places[id].bytes;
     }
     return {};
+  }
+
+  // Verification: what no kernel has written is NaN (in f32 and in f16), not what lay there before.
+  Result<void> poison() {
+    TSR_TRY(auto commands, device_.create_command_list(0));
+    commands->barrier();
+    for (std::size_t id = 0; id < buffers_.size(); ++id)
+      if (!program_storage_is_shared(static_cast<BufferId>(id)))
+        commands->fill(*buffers_[id], 0, buffers_[id]->size() / 4 * 4, 0x7fff7fffu);
+    TSR_CHECK(commands->finish());
+    const CommandList* list = commands.get();
+    TSR_TRY(submitted_, device_.submit({&list, 1}));
+    return wait(submitted_);
   }
 
   static PipelineDesc pipeline_desc(const Step& step) {
