@@ -40,7 +40,7 @@ Result<ModelFile> ModelFile::open(std::shared_ptr<ByteSource> source) {
   const std::string_view start(head.data(), size);
   if (start.starts_with(gguf::kMagic)) return GgufParser::parse(std::move(source));
   const bool named_so = source->name().ends_with(".safetensors");
-  if (size > 8 && (start[8] == '{' || named_so)) return SafetensorsParser::parse(std::move(source));
+  if (size > 8 && (start[8] == '{' || named_so)) return SafetensorsParser::parse(source);
   return bad_file(*source, "neither a GGUF nor a safetensors file (it starts with " + quote(start) + ")");
 }
 
