@@ -1,5 +1,6 @@
 # The rooms of src/ in order of the data flow, and what each may include (docs/architecture.md draws it).
 set(TESSERA_ROOMS base formats text graph models reference device kernels schedule session verify api)
+set(TESSERA_GPU_ROOMS device kernels schedule verify api)  # need Vulkan headers and a GLSL compiler
 set(TESSERA_ROOM_base "")
 set(TESSERA_ROOM_formats base)
 set(TESSERA_ROOM_text base)

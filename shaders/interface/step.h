@@ -6,13 +6,15 @@ TSR_INTERFACE_BEGIN
 
 TSR_CONST uint kLastRowX = 0;  // (rows, dim)
 TSR_CONST uint kLastRowState = 1;
-TSR_CONST uint kLastRowY = 2;  // (1, dim)
-TSR_CONST uint kLastRowBindings = 3;
+TSR_CONST uint kLastRowResidual = 2;  // (rows, dim)
+TSR_CONST uint kLastRowY = 3;         // (1, dim)
+TSR_CONST uint kLastRowBindings = 4;
 TSR_CONST uint kLastRowSpecGroup = 0;  // invocations of a workgroup
 TSR_CONST uint kLastRowSpecs = 1;
 
 struct LastRowPush {
   uint dim;
+  uint residual;  // 1: it is added
 };
 
 TSR_CONST uint kAdvanceState = 0;

@@ -83,7 +83,7 @@ class OpChecker {
         case OpKind::add: return {2, 1, 0, 0};
         case OpKind::activation: return {1, 1, 0, 0};
         case OpKind::glu: return {2, 1, 0, 0};
-        case OpKind::last_row: return {2, 1, 0, 0};
+        case OpKind::last_row: return {3, 1, 0b100, 0};
         case OpKind::sample: return {4, 2, 0, 0};
         case OpKind::advance: return {1, 1, 0, 0};
       }
@@ -306,6 +306,7 @@ class OpChecker {
     if (!error_.empty()) return;
     expect_rows(op_.in[0], graph_.max_rows, in(0).last_dim());
     expect_state(op_.in[1]);
+    if (has_in(2)) expect_alike({op_.in[0], op_.in[2]});
     expect_rows(op_.out[0], 1, in(0).last_dim());
     if (value(op_.out[0]).dynamic_rows) reject("its output must not have dynamic rows");
   }

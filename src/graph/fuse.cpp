@@ -45,6 +45,8 @@ class Fuser {
     sweep();
     for (std::size_t i = 0; i < graph_.ops.size(); ++i) fuse_residual(i);
     sweep();
+    for (std::size_t i = 0; i < graph_.ops.size(); ++i) fuse_last_row(i);
+    sweep();
   }
 
  private:
@@ -265,6 +267,17 @@ class Fuser {
     norm.in[3] = add.in[1];
     norm.out[1] = sum;
     removed_[source->second] = true;
+  }
+
+  // add + last_row -> the sum of one row.
+  void fuse_last_row(std::size_t at) {
+    Op& last = graph_.ops[at];
+    if (last.kind != OpKind::last_row || last.in[2] != kNoValue) return;
+    const std::size_t sum = only_source(last.in[0], OpKind::add);
+    if (sum == kNone) return;
+    last.in[0] = graph_.ops[sum].in[0];
+    last.in[2] = graph_.ops[sum].in[1];
+    removed_[sum] = true;
   }
 
   Program& program_;

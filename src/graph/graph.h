@@ -64,7 +64,8 @@ enum class OpKind : std::uint8_t {
   add,          // in a, b                                   out a+b
   activation,   // in x                                      out act(x)
   glu,          // in gate, up                               out act(gate)*up
-  last_row,     // in x(rows,d), state                       out (1,d): row StepState.rows-1 (not dynamic)
+  last_row,     // in x(rows,d), state, residual|-           out (1,d): row StepState.rows-1 of x [+ residual]
+                // (not dynamic)
   sample,       // in logits(1,vocab), tokens, state, sampler  out tokens, state (in place): see state.h
   advance,      // in state                                  out state: position += rows, rows = 0
 };

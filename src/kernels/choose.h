@@ -105,8 +105,8 @@ struct ElementwiseShape {
 };
 Result<Dispatch> choose_elementwise(const ElementwiseShape& shape, const Target& target);
 
-// Bindings: x, state, y.
-Result<Dispatch> choose_last_row(std::uint32_t dim, const Target& target);
+// Bindings: x, state, residual, y.
+Result<Dispatch> choose_last_row(std::uint32_t dim, bool residual, const Target& target);
 // Bindings: state.
 Result<Dispatch> choose_advance(const Target& target);
 // Bindings: logits, tokens, state, sampler, scratch. scratch holds vocab words. src/graph/state.h defines

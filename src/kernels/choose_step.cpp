@@ -4,7 +4,7 @@
 
 namespace tessera {
 
-Result<Dispatch> choose_last_row(std::uint32_t dim, const Target& target) {
+Result<Dispatch> choose_last_row(std::uint32_t dim, bool residual, const Target& target) {
   Dispatch d;
   d.kernel = KernelId::last_row;
   const std::uint32_t group = group_size(dim, 64, target.limits);
@@ -12,9 +12,9 @@ Result<Dispatch> choose_last_row(std::uint32_t dim, const Target& target) {
   if (groups > target.limits.max_group_count[0])
     return Error{Code::unsupported, "last_row of " + std::to_string(dim) + " columns: too many workgroups"};
   d.spec = {group};
-  d.push = {dim};
+  d.push = {dim, residual};
   d.grid = {static_cast<std::uint32_t>(groups), 1, 1};
-  d.bytes = 8.0 * dim;
+  d.bytes = (residual ? 12.0 : 8.0) * dim;
   return d;
 }
 

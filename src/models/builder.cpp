@@ -85,7 +85,7 @@ ValueId GraphBuilder::glu(const std::string& name, ValueId gate, ValueId up, Act
 }
 
 void GraphBuilder::last_row(ValueId x, ValueId out) {
-  op(OpKind::last_row, "last_row", {}, {x, program_.state}, {out});
+  op(OpKind::last_row, "last_row", {}, {x, program_.state, kNoValue}, {out});
 }
 
 void GraphBuilder::sample(ValueId logits, ValueId tokens, ValueId sampler) {

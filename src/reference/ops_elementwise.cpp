@@ -59,13 +59,14 @@ Result<Outputs> run_embedding(const OpCall& call) {
   return Outputs{std::move(x)};
 }
 
+void put_sum(const OpCall& call, ReferenceOutput& y, double a, double b) {
+  put(call, y, a + b, std::fabs(a + b) * bounds::kUlp + 2 * bounds::kFlush);
+}
+
 Result<Outputs> run_add(const OpCall& call) {
   const std::vector<float> a = call.rows_of(0), b = call.rows_of(1);
   ReferenceOutput y{.value = call.out(0)};
-  for (std::size_t i = 0; i < a.size(); ++i) {
-    const double sum = double{a[i]} + double{b[i]};
-    put(call, y, sum, std::fabs(sum) * bounds::kUlp + 2 * bounds::kFlush);
-  }
+  for (std::size_t i = 0; i < a.size(); ++i) put_sum(call, y, a[i], b[i]);
   return Outputs{std::move(y)};
 }
 
@@ -94,7 +95,13 @@ Result<Outputs> run_last_row(const OpCall& call) {
   if (call.state.rows == 0 || call.state.rows > call.value(call.in(0)).shape[0])
     return call.error(Code::invalid_argument, "there is no last row of " + std::to_string(call.state.rows));
   ReferenceOutput y{.value = call.out(0)};
-  for (float x : call.tensors.floats(call.in(0), (call.state.rows - 1) * d, d)) put(call, y, x, copied(x));
+  const std::vector<float> x = call.tensors.floats(call.in(0), (call.state.rows - 1) * d, d);
+  if (call.in(2) == kNoValue) {
+    for (float value : x) put(call, y, value, copied(value));
+    return Outputs{std::move(y)};
+  }
+  const std::vector<float> residual = call.tensors.floats(call.in(2), (call.state.rows - 1) * d, d);
+  for (std::size_t i = 0; i < x.size(); ++i) put_sum(call, y, x[i], residual[i]);
   return Outputs{std::move(y)};
 }
 

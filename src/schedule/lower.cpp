@@ -62,7 +62,10 @@ class Lowering {
       case OpKind::add: lower_elementwise(op, Elementwise::add, op.in[1]); break;
       case OpKind::activation: lower_elementwise(op, Elementwise::activation, kNoValue); break;
       case OpKind::glu: lower_elementwise(op, Elementwise::glu, op.in[1]); break;
-      case OpKind::last_row: emit(LastRowCall{dim(op.in[0])}, {{op.in[0]}, {op.in[1]}, {op.out[0]}}); break;
+      case OpKind::last_row:
+        emit(LastRowCall{dim(op.in[0]), op.in[2] != kNoValue},
+             {{op.in[0]}, {op.in[1]}, {op.in[2]}, {op.out[0]}});
+        break;
       case OpKind::sample:
         emit(SampleCall{dim(op.in[0]), u32(value(op.in[1]).elems())},
              {{op.in[0]}, {op.in[1]}, {op.in[2]}, {op.in[3]}});

@@ -20,6 +20,7 @@ struct RopeCall : RopeAppendShape {};
 struct KvAppendCall : RopeAppendShape {};
 struct LastRowCall {
   std::uint32_t dim = 0;
+  bool residual = false;
 };
 struct AdvanceCall {};
 struct SampleCall {

@@ -23,24 +23,25 @@ Result<std::vector<Dispatch>> one(Result<Dispatch> dispatch) {
 Result<std::vector<Dispatch>> choose(const Call& call, const Target& target, std::uint64_t& scratch_bytes) {
   using Chosen = Result<std::vector<Dispatch>>;
   return std::visit(
-      Overloaded{[&](const EmbeddingShape& s) -> Chosen { return one(choose_embedding(s, target)); },
-                 [&](const NormShape& s) -> Chosen { return one(choose_norm(s, target)); },
-                 [&](const MatmulShape& s) -> Chosen { return one(choose_matmul(s, target)); },
-                 [&](const RopeAppendShape& s) -> Chosen { return one(choose_rope_append(s, target)); },
-                 [&](const RopeCall& s) -> Chosen { return one(choose_rope(s, target)); },
-                 [&](const KvAppendCall& s) -> Chosen { return one(choose_kv_append(s, target)); },
-                 [&](const ElementwiseShape& s) -> Chosen { return one(choose_elementwise(s, target)); },
-                 [&](const LastRowCall& s) -> Chosen { return one(choose_last_row(s.dim, target)); },
-                 [&](const AdvanceCall&) -> Chosen { return one(choose_advance(target)); },
-                 [&](const SampleCall& s) -> Chosen {
-                   scratch_bytes = std::uint64_t{s.vocab} * 4;
-                   return one(choose_sample(s.vocab, s.context, target));
-                 },
-                 [&](const AttentionShape& s) -> Chosen {
-                   TSR_TRY(AttentionChoice choice, choose_attention(s, target));
-                   scratch_bytes = choice.partial_bytes;
-                   return std::move(choice.dispatches);
-                 }},
+      Overloaded{
+          [&](const EmbeddingShape& s) -> Chosen { return one(choose_embedding(s, target)); },
+          [&](const NormShape& s) -> Chosen { return one(choose_norm(s, target)); },
+          [&](const MatmulShape& s) -> Chosen { return one(choose_matmul(s, target)); },
+          [&](const RopeAppendShape& s) -> Chosen { return one(choose_rope_append(s, target)); },
+          [&](const RopeCall& s) -> Chosen { return one(choose_rope(s, target)); },
+          [&](const KvAppendCall& s) -> Chosen { return one(choose_kv_append(s, target)); },
+          [&](const ElementwiseShape& s) -> Chosen { return one(choose_elementwise(s, target)); },
+          [&](const LastRowCall& s) -> Chosen { return one(choose_last_row(s.dim, s.residual, target)); },
+          [&](const AdvanceCall&) -> Chosen { return one(choose_advance(target)); },
+          [&](const SampleCall& s) -> Chosen {
+            scratch_bytes = std::uint64_t{s.vocab} * 4;
+            return one(choose_sample(s.vocab, s.context, target));
+          },
+          [&](const AttentionShape& s) -> Chosen {
+            TSR_TRY(AttentionChoice choice, choose_attention(s, target));
+            scratch_bytes = choice.partial_bytes;
+            return std::move(choice.dispatches);
+          }},
       call.shape);
 }
 

@@ -96,6 +96,9 @@ std::string SentencePieceNormalizer::normalize(std::string_view text) const {
   return out;
 }
 
+namespace {
+
+// U+2581 becomes a space.
 std::string unescape_spaces(std::string_view token) {
   std::string out;
   for (std::size_t at = 0; at < token.size();) {
@@ -104,6 +107,14 @@ std::string unescape_spaces(std::string_view token) {
     at += space ? kSpaceMark.size() : 1;
   }
   return out;
+}
+
+}  // namespace
+
+std::string SentencePiece::text_of(TokenId id) const {
+  if (kind(id) == TokenKind::unknown) return std::string(kUnknownSurface);
+  if (kind(id) == TokenKind::byte) return {static_cast<char>(*parse_byte_token(spec_.tokens[id]))};
+  return unescape_spaces(spec_.tokens[id]);
 }
 
 }  // namespace tessera

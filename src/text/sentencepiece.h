@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "base/result.h"
-#include "text/tokenizer.h"
+#include "text/family.h"
 
 namespace tessera {
 
@@ -48,8 +48,19 @@ class SentencePieceNormalizer {
   bool remove_extra_ = false;
 };
 
-// A SentencePiece token's text: U+2581 becomes a space.
-std::string unescape_spaces(std::string_view token);
+// What its two kinds of vocabulary share.
+class SentencePiece : public Family {
+ public:
+  SentencePiece(VocabSpec spec, SentencePieceNormalizer normalizer)
+      : Family(std::move(spec)), normalizer_(std::move(normalizer)) {}
+  bool drops_first_space() const override { return spec_.add_space_prefix; }
+
+ protected:
+  std::string text_of(TokenId id) const override;
+
+  SentencePieceNormalizer normalizer_;
+};
+
 // What SentencePiece writes for the unknown token.
 inline constexpr std::string_view kUnknownSurface = " \xE2\x81\x87 ";
 

@@ -1,7 +1,6 @@
 // SentencePiece BPE (GGUF "llama"): characters merge to the token of the best score.
 #include <algorithm>
 
-#include "text/family.h"
 #include "text/merge.h"
 #include "text/sentencepiece.h"
 #include "text/utf8.h"
@@ -11,13 +10,12 @@ namespace {
 
 constexpr std::uint32_t kNoToken = ~0u;
 
-class SentencePieceBpe final : public Family {
+class SentencePieceBpe final : public SentencePiece {
  public:
   SentencePieceBpe(VocabSpec spec, SentencePieceNormalizer normalizer)
-      : Family(std::move(spec)), normalizer_(std::move(normalizer)) {
+      : SentencePiece(std::move(spec), std::move(normalizer)) {
     for (const std::string& token : spec_.tokens) longest_ = std::max(longest_, token.size());
   }
-  bool drops_first_space() const override { return spec_.add_space_prefix; }
 
  protected:
   Result<void> encode_text(std::string_view text, std::vector<TokenId>& out) const override {
@@ -52,14 +50,7 @@ class SentencePieceBpe final : public Family {
     return {};
   }
 
-  std::string text_of(TokenId id) const override {
-    if (kind(id) == TokenKind::unknown) return std::string(kUnknownSurface);
-    if (kind(id) == TokenKind::byte) return {static_cast<char>(*parse_byte_token(spec_.tokens[id]))};
-    return unescape_spaces(spec_.tokens[id]);
-  }
-
  private:
-  SentencePieceNormalizer normalizer_;
   std::size_t longest_ = 0;  // bytes of a token
 };
 

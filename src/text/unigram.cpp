@@ -1,7 +1,6 @@
 // SentencePiece unigram (GGUF "t5"): the segmentation with the highest sum of scores, found by Viterbi.
 #include <algorithm>
 
-#include "text/family.h"
 #include "text/sentencepiece.h"
 #include "text/utf8.h"
 
@@ -11,10 +10,10 @@ namespace {
 constexpr std::uint32_t kUnknownPiece = ~0u;
 constexpr float kUnknownPenalty = 10;  // below the worst normal token, as SentencePiece has it
 
-class Unigram final : public Family {
+class Unigram final : public SentencePiece {
  public:
   Unigram(VocabSpec spec, SentencePieceNormalizer normalizer)
-      : Family(std::move(spec)), normalizer_(std::move(normalizer)) {
+      : SentencePiece(std::move(spec), std::move(normalizer)) {
     std::vector<ByteTrie::Entry> entries;
     float lowest = 0;
     bool any = false;
@@ -27,7 +26,6 @@ class Unigram final : public Family {
     trie_ = ByteTrie(std::move(entries));
     unknown_score_ = lowest - kUnknownPenalty;
   }
-  bool drops_first_space() const override { return spec_.add_space_prefix; }
 
  protected:
   Result<void> encode_text(std::string_view text, std::vector<TokenId>& out) const override {
@@ -47,12 +45,6 @@ class Unigram final : public Family {
       after_unknown = piece.token == kUnknownPiece;
     }
     return {};
-  }
-
-  std::string text_of(TokenId id) const override {
-    if (kind(id) == TokenKind::unknown) return std::string(kUnknownSurface);
-    if (kind(id) == TokenKind::byte) return {static_cast<char>(*parse_byte_token(spec_.tokens[id]))};
-    return unescape_spaces(spec_.tokens[id]);
   }
 
  private:
@@ -85,7 +77,6 @@ class Unigram final : public Family {
     return best;
   }
 
-  SentencePieceNormalizer normalizer_;
   ByteTrie trie_;
   float unknown_score_ = 0;
 };

@@ -137,7 +137,7 @@ struct TinyProgram {
   }
   ValueId last_row(ValueId x) {
     const ValueId y = value("last", {1, kDim}, Storage::activation);
-    op(OpKind::last_row, "last", {x, state}, {y});
+    op(OpKind::last_row, "last", {x, state, kNoValue}, {y});
     return y;
   }
   void head(ValueId x) {

@@ -242,11 +242,16 @@ TEST_F(RopeGpu, RopeAlone) {
 
 TEST_F(RopeGpu, LastRowAndAdvance) {
   const std::vector<float> x = random_floats(5 * 131, 8);
-  const auto last = choose_last_row(131, target_of(*device_));
-  ASSERT_TRUE(last) << last.error().message;
-  Bytes in = to_bytes(x), state = state_bytes(17, 3), y = poisoned(131);
-  ASSERT_TRUE(run_dispatch(*device_, *last, {&in, &state, &y}));
-  EXPECT_EQ(from_bytes<float>(y), std::vector<float>(x.begin() + 2 * 131, x.begin() + 3 * 131));
+  Bytes state = state_bytes(17, 3);
+  for (bool residual : {false, true}) {
+    const auto last = choose_last_row(131, residual, target_of(*device_));
+    ASSERT_TRUE(last) << last.error().message;
+    Bytes in = to_bytes(x), other = to_bytes(x), y = poisoned(131);
+    ASSERT_TRUE(run_dispatch(*device_, *last, {&in, &state, &other, &y}));
+    std::vector<float> expected(x.begin() + 2 * 131, x.begin() + 3 * 131);
+    for (float& value : expected) value += residual ? value : 0;
+    EXPECT_EQ(from_bytes<float>(y), expected);
+  }
   const auto advance = choose_advance(target_of(*device_));
   ASSERT_TRUE(advance) << advance.error().message;
   ASSERT_TRUE(run_dispatch(*device_, *advance, {&state}));

@@ -108,7 +108,7 @@ TEST(Walker, RefusesWhatDoesNotFitAndNamesTheOp) {
 TEST(Walker, ThereIsNoLastRowOfTooManyOrNone) {
   Bench b;
   const ValueId x = b.given({2, 2}, true), y = b.activation({1, 2});
-  b.op(OpKind::last_row, {}, {x, b.state()}, {y});
+  b.op(OpKind::last_row, {}, {x, b.state(), kNoValue}, {y});
   b.graph().max_rows = 2;
   for (std::uint32_t rows : {0u, 3u}) {
     b.write_state({.position = 0, .rows = rows});

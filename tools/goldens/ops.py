@@ -206,8 +206,11 @@ def rows():
              [words([9, 9, 4, 0, 5]), "state", operand(value, "weight", dtype, raw, shape=table.shape)],
              lambda t: [t[[4, 0, 5]]], position=2, dynamic=True, tensors=(value,))
     x = random(3, 8)
-    case("last_row", "last_row", [operand(x), "state"], lambda x: [x[2:]], dynamic=True, tensors=(x,),
+    case("last_row", "last_row", [operand(x), "state", None], lambda x: [x[2:]], dynamic=True, tensors=(x,),
          outputs=[{"dynamic": False}])
+    r = random(3, 8)
+    case("last_row_residual", "last_row", [operand(x), "state", operand(r)], lambda x, r: [(x + r)[2:]], dynamic=True,
+         tensors=(x, r), outputs=[{"dynamic": False}])
 
 
 def main():
