@@ -96,7 +96,7 @@ tessera_status tessera_convert(const char* in_path, const char* out_path, const 
     TSR_CHECK(require(out_path, "out_path"));
     TSR_CHECK(require(type, "type"));
     const auto dtype = parse_dtype(type);
-    if (!dtype || *dtype == DType::u32)
+    if (!dtype || !is_real(*dtype))
       return Error{Code::invalid_argument,
                    "'" + std::string(type) + "' is not one of F32, F16, BF16, Q8_0, Q4_0"};
     TSR_TRY(const ModelFile file, open_file(in_path));

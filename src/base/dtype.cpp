@@ -10,13 +10,14 @@
 namespace tessera {
 namespace {
 
-constexpr std::array<DTypeInfo, 6> kTypes = {{
+constexpr std::array<DTypeInfo, 7> kTypes = {{
     {"F32", 1, 4},
     {"F16", 1, 2},
     {"BF16", 1, 2},
     {"Q8_0", 32, 34},
     {"Q4_0", 32, 18},
     {"U32", 1, 4},
+    {"U8", 1, 1},
 }};
 
 constexpr std::size_t kBlock = 32;  // elements of a Q8_0 or Q4_0 block
@@ -32,6 +33,13 @@ T load(const std::byte* bytes) {
 template <typename T>
 void store(std::byte* bytes, T value) {
   std::memcpy(bytes, &value, sizeof value);
+}
+
+// The nearest from 0 to `most`; NaN gives 0.
+std::uint64_t to_whole(float x, std::uint64_t most) {
+  const float whole = std::nearbyint(x);
+  if (!(whole > 0.0f)) return 0;
+  return whole < static_cast<float>(most) ? static_cast<std::uint64_t>(whole) : most;
 }
 
 // Q8_0: f16 scale d, then 32 int8 q; x = d * q.
@@ -159,6 +167,9 @@ void decode_row(DType type, std::span<const std::byte> bytes, std::span<float> o
     case DType::u32:
       for (std::size_t i = 0; i < n; ++i) out[i] = static_cast<float>(load<std::uint32_t>(in + 4 * i));
       break;
+    case DType::u8:
+      for (std::size_t i = 0; i < n; ++i) out[i] = static_cast<float>(std::to_integer<int>(in[i]));
+      break;
   }
 }
 
@@ -183,12 +194,11 @@ void encode_row(DType type, std::span<const float> in, std::span<std::byte> byte
       for (std::size_t b = 0; b < n / kBlock; ++b) encode_q4_0(&in[kBlock * b], out + 18 * b);
       break;
     case DType::u32:
-      for (std::size_t i = 0; i < n;
-           ++i) {  // nearest; NaN and negatives give 0, what is too large the largest
-        const float x = std::nearbyint(in[i]);
-        const bool fits = x >= 0.0f && x < 4294967296.0f;
-        store(out + 4 * i, fits ? static_cast<std::uint32_t>(x) : x > 0.0f ? 0xffffffffu : 0u);
-      }
+      for (std::size_t i = 0; i < n; ++i)
+        store(out + 4 * i, static_cast<std::uint32_t>(to_whole(in[i], 0xffffffffu)));
+      break;
+    case DType::u8:
+      for (std::size_t i = 0; i < n; ++i) out[i] = static_cast<std::byte>(to_whole(in[i], 0xff));
       break;
   }
 }

@@ -10,10 +10,13 @@
 namespace tessera {
 
 // Values are shared with shaders/interface/common.h (specialization constant WEIGHT_TYPE).
-enum class DType : std::uint8_t { f32 = 0, f16 = 1, bf16 = 2, q8_0 = 3, q4_0 = 4, u32 = 5 };
+enum class DType : std::uint8_t { f32 = 0, f16 = 1, bf16 = 2, q8_0 = 3, q4_0 = 4, u32 = 5, u8 = 6 };
+
+// What a weight or an activation may be; the others hold indices and masks.
+constexpr bool is_real(DType type) { return type <= DType::q4_0; }
 
 struct DTypeInfo {
-  std::string_view name;      // "F32", "F16", "BF16", "Q8_0", "Q4_0", "U32"
+  std::string_view name;      // "F32", "F16", "BF16", "Q8_0", "Q4_0", "U32", "U8"
   std::uint32_t block_elems;  // elements a block holds; 1 for the plain types
   std::uint32_t block_bytes;  // bytes of a block in a file
 };

@@ -18,7 +18,8 @@ std::uint32_t file_type(DType type) {
     case DType::q8_0: return 7;
     case DType::bf16: return 32;
     case DType::f32:
-    case DType::u32: break;
+    case DType::u32:
+    case DType::u8: break;
   }
   return 0;
 }
@@ -34,7 +35,8 @@ float largest_value(DType type) {
     case DType::q4_0: return half * 8.0f;
     case DType::bf16: return 0x1.fep127f;
     case DType::f32:
-    case DType::u32: break;
+    case DType::u32:
+    case DType::u8: break;
   }
   return std::numeric_limits<float>::max();
 }
@@ -48,7 +50,8 @@ DType target(const TensorInfo& tensor, DType wanted) {
 
 Result<void> check_input(const ModelFile& in, DType type) {
   const std::string name = quote(in.source().name(), kMaxQuotedPath);
-  if (type == DType::u32) return Error{Code::invalid_argument, "convert: U32 is no weight type"};
+  if (!is_real(type))
+    return Error{Code::invalid_argument, "convert: " + std::string(info(type).name) + " is no weight type"};
   if (in.kind() != FileKind::gguf) return Error{Code::unsupported, name + ": convert reads GGUF files only"};
   if (!in.unsupported_tensors().empty()) {
     const auto& tensor = in.unsupported_tensors().front();

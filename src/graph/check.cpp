@@ -227,7 +227,7 @@ class OpChecker {
   void expect_weight(ValueId id, std::uint64_t n, std::uint64_t k, DType dtype) {
     expect(id, {n, k}, dtype);
     expect_read_only(id);
-    if (dtype == DType::u32) reject("value " + value(id).name + " must not be U32");
+    if (!is_real(dtype)) reject("value " + value(id).name + " must not be " + std::string(info(dtype).name));
   }
 
   bool head_attrs(bool heads, bool kv_heads, bool rope) {

@@ -17,6 +17,7 @@
 #include <string_view>
 #include <vector>
 
+#include "base/attention.h"
 #include "base/dtype.h"
 #include "base/result.h"
 
@@ -60,7 +61,9 @@ enum class OpKind : std::uint8_t {
                 // at position+i
   rope_append,  // in qkv(rows,(heads+2 kv_heads)*head_dim), table, state, k_cache, v_cache  out q, k_cache,
                 // v_cache
-  attention,    // in q(rows,heads*head_dim), k_cache, v_cache, state    out o(rows,heads*head_dim)
+  attention,    // in q, k, v, state|-, mask|-, bias|-, slopes|-, sinks|-, lengths|-, documents|-, table|-
+                // out y, lse|-, scores|-: base/attention.h. q and y are (batch*q_len, heads*dim), or
+                // (batch,heads,q_len,dim) when heads_first; k and v likewise, or caches
   add,          // in a, b                                   out a+b
   activation,   // in x                                      out act(x)
   glu,          // in gate, up                               out act(gate)*up
@@ -87,6 +90,7 @@ struct OpAttrs {
   float scale = 0;              // attention: multiplies q.k
   bool causal = false;          // attention: key j is seen by row i when j <= position+i
   std::uint32_t window = 0;     // attention: only the last `window` keys; 0: all
+  AttentionAttrs attention = {};
 };
 
 struct Op {

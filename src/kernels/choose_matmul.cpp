@@ -52,7 +52,7 @@ std::string describe(const MatmulShape& shape) {
 Result<void> check(const MatmulShape& shape, std::uint64_t row_bytes, const std::string& what) {
   if (shape.rows == 0 || shape.n == 0 || shape.k == 0)
     return Error{Code::invalid_argument, what + ": a dimension is 0"};
-  if (row_bytes == 0 || shape.type == DType::u32)
+  if (row_bytes == 0 || !is_real(shape.type))
     return Error{Code::invalid_argument, what + ": weights of this type cannot have that k"};
   if (std::uint64_t{shape.first} + shape.n > shape.y_stride)
     return Error{Code::invalid_argument, what + ": columns from " + std::to_string(shape.first) +

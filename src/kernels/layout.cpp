@@ -40,6 +40,7 @@ std::uint64_t device_row_bytes(DType type, std::uint64_t k) {
   switch (type) {
     case DType::f32:
     case DType::u32: return round_up_16(k * 4);
+    case DType::u8: return round_up_16(k);
     case DType::f16:
     case DType::bf16: return round_up_16(k * 2);
     case DType::q8_0: return k % kBlock ? 0 : round_up_16(k + k / kBlock * 2);

@@ -57,7 +57,7 @@ Result<const TensorInfo*> ModelTensors::lookup(const std::string& name,
     return model_error(file_, Code::bad_model,
                        "tensor " + name + " has shape " + print_shape(tensor->shape) +
                            ", but the model's metadata asks for " + print_shape(shape));
-  if (tensor->dtype == DType::u32 || shape.back() % info(tensor->dtype).block_elems != 0)
+  if (!is_real(tensor->dtype) || shape.back() % info(tensor->dtype).block_elems != 0)
     return model_error(file_, Code::bad_model,
                        "tensor " + name + " " + print_shape(shape) + " cannot be a weight of type " +
                            std::string(info(tensor->dtype).name));

@@ -44,7 +44,7 @@ double rounding(DType type, double magnitude) {
 double stored(DType type, double value, double error) {
   const double most = std::fabs(value) + error;
   const double largest = type == DType::f16 ? 65504 : std::numeric_limits<float>::max();
-  if (type == DType::u32) return 0;
+  if (!is_real(type)) return 0;
   return most <= largest ? error + rounding(type, most) : kInfinity;
 }
 

@@ -1,0 +1,87 @@
+// What one attention computes: the descriptor that graphs, kernels, the reference and the public op share.
+//
+//   s[i,j]  = scale * (q_i . k_j)             or, with Score::cosine, scale * q_i/|q_i| . k_j/|k_j|
+//   s       = softcap * tanh(s / softcap)     when softcap > 0
+//   s      += bias[i,j] + mask[i,j] (additive) - slope_h * |i + n_k - n_q - j|
+//   s       = masked where the boolean mask, causality, the window, lengths or documents say so
+//   y_i     = sum_j exp(s[i,j]) v_j / (sum_j exp(s[i,j]) + exp(sink_h))
+//   lse_i   = log of the denominator (natural)
+// A row that sees no key gives y = 0, and lse = -infinity, or the sink when there is one. An additive mask or
+// bias below -1e38 masks. A zero vector has cosine 0 with everything.
+//
+// n_q, n_k: query rows and keys of this sequence. Without a state: n_q = q_len, n_k = lengths[b] (at most
+// kv_len), or kv_len. With a state (graph/state.h): n_q = min(state.rows, q_len), n_k = state.position + n_q,
+// at most kv_len unless ring. With documents, (i, j, n_q, n_k) of every formula but mask and bias count
+// within the row's document.
+//
+// The centre of row i is c = i (none, top_left), or i + n_k - n_q (bottom_right). Causal rows see j <= c. A
+// window leaves c - window_left <= j <= c + window_right. Head h reads KV head h / (heads / kv_heads).
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <optional>
+
+#include "base/dtype.h"
+
+namespace tessera {
+
+enum class AttentionScore : std::uint8_t { dot, cosine };
+enum class Causal : std::uint8_t { none, top_left, bottom_right };
+// What the optional output `scores` (batch, score_heads, score_rows, kv_len) holds. raw: after the scale;
+// capped: after the soft-cap; masked: what goes into softmax, -infinity where masked; weights: after softmax,
+// sinks in the denominator. raw and capped are there for every key below kv_len, whatever masks say (0 past
+// n_k).
+enum class AttentionScores : std::uint8_t { none, raw, capped, masked, weights };
+// f32: operands as they are stored, f32 arithmetic. mixed: operands and probabilities may be rounded to 16
+// bits before a product; sums are f32 in both.
+enum class Precision : std::uint8_t { f32, mixed };
+
+inline constexpr std::uint32_t kNoWindow = 0xffffffffu;
+inline constexpr std::uint32_t kMaxHeadDim = 512;
+
+// In elements: batch, head, row, element. 0 repeats (a broadcast dimension).
+using Strides = std::array<std::uint64_t, 4>;
+
+struct AttentionAttrs {
+  std::uint32_t batch = 1;
+  std::uint32_t q_len = 1;   // most query rows of a sequence
+  std::uint32_t kv_len = 0;  // keys of a sequence; of a cache: its capacity
+  std::uint32_t heads = 1, kv_heads = 1;
+  std::uint32_t head_dim = 0;  // of q and k, 1 to 512
+  std::uint32_t v_dim = 0;     // of v and y, 1 to 512
+  float scale = 1;
+  float softcap = 0;  // 0: none
+  AttentionScore score = AttentionScore::dot;
+  Causal causal = Causal::none;
+  std::uint32_t window_left = kNoWindow;   // keys before the centre
+  std::uint32_t window_right = kNoWindow;  // keys after it
+  Precision precision = Precision::f32;
+  // Layout of q and y, (batch, heads, len, dim) or else (batch, len, heads, dim); of k and v that are no
+  // caches.
+  bool heads_first = false;
+  // k and v are caches (batch, kv_heads, kv_len, dim); or paged, (blocks, kv_heads, block_size, dim) with key
+  // j of sequence b in block table[b, j / block_size], at j % block_size. kv_len = blocks a table row *
+  // block_size.
+  std::uint32_t block_size = 0;  // 0: not paged
+  // The cache keeps the last kv_len keys: key j is at j % kv_len. Needs a state, a causal window that leaves
+  // window_left + q_len <= kv_len.
+  bool ring = false;
+  AttentionScores scores = AttentionScores::none;
+  std::uint32_t score_head = 0, score_heads = 0;  // heads [score_head, +score_heads) of the scores; 0: all
+  std::uint32_t score_row = 0, score_rows = 0;    // rows likewise
+  // Instead of the layouts above; all zero: none given.
+  Strides q_strides{}, k_strides{}, v_strides{}, y_strides{};
+};
+
+// Optional operands that are there.
+struct AttentionOperands {
+  bool state = false, slopes = false, sinks = false, lengths = false, table = false, lse = false;
+  std::uint32_t documents = 0;  // how many; 0: none
+  // Broadcast to (batch, heads, q_len, kv_len) by strides of 0.
+  std::optional<DType> mask;  // u8: boolean, nonzero keeps; f32, f16, bf16: added
+  std::optional<DType> bias;  // f32, f16, bf16
+  Strides mask_strides{}, bias_strides{};
+};
+
+}  // namespace tessera
