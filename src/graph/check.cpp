@@ -83,6 +83,7 @@ class OpChecker {
         case OpKind::add: return {2, 1, 0, 0};
         case OpKind::activation: return {1, 1, 0, 0};
         case OpKind::glu: return {2, 1, 0, 0};
+        case OpKind::softmax: return {1, 1, 0, 0};
         case OpKind::last_row: return {3, 1, 0b100, 0};
         case OpKind::sample: return {4, 2, 0, 0};
         case OpKind::advance: return {1, 1, 0, 0};
@@ -185,6 +186,7 @@ class OpChecker {
       case OpKind::add: return expect_alike({op_.in[0], op_.in[1], op_.out[0]});
       case OpKind::activation: return expect_alike({op_.in[0], op_.out[0]});
       case OpKind::glu: return expect_alike({op_.in[0], op_.in[1], op_.out[0]});
+      case OpKind::softmax: return softmax();
       case OpKind::last_row: return last_row();
       case OpKind::sample: return sample();
       case OpKind::advance: expect_state(op_.in[0]); return expect_same(op_.in[0], op_.out[0]);
@@ -299,6 +301,17 @@ class OpChecker {
     same_caches(op_.in[1], op_.in[2]);
     expect_state(op_.in[3]);
     expect_alike({op_.in[0], op_.out[0]});
+  }
+
+  void softmax() {
+    expect_rank(op_.in[0], 3);
+    if (!error_.empty()) return;
+    for (ValueId id : {op_.in[0], op_.out[0]}) {
+      expect(id, in(0).shape);
+      if (value(id).storage != Storage::activation && value(id).storage != Storage::output)
+        reject("value " + value(id).name + " must be an activation or an output");
+      if (value(id).dynamic_rows) reject("value " + value(id).name + " must not have dynamic rows");
+    }
   }
 
   void last_row() {

@@ -105,6 +105,12 @@ struct ElementwiseShape {
 };
 Result<Dispatch> choose_elementwise(const ElementwiseShape& shape, const Target& target);
 
+// Bindings: x, y. y like x (outer, n, inner): softmax along n. Fewer than 2^32 elements.
+struct SoftmaxShape {
+  std::uint32_t outer = 1, n = 0, inner = 1;
+};
+Result<Dispatch> choose_softmax(const SoftmaxShape& shape, const Target& target);
+
 // Bindings: x, state, residual, y.
 Result<Dispatch> choose_last_row(std::uint32_t dim, bool residual, const Target& target);
 // Bindings: state.

@@ -59,6 +59,9 @@ double stored(DType type, double value, double error);
 // Relative error of exp(x), x exact.
 double exp_relative(double x);
 
+// Relative error of exp(x - max) in f32: the difference is rounded once, which exp turns into |x - max| ulp.
+double softmax_term(double difference);
+
 // act(x), x exact.
 double activation(Activation act, double x);
 // |act(x + d) - act(x)| for |d| <= error.

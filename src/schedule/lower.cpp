@@ -62,6 +62,12 @@ class Lowering {
       case OpKind::add: lower_elementwise(op, Elementwise::add, op.in[1]); break;
       case OpKind::activation: lower_elementwise(op, Elementwise::activation, kNoValue); break;
       case OpKind::glu: lower_elementwise(op, Elementwise::glu, op.in[1]); break;
+      case OpKind::softmax: {
+        const std::vector<std::uint64_t>& shape = value(op.in[0]).shape;
+        emit(SoftmaxShape{.outer = u32(shape[0]), .n = u32(shape[1]), .inner = u32(shape[2])},
+             {{op.in[0]}, {op.out[0]}});
+        break;
+      }
       case OpKind::last_row:
         emit(LastRowCall{dim(op.in[0]), op.in[2] != kNoValue},
              {{op.in[0]}, {op.in[1]}, {op.in[2]}, {op.out[0]}});

@@ -31,6 +31,7 @@ Result<std::vector<Dispatch>> choose(const Call& call, const Target& target, std
           [&](const RopeCall& s) -> Chosen { return one(choose_rope(s, target)); },
           [&](const KvAppendCall& s) -> Chosen { return one(choose_kv_append(s, target)); },
           [&](const ElementwiseShape& s) -> Chosen { return one(choose_elementwise(s, target)); },
+          [&](const SoftmaxShape& s) -> Chosen { return one(choose_softmax(s, target)); },
           [&](const LastRowCall& s) -> Chosen { return one(choose_last_row(s.dim, s.residual, target)); },
           [&](const AdvanceCall&) -> Chosen { return one(choose_advance(target)); },
           [&](const SampleCall& s) -> Chosen {
