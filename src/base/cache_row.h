@@ -21,8 +21,8 @@ std::uint64_t cache_row_bytes(DType type, std::uint64_t dim);
 // Elements [first, first + out.size()) of `rows`, counted through all rows of `dim` elements.
 void read_cache(DType type, std::uint64_t dim, std::span<const std::byte> rows, std::uint64_t first,
                 std::span<float> out);
-// Stores `in` as elements [first, first + in.size()); for Q8_0, `first` and in.size() are multiples of 32, and
-// each block is quantised as encode_row (base/dtype.h) has it.
+// Stores `in` as elements [first, first + in.size()); for Q8_0, `first` and in.size() are multiples of 32,
+// and each block is quantised as encode_row (base/dtype.h) has it.
 void write_cache(DType type, std::uint64_t dim, std::span<const float> in, std::uint64_t first,
                  std::span<std::byte> rows);
 

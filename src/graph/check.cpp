@@ -283,15 +283,15 @@ class OpChecker {
     return s;
   }
 
-  // An activation or output of heads in rows: two dimensions, or four when heads_first, or whatever holds what
-  // `given` strides reach.
+  // An activation or output of heads in rows: two dimensions, or four when heads_first, or whatever holds
+  // what `given` strides reach.
   void expect_heads(ValueId id, const SequenceRows& s, std::uint64_t heads, std::uint64_t dim,
                     const Strides& given) {
     const Value& v = value(id);
     if (v.storage != Storage::activation && v.storage != Storage::output)
       reject("value " + v.name + " must be an activation or an output");
-    if (v.dtype != DType::f32) reject("value " + v.name + " is " + std::string(info(v.dtype).name) +
-                                      ", expected F32");
+    if (v.dtype != DType::f32)
+      reject("value " + v.name + " is " + std::string(info(v.dtype).name) + ", expected F32");
     if (has_strides(given)) {
       const std::uint64_t extent[] = {s.batch, heads, s.rows, dim};
       std::uint64_t last = 0;
@@ -330,6 +330,8 @@ class OpChecker {
     Shape expected{op_.attrs.kv_heads, paged ? a.block_size : form.slots, dim};
     if (v.shape.size() == 4) expected.insert(expected.begin(), paged ? form.blocks : s.batch);
     expect(id, expected, v.dtype);
+    if (form.capacity() >= 0xffffffffu)
+      reject("value " + v.name + " has " + std::to_string(form.capacity()) + " keys a sequence, too many");
     if (a.ring && form.capacity() < s.rows)
       reject("value " + v.name + " is a ring of " + std::to_string(form.capacity()) + " keys, too few for " +
              std::to_string(s.rows) + " rows");

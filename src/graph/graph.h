@@ -61,20 +61,20 @@ enum class OpKind : std::uint8_t {
   rope,       // in x(rows,heads*head_dim), table(context,rope_dims/2,2), state|-  out like x; row i by the
               // table's row position+i, or with table_by_row row r by row r. No state: all rows.
               // heads_first: x is (batch,heads,q_len,head_dim). q_strides, y_strides: of x, of the output
-  kv_append,  // in x(rows,kv_heads*head_dim), state, cache, block table|-  out cache (in place) at position+i;
-              // x may be heads_first, and have q_strides
-  rope_append,  // in qkv(rows,(heads+kv_heads)*head_dim+kv_heads*v_dim), table, state, k_cache, v_cache, block
-                // table|-  out q, k_cache, v_cache
-  attention,    // in q, k, v, state|-, mask|-, bias|-, slopes|-, sinks|-, lengths|-, documents|-, table|-
-                // out y, lse|-, scores|-: base/attention.h. q and y are (batch*q_len, heads*dim), or
-                // (batch,heads,q_len,dim) when heads_first; k and v likewise, or caches
-  add,          // in a, b                                   out a+b
-  activation,   // in x                                      out act(x)
-  glu,          // in gate, up                               out act(gate)*up
-  last_row,     // in x(rows,d), state, residual|-           out (1,d): row StepState.rows-1 of x [+ residual]
-                // (not dynamic)
-  sample,       // in logits(1,vocab), tokens, state, sampler  out tokens, state (in place): see state.h
-  advance,      // in state                                  out state: position += rows, rows = 0
+  kv_append,  // in x(rows,kv_heads*head_dim), state, cache, block table|-  out cache (in place) at
+              // position+i; x may be heads_first, and have q_strides
+  rope_append,  // in qkv(rows,(heads+kv_heads)*head_dim+kv_heads*v_dim), table, state, k_cache, v_cache,
+                // block table|-  out q, k_cache, v_cache
+  attention,   // in q, k, v, state|-, mask|-, bias|-, slopes|-, sinks|-, lengths|-, documents|-, table|-
+               // out y, lse|-, scores|-: base/attention.h. q and y are (batch*q_len, heads*dim), or
+               // (batch,heads,q_len,dim) when heads_first; k and v likewise, or caches
+  add,         // in a, b                                   out a+b
+  activation,  // in x                                      out act(x)
+  glu,         // in gate, up                               out act(gate)*up
+  last_row,    // in x(rows,d), state, residual|-           out (1,d): row StepState.rows-1 of x [+ residual]
+               // (not dynamic)
+  sample,      // in logits(1,vocab), tokens, state, sampler  out tokens, state (in place): see state.h
+  advance,     // in state                                  out state: position += rows, rows = 0
 };
 std::string_view name(OpKind kind);
 
@@ -95,8 +95,8 @@ struct OpAttrs {
   float scale = 0;              // attention: multiplies q.k
   bool causal = false;          // attention: key j is seen by row i when j <= position+i
   std::uint32_t window = 0;     // attention: only the last `window` keys; 0: all
-  // attention; of rope, kv_append and rope_append batch, q_len (may stay 1 when batch is 1), block_size, ring,
-  // v_dim (0: head_dim), and the layouts that OpKind names
+  // attention; of rope, kv_append and rope_append batch, q_len (may stay 1 when batch is 1), block_size,
+  // ring, v_dim (0: head_dim), and the layouts that OpKind names
   AttentionAttrs attention = {};
 };
 

@@ -1,5 +1,5 @@
-// Geometry of a KV cache and of the rows that go into it: what rope, kv_append and rope_append are checked for,
-// lowered with and computed by.
+// Geometry of a KV cache and of the rows that go into it: what rope, kv_append and rope_append are checked
+// for, lowered with and computed by.
 #pragma once
 
 #include <cstdint>
@@ -26,7 +26,7 @@ inline bool has_strides(const Strides& s) { return s != Strides{}; }
 //   block, slot = b, j'                                      (not paged)
 //               = table[b, j' / slots], j' % slots           (paged)
 struct CacheForm {
-  std::uint64_t blocks = 1;        // leading dimension: sequences, or blocks when paged
+  std::uint64_t blocks = 1;  // leading dimension: sequences, or blocks when paged
   std::uint64_t kv_heads = 1;
   std::uint64_t slots = 0;         // keys of a sequence, or of a block
   std::uint64_t dim = 0;           // elements of a row

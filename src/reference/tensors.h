@@ -26,14 +26,17 @@ class Tensors {
   std::span<std::byte> bytes(ValueId value) { return memory_[value]; }
   std::span<const std::byte> bytes(ValueId value) const { return memory_[value]; }
 
-  // f32 and f16 values and constants: elements [first, first + n) as floats.
+  // Values of reals and constants: elements [first, first + n) as floats.
   std::vector<float> floats(ValueId value, std::uint64_t first, std::uint64_t n) const;
   std::uint32_t word(ValueId value, std::uint64_t index) const;  // of a u32 value
   StepState state(ValueId value) const;
   SamplerParams sampler(ValueId value) const;
 
-  // Rounds to the value's dtype. f32 and f16 values round to nearest even; u32 ones take integers.
+  // Rounds to the value's dtype, to nearest even; u32 ones take integers. Not for Q8_0.
   void store(ValueId value, std::uint64_t element, double number);
+
+  // Elements of a cache from `first` on: whole blocks of Q8_0.
+  void store_row(ValueId cache, std::uint64_t first, std::span<const float> numbers);
 
   // A weight or constant of one dimension, whole.
   Result<std::vector<float>> vector(ValueId id);
