@@ -54,8 +54,6 @@ tessera_tensor describe(const OpOutput& output) {
   return out;
 }
 
-std::uint64_t stored_bytes(const Value& value) { return file_bytes(value.elems(), info(value.dtype)); }
-
 Result<void> run_timed(Walker& walker, const tessera_op_desc& desc) {
   const auto* device = dynamic_cast<const GpuWalker*>(&walker);
   for (std::uint32_t i = 0; i < std::max(1u, desc.repeat); ++i) {
@@ -72,7 +70,7 @@ Result<void> run_timed(Walker& walker, const tessera_op_desc& desc) {
 Result<void> read_output(Walker& walker, const OpOutput& output, void* to) {
   const std::span<std::byte> out(static_cast<std::byte*>(to), output.bytes);
   if (!output.convert) return walker.read(output.value, 0, out);
-  std::vector<std::byte> stored(stored_bytes(walker.program().values[output.value]));
+  std::vector<std::byte> stored(value_bytes(walker.program().values[output.value]));
   TSR_CHECK(walker.read(output.value, 0, stored));
   output.convert(stored, out);
   return {};

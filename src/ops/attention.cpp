@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <limits>
 
+#include "base/cache_row.h"
 #include "ops/attention_sizes.h"
 #include "ops/builders.h"
 #include "ops/op_program.h"
@@ -48,63 +49,49 @@ class AttentionBuilder {
 
   // The one type of both keys and values on the device.
   DType kv_type() const {
+    if (const std::string type = args_.choice("kv_type"); type != "stored") return *parse_dtype(type);
     const DType k = args_.in("K").real();
     for (const char* name : {"V", "past_key", "past_value"})
       if (args_.has(name) && args_.in(name).real() != k) return DType::f32;
-    return s_.appends && k == DType::bf16 ? DType::f32 : k;
+    return k;
   }
 
   void given_keys() {
     for (const auto& [name, which, dim] :
          {std::tuple("K", AttentionIn::k, s_.head_dim), std::tuple("V", AttentionIn::v, s_.v_dim)}) {
-      const Shape shape = a_.cache ? args_.in(name).shape() : rows_shape(s_.kv_heads, s_.new_keys, dim);
-      in_[at(which)] = p_.given(name, kv_type(), shape, a_.cache ? Storage::cache : Storage::output);
+      if (a_.cache)
+        in_[at(which)] = p_.cache(name, kv_type(), args_.in(name).shape());
+      else
+        in_[at(which)] = p_.given(name, kv_type(), rows_shape(s_.kv_heads, s_.new_keys, dim));
     }
   }
 
-  // The past goes into the cache as it is, K and V are appended by the device. The heads of all sequences are
-  // heads of one cache, (batch*kv_heads, kv_len, dim).
+  // The past goes into the cache as it is, K and V are appended by the device.
   void append_keys() {
     for (const auto& [name, past, which, dim] : {std::tuple("K", "past_key", AttentionIn::k, s_.head_dim),
                                                  std::tuple("V", "past_value", AttentionIn::v, s_.v_dim)}) {
-      const std::uint64_t heads = s_.batch * s_.kv_heads;
-      const ValueId cache =
-          p_.add(std::string(name) + "_cache", Storage::cache, kv_type(), {heads, s_.kv_len, dim});
+      const ValueId cache = p_.add(std::string(name) + "_cache", Storage::cache, kv_type(),
+                                   {s_.batch, s_.kv_heads, s_.kv_len, dim});
       if (s_.past != 0 && !args_.shapes_only()) write_past(past, cache, dim);
-      const ValueId x = p_.given_bytes(name, DType::f32, {s_.new_keys, heads * dim}, key_rows(name, dim));
+      const ValueId x = p_.given(name, DType::f32, rows_shape(s_.kv_heads, s_.new_keys, dim));
       OpAttrs attrs;
-      attrs.kv_heads = static_cast<std::uint32_t>(heads);
+      attrs.kv_heads = static_cast<std::uint32_t>(s_.kv_heads);
       attrs.head_dim = static_cast<std::uint32_t>(dim);
-      p_.op(OpKind::kv_append, attrs, {x, p_.state(), cache}, {cache});
+      attrs.attention.batch = static_cast<std::uint32_t>(s_.batch);
+      attrs.attention.q_len = static_cast<std::uint32_t>(s_.new_keys);
+      attrs.attention.heads_first = s_.heads_first;
+      p_.op(OpKind::kv_append, attrs, {x, p_.state(), cache, kNoValue}, {cache});
       in_[at(which)] = cache;
-      Strides& strides = which == AttentionIn::k ? a_.k_strides : a_.v_strides;
-      strides = {s_.kv_heads * s_.kv_len * dim, s_.kv_len * dim, dim, 1};
     }
   }
 
   void write_past(const char* name, ValueId cache, std::uint64_t dim) {
-    const std::vector<std::byte> all = encode(kv_type(), p_.floats(name));
-    const std::uint64_t element = info(kv_type()).block_bytes, row = dim * element;
+    const std::vector<std::byte> all = encode_cache(kv_type(), dim, p_.floats(name));
+    const std::uint64_t row = cache_row_bytes(kv_type(), dim);
     for (std::uint64_t head = 0; head < s_.batch * s_.kv_heads; ++head) {
       const auto* from = all.data() + head * s_.past * row;
       p_.write(cache, head * s_.kv_len * row, {from, from + s_.past * row});
     }
-  }
-
-  // K or V as rows of (key, batch, head, element).
-  std::vector<std::byte> key_rows(const char* name, std::uint64_t dim) const {
-    if (args_.shapes_only()) return {};
-    const std::vector<float> from = p_.floats(name);
-    std::vector<float> to(from.size());
-    for (std::uint64_t b = 0; b < s_.batch; ++b)
-      for (std::uint64_t h = 0; h < s_.kv_heads; ++h)
-        for (std::uint64_t t = 0; t < s_.new_keys; ++t) {
-          const std::uint64_t row = s_.heads_first ? (b * s_.kv_heads + h) * s_.new_keys + t
-                                                   : (b * s_.new_keys + t) * s_.kv_heads + h;
-          std::copy_n(from.begin() + static_cast<std::ptrdiff_t>(row * dim), dim,
-                      to.begin() + static_cast<std::ptrdiff_t>(((t * s_.batch + b) * s_.kv_heads + h) * dim));
-        }
-    return encode(DType::f32, to);
   }
 
   // The shape with leading ones, or why it does not broadcast.

@@ -53,6 +53,8 @@ constexpr OpAttributeInfo kAttrs[] = {
     {"score", Kind::choice, "dot", "dot|cosine", "q.k, or of the vectors divided by their lengths"},
     {"precision", Kind::choice, "f32", "f32|mixed",
      "mixed: operands and weights may be rounded to 16 bits, sums stay F32"},
+    {"kv_type", Kind::choice, "stored", "stored|F32|F16|BF16|Q8_0",
+     "K and V, with their past, are held in this type on the device; Q8_0 in blocks of 32 elements"},
     {"layout", Kind::choice, "heads_first", "heads_first|rows_first", "of 4-D Q, K, V and Y"},
     {"ring", Kind::integer, "0", "0 or 1",
      "K and V are caches that keep the last keys: key j at j % kv_len. Needs position and a causal window", 0,
@@ -66,17 +68,18 @@ constexpr OpAttributeInfo kAttrs[] = {
 
 }  // namespace
 
-const OpInfo kAttentionOp{"attention",
-                          "Attention of queries over keys and values",
-                          "s[i,j] = scale * (q_i . k_j); s = softcap * tanh(s / softcap); s += attn_mask + "
-                          "bias - slope * |i + n_k - q_len "
-                          "- j|;\nY_i = sum_j exp(s[i,j]) v_j / (sum_j exp(s[i,j]) + exp(sink)), over the "
-                          "keys that masks leave. A row "
-                          "that sees\nno key gives zeros. Query head h reads key head h / (q_heads / "
-                          "kv_heads). Q and Y of F16 or BF16 are "
-                          "converted\nfrom and to F32 on the host; K and V are read as they are.",
-                          kIn,
-                          kOut,
-                          kAttrs};
+const OpInfo kAttentionOp{
+    "attention",
+    "Attention of queries over keys and values",
+    "s[i,j] = scale * (q_i . k_j); s = softcap * tanh(s / softcap); s += attn_mask + "
+    "bias - slope * |i + n_k - q_len "
+    "- j|;\nY_i = sum_j exp(s[i,j]) v_j / (sum_j exp(s[i,j]) + exp(sink)), over the "
+    "keys that masks leave. A row "
+    "that sees\nno key gives zeros. Query head h reads key head h / (q_heads / "
+    "kv_heads). Q and Y of F16 or BF16 are "
+    "converted\nfrom and to F32 on the host; K and V are read as they are, or in kv_type.",
+    kIn,
+    kOut,
+    kAttrs};
 
 }  // namespace tessera

@@ -185,6 +185,18 @@ Result<void> set_scores(const Arguments& args, AttentionAttrs& a) {
   return range("score_row", "score_rows", a.q_len, "rows", a.score_row, a.score_rows);
 }
 
+// Q8_0 is a cache's alone, which heads of rows are not.
+Result<void> check_kv_type(const Arguments& args, const AttentionSizes& s) {
+  if (args.choice("kv_type") != "Q8_0") return {};
+  if (!s.appends && !s.heads_first)
+    return args.refuse("kv_type Q8_0 needs 4-D tensors of layout heads_first, or present_key");
+  for (const auto& [name, dim] : {std::pair("K", s.head_dim), std::pair("V", s.v_dim)})
+    if (dim % 32 != 0)
+      return args.refuse(std::string(name) + " has " + std::to_string(dim) +
+                         " elements a head, kv_type Q8_0 takes multiples of 32");
+  return {};
+}
+
 }  // namespace
 
 Result<AttentionSizes> attention_sizes(const Arguments& args) { return SizeFinder(args).run(); }
@@ -206,7 +218,8 @@ Result<AttentionAttrs> attention_attrs(const Arguments& args, const AttentionSiz
   a.precision = args.choice("precision") == "mixed" ? Precision::mixed : Precision::f32;
   a.heads_first = s.heads_first;
   a.block_size = u32(s.block_size);
-  a.cache = s.block_size != 0 || args.given("position");
+  a.cache = s.appends || s.block_size != 0 || args.given("position") || args.choice("kv_type") == "Q8_0";
+  TSR_CHECK(check_kv_type(args, s));
   a.ring = args.integer("ring") != 0;
   const std::int64_t type = args.integer("softmax_precision");
   if (type != 1 && type != 10 && type != 16)

@@ -6,7 +6,7 @@
 namespace tessera {
 
 extern const OpInfo kAttentionOp, kRotaryOp, kSoftmaxOp, kRmsNormOp, kLayerNormOp, kMatmulOp, kActivationOp,
-    kGluOp, kAddOp, kEmbeddingOp;
+    kGluOp, kAddOp, kEmbeddingOp, kKvAppendOp, kRopeAppendOp;
 
 Result<BuiltOp> build_attention(const Arguments& args);
 Result<BuiltOp> build_rotary(const Arguments& args);
@@ -18,6 +18,8 @@ Result<BuiltOp> build_activation(const Arguments& args);
 Result<BuiltOp> build_glu(const Arguments& args);
 Result<BuiltOp> build_add(const Arguments& args);
 Result<BuiltOp> build_embedding(const Arguments& args);
+Result<BuiltOp> build_kv_append(const Arguments& args);
+Result<BuiltOp> build_rope_append(const Arguments& args);
 
 // Of attributes whose choices are named as graph activations are.
 Activation parse_activation(std::string_view name);

@@ -3,6 +3,8 @@
 #include <cstring>
 #include <map>
 
+#include "base/cache_row.h"
+
 namespace tessera {
 
 class OpProgram::Weights final : public WeightReader {
@@ -56,6 +58,12 @@ std::vector<std::byte> encode(DType type, std::span<const float> in) {
   return out;
 }
 
+std::vector<std::byte> encode_cache(DType type, std::uint64_t dim, std::span<const float> in) {
+  std::vector<std::byte> out(in.size() / dim * cache_row_bytes(type, dim));
+  write_cache(type, dim, in, 0, out);
+  return out;
+}
+
 std::vector<float> OpProgram::floats(std::string_view input) const {
   const OpInput& in = args_.in(input);
   std::vector<float> out(in.elems);
@@ -82,6 +90,14 @@ ValueId OpProgram::given_bytes(std::string name, DType dtype, std::vector<std::u
   const ValueId id = add(std::move(name), storage, dtype, std::move(shape));
   write(id, 0, std::move(bytes));
   return id;
+}
+
+ValueId OpProgram::cache(std::string_view input, DType type, std::vector<std::uint64_t> shape) {
+  const OpInput& in = args_.in(input);
+  if (in.real() == type) return given(input, type, std::move(shape), Storage::cache);
+  std::vector<std::byte> bytes;
+  if (!args_.shapes_only()) bytes = encode_cache(type, shape.back(), floats(input));
+  return given_bytes(std::string(input), type, std::move(shape), std::move(bytes), Storage::cache);
 }
 
 void OpProgram::write(ValueId value, std::uint64_t offset, std::vector<std::byte> bytes) {
@@ -116,27 +132,19 @@ void OpProgram::op(OpKind kind, const OpAttrs& attrs, std::vector<ValueId> in, s
 
 void OpProgram::output(std::string name, std::string_view type, std::vector<std::uint64_t> shape,
                        ValueId value) {
-  output(std::move(name), type, std::move(shape), value, {});
-}
-
-void OpProgram::output(std::string name, std::string_view type, std::vector<std::uint64_t> shape,
-                       ValueId value, std::function<std::uint64_t(std::uint64_t)> order) {
   OpOutput out;
   out.name = std::move(name);
   out.type = type;
   out.shape = std::move(shape);
   out.bytes = op_tensor_bytes(type, product(out.shape).value_or(0));
   out.value = value;
-  const DType from = program_->values[value].dtype, to = *parse_dtype(type);
-  if (from != to || order)
-    out.convert = [from, to, order](std::span<const std::byte> stored, std::span<std::byte> bytes) {
-      std::vector<float> values(stored.size() / info(from).block_bytes);
-      decode_row(from, stored, values);
-      if (order) {
-        std::vector<float> ordered(values.size());
-        for (std::size_t i = 0; i < values.size(); ++i) ordered[i] = values[order(i)];
-        values.swap(ordered);
-      }
+  const Value& source = program_->values[value];
+  const DType from = source.dtype, to = *parse_dtype(type);
+  const std::uint64_t dim = source.last_dim(), elems = source.elems();
+  if (from != to)
+    out.convert = [from, to, dim, elems](std::span<const std::byte> stored, std::span<std::byte> bytes) {
+      std::vector<float> values(elems);
+      read_cache(from, dim, stored, 0, values);  // any value's elements lie so
       encode_row(to, values, bytes);
     };
   built_.outputs.push_back(std::move(out));

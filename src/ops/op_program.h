@@ -17,6 +17,8 @@ class OpProgram {
   // The same with other bytes; none when only shapes are known.
   ValueId given_bytes(std::string name, DType dtype, std::vector<std::uint64_t> shape,
                       std::vector<std::byte> bytes, Storage storage = Storage::output);
+  // A KV cache of `type` that holds an input's elements: rows of base/cache_row.h.
+  ValueId cache(std::string_view input, DType type, std::vector<std::uint64_t> shape);
   ValueId words(std::string name, std::vector<std::uint64_t> shape, std::vector<std::uint32_t> words);
   ValueId constant(std::string name, std::vector<std::uint64_t> shape, std::vector<float> data);
   // A matrix in its own type. `bytes` are the file's, borrowed.
@@ -30,10 +32,6 @@ class OpProgram {
   void op(OpKind kind, const OpAttrs& attrs, std::vector<ValueId> in, std::vector<ValueId> out);
   // `value` of f32 (or of `type` already) given out as a tensor of `type`, in another shape if need be.
   void output(std::string name, std::string_view type, std::vector<std::uint64_t> shape, ValueId value);
-  // The same, with elements in another order: element i of the tensor is element order(i) of the value.
-  void output(std::string name, std::string_view type, std::vector<std::uint64_t> shape, ValueId value,
-              std::function<std::uint64_t(std::uint64_t)> order);
-
   ValueId state() const { return program_->state; }
   // Rows and position are what ops with a state take. Checks the program.
   Result<BuiltOp> finish(const StepState& state, std::uint64_t max_rows = 1);
@@ -49,5 +47,7 @@ class OpProgram {
 
 // `in` as F32, F16 or BF16.
 std::vector<std::byte> encode(DType type, std::span<const float> in);
+// `in` as rows of a KV cache; `dim` is a multiple of the type's block.
+std::vector<std::byte> encode_cache(DType type, std::uint64_t dim, std::span<const float> in);
 
 }  // namespace tessera

@@ -15,6 +15,8 @@ struct Entry {
 };
 constexpr Entry kEntries[] = {{&kAttentionOp, build_attention},
                               {&kRotaryOp, build_rotary},
+                              {&kKvAppendOp, build_kv_append},
+                              {&kRopeAppendOp, build_rope_append},
                               {&kSoftmaxOp, build_softmax},
                               {&kRmsNormOp, build_rms_norm},
                               {&kLayerNormOp, build_layer_norm},

@@ -3,6 +3,7 @@
 
 #include "ops/builders.h"
 #include "ops/op_program.h"
+#include "ops/rotary_table.h"
 
 namespace tessera {
 namespace {
@@ -20,6 +21,11 @@ constexpr OpAttributeInfo kAttrs[] = {
     {"num_heads", Kind::integer, "0", ">= 0", "of a 3-D X, which must say it", 0, 4294967295.0},
     {"rotary_embedding_dim", Kind::integer, "0", ">= 0",
      "dims: how many leading elements of a head turn; 0: all", 0, 4294967295.0}};
+
+Error different_caches(const Arguments& args) {
+  return args.refuse("sin_cache is " + shape_text(args.in("sin_cache").shape()) + ", cos_cache is " +
+                     shape_text(args.in("cos_cache").shape()));
+}
 
 struct Sizes {
   std::uint64_t batch = 0, len = 0, heads = 0, head_dim = 0, dims = 0;
@@ -43,38 +49,28 @@ Result<Sizes> sizes_of(const Arguments& args) {
   } else {
     return args.refuse("X is " + shape_text(x.shape()) + ", it must have 3 or 4 dimensions");
   }
-  const auto dims = static_cast<std::uint64_t>(args.integer("rotary_embedding_dim"));
-  s.dims = dims == 0 ? s.head_dim : dims;
-  if (s.dims > s.head_dim || s.dims % 2 != 0)
-    return args.refuse((dims == 0 ? "head_dim" : "rotary_embedding_dim") + std::string(" is ") +
-                       std::to_string(s.dims) + ", it must be even and at most X's head_dim of " +
-                       std::to_string(s.head_dim));
+  TSR_TRY(s.dims, rotary_dims(args, s.head_dim));
   return s;
 }
 
 Result<void> check_caches(const Arguments& args, const Sizes& s) {
   const OpInput &cosine = args.in("cos_cache"), &sine = args.in("sin_cache");
   const OpInput* ids = args.find("position_ids");
-  if (cosine.shape() != sine.shape())
-    return args.refuse("sin_cache is " + shape_text(sine.shape()) + ", cos_cache is " +
-                       shape_text(cosine.shape()));
   const std::uint64_t by_row[] = {s.batch, s.len, s.dims / 2};
   if (ids == nullptr) {
+    if (cosine.shape() != sine.shape()) return different_caches(args);
     if (!std::ranges::equal(cosine.shape(), by_row))
       return args.refuse("cos_cache is " + shape_text(cosine.shape()) + ", without position_ids it must be " +
                          shape_text(by_row));
     return {};
   }
-  if (cosine.rank() != 2 || cosine.shape()[1] != s.dims / 2)
-    return args.refuse("cos_cache is " + shape_text(cosine.shape()) +
-                       ", with position_ids it must be (positions, " + std::to_string(s.dims / 2) + ")");
+  TSR_CHECK(check_rotary_caches(args, s.dims));
   if (!std::ranges::equal(ids->shape(), std::span(by_row).first(2)))
     return args.refuse("position_ids is " + shape_text(ids->shape()) + ", X has (batch, len) " +
                        shape_text(std::span(by_row).first(2)));
   return {};
 }
 
-// (batch*len, dims/2, 2): cosine and sine of each row.
 Result<std::vector<float>> table_of(const Arguments& args, const OpProgram& p, const Sizes& s) {
   std::vector<std::uint32_t> rows;
   if (args.has("position_ids")) {
@@ -82,10 +78,43 @@ Result<std::vector<float>> table_of(const Arguments& args, const OpProgram& p, c
     TSR_TRY(rows, args.words("position_ids", positions - 1,
                              "cos_cache has " + std::to_string(positions) + " rows"));
   }
+  return rotary_table(p, s.dims, rows, s.batch * s.len);
+}
+
+}  // namespace
+
+const OpInfo kRotaryOp{
+    "rotary_embedding",
+    "RotaryEmbedding: pairs of a head's elements turned by position",
+    "(a, b) -> (a cos - b sin, b cos + a sin) for each pair of the first dims elements of a "
+    "head.\nF16 and BF16 are converted from and to F32 on the host.",
+    kIn,
+    kOut,
+    kAttrs};
+
+Result<std::uint64_t> rotary_dims(const Arguments& args, std::uint64_t head_dim) {
+  const auto wanted = static_cast<std::uint64_t>(args.integer("rotary_embedding_dim"));
+  const std::uint64_t dims = wanted == 0 ? head_dim : wanted;
+  if (dims <= head_dim && dims % 2 == 0) return dims;
+  return args.refuse((wanted == 0 ? "head_dim" : "rotary_embedding_dim") + std::string(" is ") +
+                     std::to_string(dims) + ", it must be even and at most the " + std::to_string(head_dim) +
+                     " elements of a head");
+}
+
+Result<void> check_rotary_caches(const Arguments& args, std::uint64_t dims) {
+  const OpInput& cosine = args.in("cos_cache");
+  if (cosine.shape() != args.in("sin_cache").shape()) return different_caches(args);
+  if (cosine.rank() == 2 && cosine.shape()[1] == dims / 2) return {};
+  return args.refuse("cos_cache is " + shape_text(cosine.shape()) + ", it must be (positions, " +
+                     std::to_string(dims / 2) + ")");
+}
+
+std::vector<float> rotary_table(const OpProgram& p, std::uint64_t dims, std::span<const std::uint32_t> rows,
+                                std::uint64_t count) {
   const std::vector<float> cosine = p.floats("cos_cache"), sine = p.floats("sin_cache");
-  const std::uint64_t half = s.dims / 2;
-  std::vector<float> table(s.batch * s.len * s.dims);
-  for (std::uint64_t row = 0; row < s.batch * s.len; ++row) {
+  const std::uint64_t half = dims / 2;
+  std::vector<float> table(count * dims);
+  for (std::uint64_t row = 0; row < count; ++row) {
     const std::uint64_t from = (rows.empty() ? row : rows[row]) * half;
     for (std::uint64_t i = 0; i < half; ++i) {
       table[(row * half + i) * 2] = cosine[from + i];
@@ -95,18 +124,6 @@ Result<std::vector<float>> table_of(const Arguments& args, const OpProgram& p, c
   return table;
 }
 
-}  // namespace
-
-const OpInfo kRotaryOp{
-    "rotary_embedding",
-    "RotaryEmbedding: pairs of a head's elements turned by position",
-    "(a, b) -> (a cos - b sin, b cos + a sin) for each pair of the first dims elements of a "
-    "head.\nThe host brings a 4-D X into the order of a 3-D one and back, and converts F16 and "
-    "BF16 from and to F32.",
-    kIn,
-    kOut,
-    kAttrs};
-
 Result<BuiltOp> build_rotary(const Arguments& args) {
   TSR_TRY(const Sizes s, sizes_of(args));
   TSR_CHECK(check_caches(args, s));
@@ -114,26 +131,9 @@ Result<BuiltOp> build_rotary(const Arguments& args) {
   OpProgram p(args, "rotary_embedding");
   TSR_TRY(std::vector<float> table, table_of(args, p, s));
   const std::uint64_t rows = s.batch * s.len;
-  const std::vector<std::uint64_t> shape{rows, s.heads * s.head_dim};
-  // Where element i of X's order, (batch, heads, len, dim), is in rows.
-  const auto in_rows = [s](std::uint64_t i) {
-    const std::uint64_t d = i % s.head_dim, t = i / s.head_dim % s.len, h = i / s.head_dim / s.len % s.heads;
-    const std::uint64_t b = i / s.head_dim / s.len / s.heads;
-    return ((b * s.len + t) * s.heads + h) * s.head_dim + d;
-  };
-  ValueId in = kNoValue;
-  if (s.heads_first) {
-    std::vector<std::byte> bytes;
-    if (!args.shapes_only()) {
-      const std::vector<float> from = p.floats("X");
-      std::vector<float> to(from.size());
-      for (std::uint64_t i = 0; i < from.size(); ++i) to[in_rows(i)] = from[i];
-      bytes = encode(DType::f32, to);
-    }
-    in = p.given_bytes("X", DType::f32, shape, std::move(bytes));
-  } else {
-    in = p.given("X", DType::f32, shape);
-  }
+  std::vector<std::uint64_t> shape{rows, s.heads * s.head_dim};
+  if (s.heads_first) shape = {s.batch, s.heads, s.len, s.head_dim};
+  const ValueId in = p.given("X", DType::f32, shape);
   const ValueId turns = p.constant("table", {rows, s.dims / 2, 2}, std::move(table));
   const ValueId y = p.add("Y", Storage::output, DType::f32, shape);
   OpAttrs attrs;
@@ -141,12 +141,13 @@ Result<BuiltOp> build_rotary(const Arguments& args) {
   attrs.head_dim = static_cast<std::uint32_t>(s.head_dim);
   attrs.rope_dims = static_cast<std::uint32_t>(s.dims);
   attrs.rope_adjacent = args.integer("interleaved") != 0;
-  p.op(OpKind::rope, attrs, {in, turns, p.state()}, {y});
-  if (s.heads_first)
-    p.output("Y", x.type(), x.shape(), y, in_rows);
-  else
-    p.output("Y", x.type(), x.shape(), y);
-  return p.finish({.position = 0, .rows = static_cast<std::uint32_t>(rows)}, rows);
+  attrs.table_by_row = true;
+  attrs.attention.batch = static_cast<std::uint32_t>(s.batch);
+  attrs.attention.q_len = static_cast<std::uint32_t>(s.len);
+  attrs.attention.heads_first = s.heads_first;
+  p.op(OpKind::rope, attrs, {in, turns, kNoValue}, {y});
+  p.output("Y", x.type(), x.shape(), y);
+  return p.finish({});
 }
 
 }  // namespace tessera
