@@ -154,16 +154,23 @@ class Lowering {
 
   void lower_attention(const Op& op) {
     const Value& cache = value(op.in[1]);
-    emit(AttentionShape{.rows = rows(op.in[0]),
-                        .heads = op.attrs.heads,
-                        .kv_heads = op.attrs.kv_heads,
-                        .head_dim = op.attrs.head_dim,
-                        .context = u32(cache.shape[1]),
-                        .window = op.attrs.window,
-                        .scale = op.attrs.scale,
-                        .causal = op.attrs.causal,
-                        .kv_type = cache.dtype},
-         {{op.in[0]}, {op.in[1]}, {op.in[2]}, {op.in[3]}, {op.out[0]}});
+    AttentionShape shape;
+    AttentionAttrs& a = shape.attrs;
+    a.q_len = rows(op.in[0]);
+    a.kv_len = u32(cache.shape[1]);
+    a.heads = op.attrs.heads;
+    a.kv_heads = op.attrs.kv_heads;
+    a.head_dim = a.v_dim = op.attrs.head_dim;
+    a.scale = op.attrs.scale;
+    a.causal = op.attrs.causal ? Causal::bottom_right : Causal::none;
+    if (op.attrs.window != 0) a.window_left = op.attrs.window - 1;
+    a.cache = true;
+    shape.operands.state = true;
+    shape.kv_type = cache.dtype;
+    std::vector<Operand> operands(kAttentionOperands);
+    for (std::size_t i = 0; i < 4; ++i) operands[i] = {op.in[i]};
+    operands[5] = {op.out[0]};
+    emit(shape, std::move(operands));
   }
 
   void lower_elementwise(const Op& op, Elementwise kind, ValueId b) {

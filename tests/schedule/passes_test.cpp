@@ -138,9 +138,9 @@ TEST(ChooseKernels, SplitAttentionHasScratchBetweenItsSteps) {
     if (split.dispatch.kernel != KernelId::attention_split || merge.op != split.op) continue;
     ++pairs;
     EXPECT_EQ(merge.dispatch.kernel, KernelId::attention_merge);
-    EXPECT_EQ(split.operands[4].value, kScratch);
+    EXPECT_EQ(split.operands[5].value, kScratch);
     EXPECT_EQ(merge.operands[0].value, kScratch);
-    EXPECT_EQ(merge.operands[2].value, graph.ops[merge.op].out[0]);
+    EXPECT_EQ(merge.operands[5].value, graph.ops[merge.op].out[0]);
   }
   EXPECT_EQ(pairs, 2u);
 }
