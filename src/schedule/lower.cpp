@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <numeric>
 
+#include "interface/attention_params.h"
+
 namespace tessera {
 namespace {
 
@@ -152,25 +154,60 @@ class Lowering {
     return shape;
   }
 
+  // Strides of a tensor that is repeated along dimensions of one.
+  Strides broadcast_strides(ValueId id) const {
+    Strides strides{};
+    std::uint64_t step = 1;
+    for (std::size_t i = 4; i-- > 0;) {
+      const std::uint64_t extent = value(id).shape[i];
+      strides[i] = extent == 1 ? 0 : step;
+      step *= extent;
+    }
+    return strides;
+  }
+
   void lower_attention(const Op& op) {
-    const Value& cache = value(op.in[1]);
+    const auto in = [&](AttentionIn which) { return op.in[static_cast<std::size_t>(which)]; };
+    const auto has = [&](AttentionIn which) { return in(which) != kNoValue; };
     AttentionShape shape;
-    AttentionAttrs& a = shape.attrs;
-    a.q_len = rows(op.in[0]);
-    a.kv_len = u32(cache.shape[1]);
-    a.heads = op.attrs.heads;
-    a.kv_heads = op.attrs.kv_heads;
-    a.head_dim = a.v_dim = op.attrs.head_dim;
-    a.scale = op.attrs.scale;
-    a.causal = op.attrs.causal ? Causal::bottom_right : Causal::none;
-    if (op.attrs.window != 0) a.window_left = op.attrs.window - 1;
-    a.cache = true;
-    shape.operands.state = true;
-    shape.kv_type = cache.dtype;
+    shape.attrs = op.attrs.attention;
+    shape.q_type = value(in(AttentionIn::q)).dtype;
+    shape.kv_type = value(in(AttentionIn::k)).dtype;
+    shape.y_type = value(op.out[0]).dtype;
+    if (shape.attrs.block_size != 0) shape.blocks = u32(value(in(AttentionIn::k)).shape[0]);
+    AttentionOperands& o = shape.operands;
+    o.state = has(AttentionIn::state);
+    o.slopes = has(AttentionIn::slopes);
+    o.sinks = has(AttentionIn::sinks);
+    o.lengths = has(AttentionIn::lengths);
+    o.table = has(AttentionIn::table);
+    o.lse = op.out[1] != kNoValue;
+    if (has(AttentionIn::documents)) o.documents = dim(in(AttentionIn::documents)) - 1;
+    if (has(AttentionIn::mask)) {
+      o.mask = value(in(AttentionIn::mask)).dtype;
+      o.mask_strides = broadcast_strides(in(AttentionIn::mask));
+    }
+    if (has(AttentionIn::bias)) {
+      o.bias = value(in(AttentionIn::bias)).dtype;
+      o.bias_strides = broadcast_strides(in(AttentionIn::bias));
+    }
+    using namespace shader;
     std::vector<Operand> operands(kAttentionOperands);
-    for (std::size_t i = 0; i < 4; ++i) operands[i] = {op.in[i]};
-    operands[5] = {op.out[0]};
-    emit(shape, std::move(operands));
+    operands[kAttentionQ] = {in(AttentionIn::q)};
+    operands[kAttentionK] = {in(AttentionIn::k)};
+    operands[kAttentionV] = {in(AttentionIn::v)};
+    operands[kAttentionState] = {in(AttentionIn::state)};
+    operands[kAttentionOut] = {op.out[0]};
+    operands[kAttentionMask] = {in(AttentionIn::mask)};
+    operands[kAttentionBias] = {in(AttentionIn::bias)};
+    operands[kAttentionSlopes] = {in(AttentionIn::slopes)};
+    operands[kAttentionSinks] = {in(AttentionIn::sinks)};
+    operands[kAttentionLengths] = {in(AttentionIn::lengths)};
+    operands[kAttentionDocuments] = {in(AttentionIn::documents)};
+    operands[kAttentionTable] = {in(AttentionIn::table)};
+    operands[kAttentionLse] = {op.out[1]};
+    operands[kAttentionScoresOperand] = {op.out[2]};
+    emit(std::move(shape), std::move(operands));
   }
 
   void lower_elementwise(const Op& op, Elementwise kind, ValueId b) {

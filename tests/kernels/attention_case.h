@@ -24,8 +24,10 @@ class Elements {
   Elements(DType type, Strides strides, Strides extents) : type_(type), strides_(strides) {
     std::uint64_t last = 0;
     for (std::size_t i = 0; i < 4; ++i)
-      if (extents[i] == 0) return;
-      else last += strides[i] * (extents[i] - 1);
+      if (extents[i] == 0)
+        return;
+      else
+        last += strides[i] * (extents[i] - 1);
     values_.assign(last + 1, std::numeric_limits<float>::quiet_NaN());
   }
   std::uint64_t at(std::uint64_t a, std::uint64_t b, std::uint64_t c, std::uint64_t d) const {
@@ -71,13 +73,16 @@ struct AttentionCase {
   AttentionShape shape;
   std::uint32_t position = 0, rows = 0;  // of the state
   std::vector<std::uint32_t> lengths, documents, table;
-  float spread = 1;       // of q
-  float add_spread = 1;   // of mask and bias
-  double keep = 0.7;      // share of keys that a mask keeps
-  bool ones = false;      // every value is 1
+  float spread = 1;      // of q
+  float add_spread = 1;  // of mask and bias
+  double keep = 0.7;     // share of keys that a mask keeps
+  std::vector<std::uint32_t> key_order;  // key j has the values of key key_order[j]; empty: its own
+  bool ones = false;     // every value is 1
   std::uint32_t seed = 1;
 
-  std::uint32_t n_q() const { return shape.operands.state ? std::min(rows, shape.attrs.q_len) : shape.attrs.q_len; }
+  std::uint32_t n_q() const {
+    return shape.operands.state ? std::min(rows, shape.attrs.q_len) : shape.attrs.q_len;
+  }
   std::uint32_t n_k(std::uint32_t batch) const {
     const AttentionAttrs& a = shape.attrs;
     if (shape.operands.state) return a.ring ? position + n_q() : std::min(position + n_q(), a.kv_len);
@@ -105,16 +110,28 @@ class Attention {
     const AttentionOperands& o = c.shape.operands;
     const AttentionAttrs& a = c.shape.attrs;
     const std::uint64_t last = y_at(a.batch - 1, a.heads - 1, a.q_len - 1, a.v_dim - 1);
-    y = poisoned(((last + 1) * info(c.shape.y_type).block_bytes + 3) / 4);
+    const std::uint64_t words = ((last + 1) * info(c.shape.y_type).block_bytes + 3) / 4;
+    y = to_bytes(std::vector<std::uint32_t>(words, 0x7fff7fffu));
     lse = poisoned(o.lse ? std::size_t{a.batch} * a.heads * a.q_len : 1);
     scores = poisoned(a.scores != AttentionScores::none
                           ? std::size_t{a.batch} * a.score_heads * a.score_rows * a.kv_len
                           : 1);
     const auto if_there = [](bool there, Bytes& bytes) { return there ? &bytes : nullptr; };
-    return {&q, &k, &v, if_there(o.state, state), nullptr, &y, if_there(o.mask.has_value(), mask),
-            if_there(o.bias.has_value(), bias), if_there(o.slopes, slopes), if_there(o.sinks, sinks),
-            if_there(o.lengths, lengths), if_there(o.documents != 0, documents), if_there(o.table, table),
-            if_there(o.lse, lse), &scores};
+    return {&q,
+            &k,
+            &v,
+            if_there(o.state, state),
+            nullptr,
+            &y,
+            if_there(o.mask.has_value(), mask),
+            if_there(o.bias.has_value(), bias),
+            if_there(o.slopes, slopes),
+            if_there(o.sinks, sinks),
+            if_there(o.lengths, lengths),
+            if_there(o.documents != 0, documents),
+            if_there(o.table, table),
+            if_there(o.lse, lse),
+            &scores};
   }
 
   struct Row {
@@ -128,11 +145,15 @@ class Attention {
     const Strides& s = c.shape.attrs.y_strides;
     return b * s[0] + h * s[1] + i * s[2] + d * s[3];
   }
-  // NaN: untouched.
-  double y_value(std::uint64_t at) const {
-    if (c.shape.y_type == DType::f32) return from_bytes<float>(y)[at];
-    const std::uint16_t half = from_bytes<std::uint16_t>(y)[at];
-    return c.shape.y_type == DType::f16 ? f16_to_f32(half) : bf16_to_f32(half);
+  std::vector<double> y_values() const {  // NaN: untouched
+    std::vector<double> out;
+    if (c.shape.y_type == DType::f32) {
+      for (const float x : from_bytes<float>(y)) out.push_back(x);
+    } else {
+      for (const std::uint16_t x : from_bytes<std::uint16_t>(y))
+        out.push_back(c.shape.y_type == DType::f16 ? f16_to_f32(x) : bf16_to_f32(x));
+    }
+    return out;
   }
 
  private:
@@ -146,22 +167,28 @@ class Attention {
   void fill_q();
   void fill_kv();
   void fill_scores_terms();
-  float random() { return uniform_(engine_); }
+  // From -1 to 1, the same for the same element of whatever case has this seed.
+  float random(std::uint64_t tensor, std::uint64_t a, std::uint64_t b, std::uint64_t row, std::uint64_t d) const {
+    std::uint64_t x = c.seed;
+    for (const std::uint64_t part : {tensor, a, b, row, d}) {
+      x = (x ^ part) * 0x9e3779b97f4a7c15ull;
+      x ^= x >> 29;
+    }
+    return static_cast<float>(static_cast<double>(x * 0xbf58476d1ce4e5b9ull >> 40) * 0x1p-23 - 1);
+  }
+  std::uint32_t key_of(std::uint32_t j) const { return c.key_order.empty() ? j : c.key_order[j]; }
 
-  std::mt19937 engine_{1};
-  std::uniform_real_distribution<float> uniform_{-1, 1};
   Elements q_, k_, v_, mask_, bias_;
   std::vector<float> slopes_, sinks_;
 };
 
 inline void Attention::fill_q() {
   const AttentionAttrs& a = c.shape.attrs;
-  engine_.seed(c.seed);
   q_ = Elements(c.shape.q_type, a.q_strides, {a.batch, a.heads, a.q_len, a.head_dim});
   for (std::uint32_t b = 0; b < a.batch; ++b)
     for (std::uint32_t h = 0; h < a.heads; ++h)
       for (std::uint32_t i = 0; i < c.n_q(); ++i)
-        for (std::uint32_t d = 0; d < a.head_dim; ++d) q_[q_.at(b, h, i, d)] = random() * c.spread;
+        for (std::uint32_t d = 0; d < a.head_dim; ++d) q_[q_.at(b, h, i, d)] = random(0, b, h, c.position + i, d) * c.spread;
   q = q_.encode(a.head_dim);
   state = state_bytes(c.position, c.rows);
   lengths = to_bytes(c.lengths);
@@ -190,8 +217,8 @@ inline void Attention::fill_kv() {
       for (std::uint32_t j = a.ring && keys > a.kv_len ? keys - a.kv_len : 0; j < keys; ++j) {
         std::uint64_t row = 0;
         const std::uint64_t at = slot(b, j, row);
-        for (std::uint32_t d = 0; d < a.head_dim; ++d) k_[k_.at(at, g, row, d)] = random();
-        for (std::uint32_t d = 0; d < a.v_dim; ++d) v_[v_.at(at, g, row, d)] = c.ones ? 1 : random();
+        for (std::uint32_t d = 0; d < a.head_dim; ++d) k_[k_.at(at, g, row, d)] = random(1, b, g, key_of(j), d);
+        for (std::uint32_t d = 0; d < a.v_dim; ++d) v_[v_.at(at, g, row, d)] = c.ones ? 1 : random(2, b, g, key_of(j), d);
       }
     }
   k = k_.encode(a.head_dim);
@@ -206,12 +233,15 @@ inline void Attention::fill_scores_terms() {
   slopes = to_bytes(slopes_);
   sinks = to_bytes(sinks_);
   const auto fill = [&](Elements& to, Bytes& bytes, DType type, const Strides& strides,
-                        const std::function<float()>& value) {
+                        const std::function<float(float)>& value) {
     to = Elements(type == DType::u8 ? DType::f32 : type, strides, {a.batch, a.heads, a.q_len, a.kv_len});
     for (std::uint32_t b = 0; b < a.batch; ++b)
       for (std::uint32_t h = 0; h < a.heads; ++h)
         for (std::uint32_t i = 0; i < a.q_len; ++i)
-          for (std::uint32_t j = 0; j < a.kv_len; ++j) to[to.at(b, h, i, j)] = value();
+          for (std::uint32_t j = 0; j < a.kv_len; ++j) {
+            const std::uint64_t n = to.at(b, h, i, 0);
+            to[to.at(b, h, i, j)] = value(random(type == DType::u8 ? 3 : 4, n, 0, 0, strides[3] == 0 ? 0 : key_of(j)));
+          }
     bytes = to.encode(0);
     if (type != DType::u8) return;
     const std::vector<float> floats = from_bytes<float>(bytes);
@@ -219,13 +249,13 @@ inline void Attention::fill_scores_terms() {
     for (std::size_t n = 0; n < floats.size(); ++n) booleans[n] = static_cast<std::uint8_t>(floats[n]);
     bytes = to_bytes(booleans);
   };
-  const auto kept = [&] { return (random() + 1) / 2 < c.keep; };
   if (o.mask)
-    fill(mask_, mask, *o.mask, o.mask_strides, [&]() -> float {
-      if (*o.mask == DType::u8) return kept() ? 4.0f : 0.0f;
-      return kept() ? random() * c.add_spread : -std::numeric_limits<float>::infinity();
+    fill(mask_, mask, *o.mask, o.mask_strides, [&](float x) -> float {
+      const bool kept = (x + 1) / 2 < c.keep;
+      if (*o.mask == DType::u8) return kept ? 4.0f : 0.0f;
+      return kept ? x * c.add_spread : -std::numeric_limits<float>::infinity();
     });
-  if (o.bias) fill(bias_, bias, *o.bias, o.bias_strides, [&] { return random() * c.add_spread; });
+  if (o.bias) fill(bias_, bias, *o.bias, o.bias_strides, [&](float x) { return x * c.add_spread; });
 }
 
 // Whether row i of sequence b sees key j, and |i + n_k - n_q - j|.
@@ -253,10 +283,11 @@ inline bool Attention::seen(std::uint32_t b, std::uint32_t i, std::uint32_t j, s
   return a.window_right == kNoWindow || key <= centre + std::int64_t{a.window_right};
 }
 
-// Bounds, with u = 2^-24: a sum of d products is off by (d + 4) u times the sum of their magnitudes (scale and
-// log2(e) are in the 4); the norms of a cosine by (d + 8) u each; tanh by 16 ulp of the cap; each term that is
-// added by 3 u of itself, and the sum by 2 u of all.
-inline Attention::Term Attention::term(std::uint32_t b, std::uint32_t h, std::uint32_t i, std::uint32_t j) const {
+// Bounds, with u = 2^-24: a sum of d products is off by (d + 4) u times the sum of their magnitudes (scale
+// and log2(e) are in the 4); the norms of a cosine by (d + 8) u each; tanh by 16 ulp of the cap; each term
+// that is added by 3 u of itself, and the sum by 2 u of all.
+inline Attention::Term Attention::term(std::uint32_t b, std::uint32_t h, std::uint32_t i,
+                                       std::uint32_t j) const {
   const AttentionAttrs& a = c.shape.attrs;
   const AttentionOperands& o = c.shape.operands;
   const std::uint32_t g = h / (a.heads / a.kv_heads), dim = a.head_dim;
@@ -286,8 +317,10 @@ inline Attention::Term Attention::term(std::uint32_t b, std::uint32_t h, std::ui
   t.masked = !seen(b, i, j, distance);
   double added = 0, magnitudes = std::abs(t.capped);
   const auto add = [&](double term) {
-    if (term < -1e38) t.masked = true;
-    else added += term, magnitudes += std::abs(term);
+    if (term < -1e38)
+      t.masked = true;
+    else
+      added += term, magnitudes += std::abs(term);
   };
   if (o.slopes) add(-slopes_[h] * double(distance));
   if (o.bias) add(bias_(b, h, i, j));
@@ -333,7 +366,8 @@ inline Attention::Row Attention::expected(std::uint32_t b, std::uint32_t h, std:
   if (sum > 0) {
     mean_error /= sum;
     out.lse = best + std::log(sum);
-    out.lse_bound = mean_error + (double(n) + 16) * kUnit + 8 * kUnit * (std::abs(out.lse) + std::abs(best)) + 1e-6;
+    out.lse_bound =
+        mean_error + (double(n) + 16) * kUnit + 8 * kUnit * (std::abs(out.lse) + std::abs(best)) + 1e-6;
   }
   for (std::size_t j = 0; j < terms.size(); ++j) {
     if (terms[j].masked) continue;

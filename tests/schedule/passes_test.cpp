@@ -166,9 +166,10 @@ TEST(BindArena, EveryRangeIsAlignedAndInsideItsBuffer) {
           ASSERT_EQ(step.ranges.size(), k.binding_count);
           for (std::size_t b = 0; b < step.ranges.size(); ++b) {
             const Range& r = step.ranges[b];
-            const std::uint64_t size = r.buffer == kArena   ? s.plan.arena_bytes
-                                       : r.buffer == kDummy ? s.dummy_bytes
-                                                            : map.buffers[r.buffer].bytes;
+            const std::uint64_t size = r.buffer == kArena    ? s.plan.arena_bytes
+                                       : r.buffer == kDummy  ? s.dummy_bytes
+                                       : r.buffer == kParams ? s.params.size() * 4
+                                                             : map.buffers[r.buffer].bytes;
             EXPECT_EQ(r.offset % target.limits.min_storage_alignment, 0u);
             EXPECT_GT(r.bytes, 0u);
             EXPECT_LE(r.bytes, target.limits.max_storage_range);
