@@ -73,11 +73,11 @@ struct AttentionCase {
   AttentionShape shape;
   std::uint32_t position = 0, rows = 0;  // of the state
   std::vector<std::uint32_t> lengths{}, documents{}, table{};
-  float spread = 1;      // of q
-  float add_spread = 1;  // of mask and bias
-  double keep = 0.7;     // share of keys that a mask keeps
+  float spread = 1;                        // of q
+  float add_spread = 1;                    // of mask and bias
+  double keep = 0.7;                       // share of keys that a mask keeps
   std::vector<std::uint32_t> key_order{};  // key j has the values of key key_order[j]; empty: its own
-  bool ones = false;     // every value is 1
+  bool ones = false;                       // every value is 1
   std::uint32_t seed = 1;
 
   std::uint32_t n_q() const {
@@ -170,7 +170,8 @@ class Attention {
   void fill_kv();
   void fill_scores_terms();
   // From -1 to 1, the same for the same element of whatever case has this seed.
-  float random(std::uint64_t tensor, std::uint64_t a, std::uint64_t b, std::uint64_t row, std::uint64_t d) const {
+  float random(std::uint64_t tensor, std::uint64_t a, std::uint64_t b, std::uint64_t row,
+               std::uint64_t d) const {
     std::uint64_t x = c.seed;
     for (const std::uint64_t part : {tensor, a, b, row, d}) {
       x = (x ^ part) * 0x9e3779b97f4a7c15ull;
@@ -190,7 +191,8 @@ inline void Attention::fill_q() {
   for (std::uint32_t b = 0; b < a.batch; ++b)
     for (std::uint32_t h = 0; h < a.heads; ++h)
       for (std::uint32_t i = 0; i < c.n_q(); ++i)
-        for (std::uint32_t d = 0; d < a.head_dim; ++d) q_[q_.at(b, h, i, d)] = random(0, b, h, c.position + i, d) * c.spread;
+        for (std::uint32_t d = 0; d < a.head_dim; ++d)
+          q_[q_.at(b, h, i, d)] = random(0, b, h, c.position + i, d) * c.spread;
   q = q_.encode(a.head_dim);
   state = state_bytes(c.position, c.rows);
   lengths = to_bytes(c.lengths);
@@ -219,8 +221,10 @@ inline void Attention::fill_kv() {
       for (std::uint32_t j = a.ring && keys > a.kv_len ? keys - a.kv_len : 0; j < keys; ++j) {
         std::uint64_t row = 0;
         const std::uint64_t at = slot(b, j, row);
-        for (std::uint32_t d = 0; d < a.head_dim; ++d) k_[k_.at(at, g, row, d)] = random(1, b, g, key_of(j), d);
-        for (std::uint32_t d = 0; d < a.v_dim; ++d) v_[v_.at(at, g, row, d)] = c.ones ? 1 : random(2, b, g, key_of(j), d);
+        for (std::uint32_t d = 0; d < a.head_dim; ++d)
+          k_[k_.at(at, g, row, d)] = random(1, b, g, key_of(j), d);
+        for (std::uint32_t d = 0; d < a.v_dim; ++d)
+          v_[v_.at(at, g, row, d)] = c.ones ? 1 : random(2, b, g, key_of(j), d);
       }
     }
   k = k_.encode(a.head_dim);
@@ -242,7 +246,8 @@ inline void Attention::fill_scores_terms() {
         for (std::uint32_t i = 0; i < a.q_len; ++i)
           for (std::uint32_t j = 0; j < a.kv_len; ++j) {
             const std::uint64_t n = to.at(b, h, i, 0);
-            to[to.at(b, h, i, j)] = value(random(type == DType::u8 ? 3 : 4, n, 0, 0, strides[3] == 0 ? 0 : key_of(j)));
+            to[to.at(b, h, i, j)] =
+                value(random(type == DType::u8 ? 3 : 4, n, 0, 0, strides[3] == 0 ? 0 : key_of(j)));
           }
     bytes = to.encode(0);
     if (type != DType::u8) return;
