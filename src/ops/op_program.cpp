@@ -1,5 +1,6 @@
 #include "ops/op_program.h"
 
+#include <algorithm>
 #include <cstring>
 #include <map>
 
@@ -153,9 +154,12 @@ void OpProgram::output(std::string name, std::string_view type, std::vector<std:
 Result<BuiltOp> OpProgram::finish(const StepState& state, std::uint64_t max_rows) {
   if (error_) return *error_;
   program_->graphs[0].max_rows = static_cast<std::uint32_t>(max_rows);
-  std::vector<std::byte> bytes(sizeof(state));
-  std::memcpy(bytes.data(), &state, sizeof(state));
-  write(program_->state, 0, std::move(bytes));
+  const auto reads_state = [&](const Op& op) { return std::ranges::count(op.in, program_->state) != 0; };
+  if (std::ranges::any_of(program_->graphs[0].ops, reads_state)) {
+    std::vector<std::byte> bytes(sizeof(state));
+    std::memcpy(bytes.data(), &state, sizeof(state));
+    write(program_->state, 0, std::move(bytes));
+  }
   if (const auto checked = program_->check(); !checked.ok()) return args_.refuse(checked.error().message);
   built_.program = std::move(program_);
   return std::move(built_);
