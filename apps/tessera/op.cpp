@@ -259,14 +259,18 @@ class OpRun {
            {"type", t->type},
            {"shape", std::vector<uint64_t>(t->shape, t->shape + t->dims)}});
     };
-    sink.kernel = [](void* user, const char* name, const uint32_t groups[3], double flops, double bytes) {
-      (*static_cast<Json*>(user))["kernels"].push_back({{"name", name},
-                                                        {"groups", {groups[0], groups[1], groups[2]}},
-                                                        {"flops", flops},
-                                                        {"bytes", bytes}});
+    sink.kernel = [](void* user, const tessera_op_kernel* k) {
+      Json kernel{{"name", k->name},
+                  {"groups", {k->groups[0], k->groups[1], k->groups[2]}},
+                  {"flops", k->flops},
+                  {"bytes", k->bytes}};
+      if (k->all_tiles > 0)
+        kernel.update(
+            {{"tile", {k->tile_rows, k->tile_keys}}, {"tiles", k->tiles}, {"all_tiles", k->all_tiles}});
+      (*static_cast<Json*>(user))["kernels"].push_back(kernel);
     };
-    sink.refused = [](void* user, const char* reason) {
-      (*static_cast<Json*>(user))["refused"].push_back(reason);
+    sink.refused = [](void* user, const char* tier, const char* reason) {
+      (*static_cast<Json*>(user))["refused"].push_back({{"tier", tier}, {"reason", reason}});
     };
     sink.total = [](void* user, uint64_t scratch, uint64_t tensors, double flops, double bytes) {
       (*static_cast<Json*>(user))
@@ -288,10 +292,16 @@ class OpRun {
       std::printf("%-18s %-5s %s\n", t["name"].get<std::string>().c_str(),
                   t["type"].get<std::string>().c_str(),
                   shape_text(t["shape"].get<std::vector<uint64_t>>()).c_str());
-    for (const Json& k : all["kernels"])
+    for (const Json& k : all["kernels"]) {
       std::printf("kernel %-24s groups %s, %.3g flop, %.3g bytes\n", k["name"].get<std::string>().c_str(),
                   k["groups"].dump().c_str(), k["flops"].get<double>(), k["bytes"].get<double>());
-    for (const Json& reason : all["refused"]) std::printf("refused: %s\n", reason.get<std::string>().c_str());
+      if (k.contains("tile"))
+        std::printf("  tiles of %s (rows, keys): %.0f of %.0f\n", k["tile"].dump().c_str(),
+                    k["tiles"].get<double>(), k["all_tiles"].get<double>());
+    }
+    for (const Json& r : all["refused"])
+      std::printf("refused %-23s %s\n", r["tier"].get<std::string>().c_str(),
+                  r["reason"].get<std::string>().c_str());
     std::printf("scratch %s, tensors %s, %.4g flop, %.4g bytes of traffic\n",
                 human_bytes(all["scratch_bytes"].get<double>()).c_str(),
                 human_bytes(all["tensor_bytes"].get<double>()).c_str(), all["flops"].get<double>(),

@@ -1,5 +1,6 @@
 #include "ops/ops.h"
 
+#include <algorithm>
 #include <chrono>
 #include <cstring>
 
@@ -76,27 +77,53 @@ Result<void> read_output(Walker& walker, const OpOutput& output, void* to) {
   return {};
 }
 
-// What the tensors of the op take on the device, and what it needs beside them.
-struct Sums {
-  std::uint64_t scratch = 0, tensors = 0;
-  double flops = 0, bytes = 0;
-};
+void report_kernel(const Dispatch& d, const AttentionTiles& tiles, const tessera_op_plan_sink& sink) {
+  if (sink.kernel == nullptr) return;
+  const std::string name(kernel(d.kernel).name);
+  tessera_op_kernel out{};
+  out.size = sizeof(out);
+  out.name = name.c_str();
+  std::ranges::copy(d.grid, out.groups);
+  out.flops = d.flops;
+  out.bytes = d.bytes;
+  out.tile_rows = d.tile_rows;
+  out.tile_keys = d.tile_keys;
+  out.tiles = tiles.computed;
+  out.all_tiles = tiles.all;
+  sink.kernel(sink.user, &out);
+}
+
+// Tiers that attentions were refused.
+Result<void> report_refusals(const std::vector<Call>& calls, const Target& target,
+                             const tessera_op_plan_sink& sink) {
+  for (const Call& call : calls) {
+    const auto* shape = std::get_if<AttentionShape>(&call.shape);
+    if (shape == nullptr || sink.refused == nullptr) continue;
+    TSR_TRY(const AttentionChoice choice, choose_attention(*shape, target));
+    for (const Refusal& refusal : choice.refused)
+      sink.refused(sink.user, refusal.tier.c_str(), refusal.reason.c_str());
+  }
+  return {};
+}
 
 Result<void> plan(const Device& device, const Program& program, const tessera_op_plan_sink& sink) {
   const Target target{device.report().limits, device.report().caps};
   TSR_TRY(const MemoryMap map, map_memory(program, target.limits));
   TSR_TRY(const ScheduledGraph scheduled, schedule(program, program.graphs[0], map, target, true));
-  Sums sums;
-  sums.scratch = scheduled.plan.arena_bytes;
-  for (const Place& place : map.places) sums.tensors += place.bytes;
+  TSR_TRY(const std::vector<Call> calls, lower(program, program.graphs[0], map, target.limits));
+  std::uint64_t tensors = 0;
+  for (const Place& place : map.places) tensors += place.bytes;
+  double flops = 0, bytes = 0;
   for (const Step& step : scheduled.steps) {
     const Dispatch& d = step.dispatch;
-    sums.flops += d.flops;
-    sums.bytes += d.bytes;
-    if (sink.kernel != nullptr)
-      sink.kernel(sink.user, std::string(kernel(d.kernel).name).c_str(), d.grid.data(), d.flops, d.bytes);
+    flops += d.flops;
+    bytes += d.bytes;
+    const auto call = std::ranges::find(calls, step.op, &Call::op);
+    const auto* attention = call == calls.end() ? nullptr : std::get_if<AttentionShape>(&call->shape);
+    report_kernel(d, attention != nullptr ? count_tiles(*attention, d) : AttentionTiles{}, sink);
   }
-  if (sink.total != nullptr) sink.total(sink.user, sums.scratch, sums.tensors, sums.flops, sums.bytes);
+  TSR_CHECK(report_refusals(calls, target, sink));
+  if (sink.total != nullptr) sink.total(sink.user, scheduled.plan.arena_bytes, tensors, flops, bytes);
   return {};
 }
 

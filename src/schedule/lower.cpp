@@ -24,7 +24,10 @@ class Lowering {
   static std::uint32_t u32(std::uint64_t x) { return static_cast<std::uint32_t>(x); }
   std::uint32_t rows(ValueId id) const { return u32(value(id).elems() / value(id).last_dim()); }
   std::uint32_t dim(ValueId id) const { return u32(value(id).last_dim()); }
-  Operand state() const { return {program_.state}; }
+  // Absent where no op needs it: kernels without dynamic rows have it bound, and do not read it.
+  Operand state() const {
+    return map_.places[program_.state].bytes != 0 ? Operand{program_.state} : Operand{};
+  }
 
   template <typename Shape>
   void emit(Shape shape, std::vector<Operand> operands) {
