@@ -55,7 +55,8 @@ std::string shape_text(const std::vector<uint64_t>& shape) {
 struct OpHelp {
   std::string name, summary, equations;
   struct Row {
-    std::string name, values, text;
+    std::string name, text;
+    Json fields;
   };
   std::vector<Row> inputs, outputs, attributes;
 };
@@ -72,14 +73,17 @@ std::vector<OpHelp> all_ops() {
     OpHelp& op = static_cast<std::vector<OpHelp>*>(user)->back();
     std::string said = std::string(is_optional ? "optional; " : "") + types + "; " + shape;
     if (*text != '\0') said += std::string(". ") + text;
-    (is_output ? op.outputs : op.inputs).push_back({name, {}, said});
+    const Json fields{
+        {"name", name}, {"types", types}, {"shape", shape}, {"optional", is_optional != 0}, {"text", text}};
+    (is_output ? op.outputs : op.inputs).push_back({name, said, fields});
   };
   sink.attribute = [](void* user, const char* name, const char* kind, const char* fallback,
                       const char* allowed, const char* text) {
     const std::string values = std::string(kind) == "choice" ? allowed : std::string(kind) + " " + allowed;
     const std::string said =
         values + (*fallback != '\0' ? std::string("; default ") + fallback : std::string()) + ". " + text;
-    static_cast<std::vector<OpHelp>*>(user)->back().attributes.push_back({name, {}, said});
+    const Json fields{{"name", name}, {"values", values}, {"default", fallback}, {"text", text}};
+    static_cast<std::vector<OpHelp>*>(user)->back().attributes.push_back({name, said, fields});
   };
   tessera_ops(&sink, nullptr);
   return ops;
@@ -110,6 +114,26 @@ void print_rows(const char* title, const std::vector<OpHelp::Row>& rows) {
   if (rows.empty()) return;
   std::printf("\n%s:\n", title);
   for (const OpHelp::Row& row : rows) print_wrapped("  " + row.name, row.text, 26);
+}
+
+Json rows_json(const std::vector<OpHelp::Row>& rows) {
+  Json list = Json::array();
+  for (const OpHelp::Row& row : rows) list.push_back(row.fields);
+  return list;
+}
+
+// The table of all ops.
+int print_json() {
+  Json all = Json::array();
+  for (const OpHelp& op : all_ops())
+    all.push_back({{"name", op.name},
+                   {"summary", op.summary},
+                   {"equations", op.equations},
+                   {"inputs", rows_json(op.inputs)},
+                   {"outputs", rows_json(op.outputs)},
+                   {"attributes", rows_json(op.attributes)}});
+  std::printf("%s\n", all.dump(2).c_str());
+  return 0;
 }
 
 int print_op(const std::string& name) {
@@ -316,6 +340,7 @@ class OpRun {
 };
 
 int run(const CLI::App& app, const OpOptions& options) {
+  if (options.help && options.json) return print_json();
   if (options.help) return options.name.empty() ? print_overview(app) : print_op(options.name);
   const auto misuse = [](const char* what) {
     std::fprintf(stderr, "tessera: %s (see --help)\n", what);
@@ -332,7 +357,8 @@ void add_op(CLI::App& app, int& status) {
   auto* sub = app.add_subcommand("op", "Run one operation on the tensors of a safetensors file");
   auto options = std::make_shared<OpOptions>();
   sub->set_help_flag();
-  sub->add_flag("-h,--help", options->help, "Print the ops, or an op's tensors and attributes");
+  sub->add_flag("-h,--help", options->help,
+                "Print the ops, or an op's tensors and attributes; with --json all of them");
   sub->add_option("name", options->name, "The op")->type_name("NAME");
   sub->add_option("--in", options->in, "Input tensors by name (safetensors or GGUF); may be repeated")
       ->type_name("FILE")

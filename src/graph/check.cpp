@@ -225,6 +225,7 @@ class OpChecker {
     if (has_in(2)) expect_vector(op_.in[2], n);
     if (has_in(3)) expect_weight(op_.in[3], n, k, in(1).dtype);
     if (has_in(4) && !has_in(3)) return reject("has a bias of a second matrix but no second matrix");
+    if (has_in(3) && has_in(2) != has_in(4)) return reject("has a bias of one of its two matrices alone");
     if (has_in(4)) expect_vector(op_.in[4], n);
     expect_rows(op_.out[0], rows, n);
     same_rows(op_.in[0], op_.out[0]);

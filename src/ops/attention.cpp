@@ -19,7 +19,8 @@ class AttentionBuilder {
       : args_(args), s_(sizes), a_(attrs), p_(args, "attention"), in_(at(AttentionIn::count), kNoValue) {}
 
   Result<BuiltOp> run() {
-    in_[at(AttentionIn::q)] = p_.given("Q", DType::f32, rows_shape(s_.heads, s_.q_len, s_.head_dim));
+    in_[at(AttentionIn::q)] =
+        p_.given("Q", args_.in("Q").real(), rows_shape(s_.heads, s_.q_len, s_.head_dim));
     if (s_.appends)
       append_keys();
     else
@@ -220,7 +221,8 @@ class AttentionBuilder {
   }
 
   void outputs() {
-    const ValueId y = p_.add("Y", Storage::output, DType::f32, rows_shape(s_.heads, s_.q_len, s_.v_dim));
+    const ValueId y =
+        p_.add("Y", Storage::output, args_.in("Q").real(), rows_shape(s_.heads, s_.q_len, s_.v_dim));
     ValueId lse = kNoValue, scores = kNoValue;
     const Shape lse_shape{s_.batch, s_.heads, s_.q_len};
     const Shape score_shape{s_.batch, a_.score_heads, a_.score_rows, s_.kv_len};

@@ -71,13 +71,12 @@ constexpr OpAttributeInfo kAttrs[] = {
 const OpInfo kAttentionOp{
     "attention",
     "Attention of queries over keys and values",
-    "s[i,j] = scale * (q_i . k_j); s = softcap * tanh(s / softcap); s += attn_mask + "
-    "bias - slope * |i + n_k - q_len "
-    "- j|;\nY_i = sum_j exp(s[i,j]) v_j / (sum_j exp(s[i,j]) + exp(sink)), over the "
-    "keys that masks leave. A row "
-    "that sees\nno key gives zeros. Query head h reads key head h / (q_heads / "
-    "kv_heads). Q and Y of F16 or BF16 are "
-    "converted\nfrom and to F32 on the host; K and V are read as they are, or in kv_type.",
+    "s[i,j] = scale * (q_i . k_j)\n"
+    "s = softcap * tanh(s / softcap)\n"
+    "s += attn_mask + bias - slope * |i + n_k - q_len - j|\n"
+    "Y_i = sum_j exp(s[i,j]) v_j / (sum_j exp(s[i,j]) + exp(sink)) over the keys that masks leave\n"
+    "A row that sees no key gives zeros. Query head h reads key head h / (q_heads / kv_heads).\n"
+    "n_k: keys of the sequence. Sums are F32 for tensors of any type.",
     kIn,
     kOut,
     kAttrs};

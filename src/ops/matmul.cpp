@@ -75,11 +75,15 @@ Result<BuiltOp> build_matmul(const Arguments& args) {
   OpProgram p(args, "matmul");
   const std::uint64_t rows = x.elems / k;
   const ValueId in = p.given("X", DType::f32, {rows, k});
-  const auto bias = [&](std::string_view name) {
-    return args.has(name) ? p.constant(std::string(name), {n}, p.floats(name)) : kNoValue;
+  // Of two matrices both have a bias, or none.
+  const bool any_bias = args.has("bias") || args.has("bias_up");
+  const auto bias = [&](std::string_view name, bool there) {
+    if (!there) return kNoValue;
+    return p.constant(std::string(name), {n}, args.has(name) ? p.floats(name) : std::vector<float>(n));
   };
-  std::vector<ValueId> operands{in, weight(p, args, "W", type), bias("bias"),
-                                up != nullptr ? weight(p, args, "W_up", type) : kNoValue, bias("bias_up")};
+  std::vector<ValueId> operands{in, weight(p, args, "W", type), bias("bias", any_bias),
+                                up != nullptr ? weight(p, args, "W_up", type) : kNoValue,
+                                bias("bias_up", any_bias && up != nullptr)};
   const ValueId y = p.add("Y", Storage::output, DType::f32, {rows, n});
   OpAttrs attrs;
   attrs.act = parse_activation(args.choice("act"));
