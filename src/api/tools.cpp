@@ -125,8 +125,10 @@ tessera_status tessera_read_tensors(const char* path,
     for (const TensorInfo& t : file.tensors())
       TSR_CHECK(read_tensor(file, t.name, std::string(info(t.dtype).name), t.shape, t.offset, t.bytes, tensor,
                             user));
-    for (const ModelFile::Unsupported& t : file.unsupported_tensors())
-      TSR_CHECK(read_tensor(file, t.name, t.type, t.shape, t.offset, t.bytes, tensor, user));
+    for (const ModelFile::Unsupported& t : file.unsupported_tensors()) {
+      const std::string type = t.type.substr(0, t.type.find(" without elements"));
+      TSR_CHECK(read_tensor(file, t.name, type, t.shape, t.offset, t.bytes, tensor, user));
+    }
     return {};
   });
 }

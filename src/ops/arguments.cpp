@@ -146,7 +146,8 @@ Result<void> Arguments::add_tensor(const OpInfo& info, const OpTensor& tensor) {
   const auto elems = product(tensor.shape);
   if (!elems || *elems > kMaxElems)
     return unsupported(name + " " + shape_text(tensor.shape) + " has 2^32 elements or more");
-  if (*elems == 0) return refuse(name + " " + shape_text(tensor.shape) + " has no elements");
+  if (*elems == 0 && !known->may_be_empty)
+    return refuse(name + " " + shape_text(tensor.shape) + " has no elements");
   const std::uint64_t bytes = op_tensor_bytes(tensor.type, *elems);
   const auto dtype = parse_dtype(tensor.type);
   if (dtype && (tensor.shape.empty() ? 1 : tensor.shape.back()) % tessera::info(*dtype).block_elems != 0)

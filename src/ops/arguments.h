@@ -20,8 +20,9 @@ struct OpInput {
 
 class Arguments {
  public:
-  // Every name is known, each tensor is there once with a type it may have, a shape of at least one element
-  // and fewer than 2^32, and exactly its bytes; every number is one and within its limits.
+  // Every name is known, each tensor is there once with a type it may have, a shape of fewer than 2^32
+  // elements (and, but for those that may be empty, at least one), and exactly its bytes; every number is one
+  // and within its limits.
   static Result<Arguments> create(const OpInfo& info, const OpRequest& request);
 
   bool has(std::string_view input) const { return inputs_.contains(input); }

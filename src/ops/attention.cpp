@@ -35,7 +35,7 @@ class AttentionBuilder {
     TSR_CHECK(documents());
     TSR_CHECK(block_table(lengths));
     outputs();
-    const std::uint64_t rows = s_.appends ? s_.new_keys : s_.q_len;
+    const std::uint64_t rows = s_.appends && s_.new_keys != 0 ? s_.new_keys : s_.q_len;
     const std::uint64_t position =
         args_.given("position") ? static_cast<std::uint64_t>(args_.integer("position")) : s_.past;
     return p_.finish(
@@ -50,8 +50,10 @@ class AttentionBuilder {
 
   // The one type of both keys and values on the device.
   DType kv_type() const {
-    if (const std::string type = args_.choice("kv_type"); type != "stored") return *parse_dtype(type);
+    if (const std::string type = args_.choice("kv_type"); type != "stored" && !s_.no_keys)
+      return *parse_dtype(type);
     const DType k = args_.in("K").real();
+    if (s_.no_keys) return DType::f32;
     for (const char* name : {"V", "past_key", "past_value"})
       if (args_.has(name) && args_.in(name).real() != k) return DType::f32;
     return k;
@@ -60,10 +62,13 @@ class AttentionBuilder {
   void given_keys() {
     for (const auto& [name, which, dim] :
          {std::tuple("K", AttentionIn::k, s_.head_dim), std::tuple("V", AttentionIn::v, s_.v_dim)}) {
-      if (a_.cache)
+      const Shape shape = rows_shape(s_.kv_heads, s_.new_keys, dim);
+      if (s_.no_keys)
+        in_[at(which)] = p_.given_bytes(name, DType::f32, shape, std::vector<std::byte>(*product(shape) * 4));
+      else if (a_.cache)
         in_[at(which)] = p_.cache(name, kv_type(), args_.in(name).shape());
       else
-        in_[at(which)] = p_.given(name, kv_type(), rows_shape(s_.kv_heads, s_.new_keys, dim));
+        in_[at(which)] = p_.given(name, kv_type(), shape);
     }
   }
 
@@ -74,6 +79,8 @@ class AttentionBuilder {
       const ValueId cache = p_.add(std::string(name) + "_cache", Storage::cache, kv_type(),
                                    {s_.batch, s_.kv_heads, s_.kv_len, dim});
       if (s_.past != 0 && !args_.shapes_only()) write_past(past, cache, dim);
+      in_[at(which)] = cache;
+      if (s_.new_keys == 0) continue;
       const ValueId x = p_.given(name, DType::f32, rows_shape(s_.kv_heads, s_.new_keys, dim));
       OpAttrs attrs;
       attrs.kv_heads = static_cast<std::uint32_t>(s_.kv_heads);
@@ -82,7 +89,6 @@ class AttentionBuilder {
       attrs.attention.q_len = static_cast<std::uint32_t>(s_.new_keys);
       attrs.attention.heads_first = s_.heads_first;
       p_.op(OpKind::kv_append, attrs, {x, p_.state(), cache, kNoValue}, {cache});
-      in_[at(which)] = cache;
     }
   }
 
@@ -161,13 +167,19 @@ class AttentionBuilder {
   }
 
   Result<std::vector<std::uint32_t>> lengths_of() {
-    if (!args_.has("nonpad_kv_seqlen")) return std::vector<std::uint32_t>{};
+    if (!args_.has("nonpad_kv_seqlen")) {
+      if (s_.no_keys)
+        in_[at(AttentionIn::lengths)] =
+            p_.words("nonpad_kv_seqlen", {s_.batch}, std::vector<std::uint32_t>(s_.batch));
+      return std::vector<std::uint32_t>{};
+    }
+    const std::uint64_t keys = s_.no_keys ? 0 : s_.kv_len;
     const OpInput& input = args_.in("nonpad_kv_seqlen");
     if (input.rank() != 1 || input.elems != s_.batch)
       return args_.refuse("nonpad_kv_seqlen is " + shape_text(input.shape()) + ", Q has " +
                           std::to_string(s_.batch) + " sequences");
     TSR_TRY(std::vector<std::uint32_t> lengths,
-            args_.words("nonpad_kv_seqlen", s_.kv_len, "there are " + std::to_string(s_.kv_len) + " keys"));
+            args_.words("nonpad_kv_seqlen", keys, "there are " + std::to_string(keys) + " keys"));
     in_[at(AttentionIn::lengths)] = p_.words("nonpad_kv_seqlen", {s_.batch}, lengths);
     return lengths;
   }

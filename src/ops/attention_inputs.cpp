@@ -21,6 +21,10 @@ class SizeFinder {
     TSR_TRY(const Dims q, dims("Q", "q_num_heads"));
     TSR_TRY(const Dims k, dims("K", "kv_num_heads"));
     TSR_TRY(const Dims v, dims("V", "kv_num_heads"));
+    for (const auto& [name, dims] : {std::pair("K", k), std::pair("V", v)})
+      if (dims.heads == 0 || dims.batch == 0 || dims.dim == 0 || (dims.len == 0 && paged_))
+        return args_.refuse(std::string(name) + " " + shape_text(args_.in(name).shape()) +
+                            " has no elements");
     if (k.heads != v.heads) return args_.differ("K", k.heads, "V", v.heads, "heads");
     if (k.len != v.len) return args_.differ("K", k.len, "V", v.len, s_.block_size ? "keys a block" : "keys");
     if (k.batch != v.batch) return args_.differ("K", k.batch, "V", v.batch, paged_ ? "blocks" : "sequences");
@@ -41,6 +45,7 @@ class SizeFinder {
     s_.v_dim = v.dim;
     s_.new_keys = k.len;
     TSR_CHECK(keys(k));
+    if (s_.kv_len == 0) TSR_CHECK(no_keys());
     return s_;
   }
 
@@ -86,6 +91,18 @@ class SizeFinder {
     if (args_.in(name).shape() == shape) return {};
     return args_.refuse(std::string(name) + " is " + shape_text(args_.in(name).shape()) + ", it must be " +
                         shape_text(shape));
+  }
+
+  Result<void> no_keys() {
+    for (const char* output : {"present_key", "present_value", "qk_matmul_output"})
+      if (args_.wants(output) || (s_.appends && output[0] == 'p'))
+        return args_.refuse(std::string(output) + " would have no elements: K has no keys");
+    if (args_.given("position") || args_.has("documents"))
+      return args_.refuse((args_.given("position") ? "position" : "documents") +
+                          std::string(" cannot be combined with a K that has no keys"));
+    s_.no_keys = true;
+    s_.kv_len = s_.new_keys = 1;
+    return {};
   }
 
   // kv_len, and which forms of keys go together.
@@ -218,7 +235,8 @@ Result<AttentionAttrs> attention_attrs(const Arguments& args, const AttentionSiz
   a.precision = args.choice("precision") == "mixed" ? Precision::mixed : Precision::f32;
   a.heads_first = s.heads_first;
   a.block_size = u32(s.block_size);
-  a.cache = s.appends || s.block_size != 0 || args.given("position") || args.choice("kv_type") == "Q8_0";
+  a.cache = !s.no_keys &&
+            (s.appends || s.block_size != 0 || args.given("position") || args.choice("kv_type") == "Q8_0");
   TSR_CHECK(check_kv_type(args, s));
   a.ring = args.integer("ring") != 0;
   const std::int64_t type = args.integer("softmax_precision");

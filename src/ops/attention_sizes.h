@@ -15,6 +15,7 @@ struct AttentionSizes {
   std::uint64_t block_size = 0, blocks = 0;  // of paged K and V; blocks there are
   bool rank3 = false;                        // (batch, len, heads*dim)
   bool heads_first = false;                  // (batch, heads, len, dim)
+  bool no_keys = false;                      // kv_len would be 0: it is 1, of a key that no row sees
   bool appends = false;                      // past_key is there, or present_key is wanted
 };
 

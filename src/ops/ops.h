@@ -22,6 +22,7 @@ struct OpTensorInfo {
   std::string_view shape;  // "(batch, heads, q_len, head_dim) or (batch, q_len, heads*head_dim)"
   bool optional = false;   // an optional output is made when it is asked for
   std::string_view text;
+  bool may_be_empty = false;  // of 0 elements
 };
 
 struct OpAttributeInfo {

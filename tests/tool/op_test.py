@@ -1,5 +1,5 @@
 """`tessera op`: its help and docs/ops.md, what it refuses, plans, and every op on the device against the reference."""
-import json
+import math
 import random
 import struct
 import subprocess
@@ -103,6 +103,9 @@ class Refused(OpTest):
         self.attention("Q has 1 sequences, K has 2", K=f32(2, 2, 7, 8), V=f32(2, 2, 7, 8))
         self.attention("V is (7, 8), Q is (1, 4, 5, 8)", V=f32(7, 8))
         self.attention("Q (1, 4, 0, 8) has no elements", Q=f32(1, 4, 0, 8))
+        self.attention("K (1, 0, 7, 8) has no elements", K=f32(1, 0, 7, 8))
+        self.attention("V (1, 2, 7, 0) has no elements", V=f32(1, 2, 7, 0))
+        self.attention("K has 7 keys, V has 0", V=f32(1, 2, 0, 8))
         self.attention("heads of 513 elements", V=f32(1, 2, 7, 513))
         self.attention("q_num_heads is needed", Q=f32(1, 5, 32), K=f32(1, 7, 16), V=f32(1, 7, 16))
         self.attention("past_key and past_value come together", past_key=f32(1, 2, 3, 8))
@@ -180,6 +183,34 @@ class Refused(OpTest):
     def test_usage(self):
         self.refused("op", status=2, says="name of an op")
         self.refused("op", "softmax", "--shape", "input=3", status=2, says="--plan")
+
+
+class NoKeys(OpTest):
+    """Keys of length 0 are well-formed: every row is empty."""
+
+    def check(self, device):
+        none = {"Q": f32(2, 4, 3, 8), "K": f32(2, 2, 0, 8), "V": f32(2, 2, 0, 5)}
+        for settings in ([], ["is_causal=1"], ["causal=bottom_right", "window_left=1"], ["precision=mixed"]):
+            found = self.op("attention", none, settings, ["lse"], device)
+            self.assertEqual(found["Y"], ("F32", [2, 4, 3, 5], bytes(2 * 4 * 3 * 5 * 4)))
+            self.assertEqual(found["lse"][2], struct.pack("<f", -math.inf) * 24)
+        sinks = f32(4)
+        found = self.op("attention", {**none, "sinks": sinks}, outputs=["lse"], device=device)
+        self.assertEqual(found["Y"][2], bytes(2 * 4 * 3 * 5 * 4))
+        logits, lse = struct.unpack("<4f", sinks[2]), struct.unpack("<24f", found["lse"][2])
+        for i, value in enumerate(lse):
+            self.assertAlmostEqual(value, logits[i // 3 % 4], delta=1e-6)
+        past = {"past_key": f32(2, 2, 6, 8), "past_value": f32(2, 2, 6, 5)}
+        with_past = self.op("attention", {**none, **past}, device=device)
+        given = self.op("attention", {**none, "K": past["past_key"], "V": past["past_value"]}, device=device)
+        self.assertEqual(with_past["Y"], given["Y"])
+        self.assertEqual(with_past["present_key"], past["past_key"])
+
+    def test_reference(self):
+        self.check(REFERENCE)
+
+    def test_device(self):
+        self.check(on_device())
 
 
 class Plan(OpTest):
