@@ -92,6 +92,6 @@ Result<DecoderOptions> make_options(uint32_t context, uint32_t chunk, tessera_kv
                                     bool all_logits);
 // The one place that picks a Walker.
 Result<std::unique_ptr<Walker>> make_walker(tessera_context& context, std::shared_ptr<const Program> unfused,
-                                            Progress progress);
+                                            Progress progress, bool time_runs = false);
 
 }  // namespace tessera::api

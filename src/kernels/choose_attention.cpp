@@ -99,6 +99,8 @@ Result<void> choose_tiles(const AttentionShape& s, const Limits& limits, Attenti
   d.params = words_of(attention_params(s, tiles));
   d.operands = attention_operands(s);
   d.grid = {as_u32(tiles), a.kv_heads, a.batch};
+  d.tile_rows = t->rows();
+  d.tile_keys = t->cols();
   if (!fits(d, limits)) return too_many(s);
   count_attention(s, d);
   out.dispatches.push_back(std::move(d));
