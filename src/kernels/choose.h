@@ -15,6 +15,7 @@
 #include "base/dtype.h"
 #include "base/result.h"
 #include "device/limits.h"
+#include "device/matrices.h"
 #include "kernels/catalogue.h"
 
 namespace tessera {
@@ -32,6 +33,7 @@ struct Dispatch {
 struct Target {  // what a choice may depend on
   Limits limits;
   Caps caps;
+  Matrices matrices;
 };
 
 // Bindings: tokens, state, table, out. Table rows [first, first+count) of the vocabulary are bound; rows of
