@@ -254,6 +254,7 @@ tessera_status tessera_devices(const tessera_context_desc* desc, const tessera_d
     for (DeviceReport& report : choice.reports) {
       const bool chosen = picked == report.index;
       const auto applied = apply(choice.overrides, report.limits, report.caps);
+      restrict_to(report.caps, report.matrices);
       if (chosen) TSR_CHECK(applied);
       if (!applied.ok() && report.refused.empty()) report.refused = applied.error().message;
       list_device(report, chosen, s);
