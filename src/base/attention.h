@@ -60,9 +60,10 @@ struct AttentionAttrs {
   // Layout of q and y, (batch, heads, len, dim) or else (batch, len, heads, dim); of k and v that are no
   // caches.
   bool heads_first = false;
-  // k and v are caches (batch, kv_heads, kv_len, dim); or paged, (blocks, kv_heads, block_size, dim) with key
-  // j of sequence b in block table[b, j / block_size], at j % block_size. kv_len = blocks a table row *
-  // block_size.
+  // k and v are caches, (batch, kv_heads, kv_len, dim); or paged, (blocks, kv_heads, block_size, dim) with
+  // key j of sequence b in block table[b, j / block_size], at j % block_size: kv_len = blocks a table row *
+  // block_size, and the batch stride steps from block to block.
+  bool cache = false;
   std::uint32_t block_size = 0;  // 0: not paged
   // The cache keeps the last kv_len keys: key j is at j % kv_len. Needs a state, a causal window that leaves
   // window_left + q_len <= kv_len.
@@ -83,5 +84,9 @@ struct AttentionOperands {
   std::optional<DType> bias;  // f32, f16, bf16
   Strides mask_strides{}, bias_strides{};
 };
+
+// Fills in the strides that are all zero, from the layout. Those of a Q8_0 cache count elements like the
+// others.
+void resolve_strides(AttentionAttrs& attrs);
 
 }  // namespace tessera

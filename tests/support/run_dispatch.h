@@ -97,9 +97,11 @@ inline Result<void> try_dispatch(Device& device, const Dispatch& dispatch,
   TSR_TRY(auto set, device.create_binding_set(*pipeline, ranges));
   TSR_TRY(auto commands, device.create_command_list(0));
   const std::uint32_t step = std::max(1u, (dispatch.grid[0] + slices - 1) / slices);
-  for (std::uint32_t x = 0; x < dispatch.grid[0]; x += step)
+  for (std::uint32_t x = 0; x < dispatch.grid[0]; x += step) {
+    if (x != 0) commands->barrier();  // between pieces, as the schedule has it
     commands->dispatch(*pipeline, *set, dispatch.push, {x, 0, 0},
                        {std::min(step, dispatch.grid[0] - x), dispatch.grid[1], dispatch.grid[2]});
+  }
   TSR_CHECK(commands->finish());
   const CommandList* list = commands.get();
   TSR_TRY(const std::uint64_t value, device.submit({&list, 1}));
