@@ -228,8 +228,12 @@ Result<AttentionChoice> choose_attention(const AttentionShape& shape, const Targ
   const bool own_lse = s.attrs.scores == AttentionScores::weights && !s.operands.lse;
   s.operands.lse = s.operands.lse || own_lse;
   if (s.attrs.q_len <= kMostSplitRows) {
+    out.refused.push_back({"attention_coopmat", "few rows: the keys are split instead"});
     TSR_CHECK(choose_splits(s, target.limits, out));
+  } else if (auto matrix = choose_attention_coopmat(s, target)) {
+    out.dispatches.push_back(*std::move(matrix));
   } else {
+    out.refused.push_back({"attention_coopmat", matrix.error().message});
     TSR_CHECK(choose_tiles(s, target.limits, out));
   }
   if (own_lse) {
