@@ -90,6 +90,8 @@ struct Checker {
     const AttentionAttrs& a = s.attrs;
     const AttentionOperands& o = s.operands;
     if (o.state && (o.lengths || o.documents != 0)) return invalid("a state leaves no lengths and documents");
+    if (o.documents != 0 && (a.batch != 1 || a.block_size != 0))
+      return invalid("documents are of one sequence without pages");
     if ((a.block_size != 0) != o.table) return invalid("a block size and a table need each other");
     if (a.block_size != 0 && (s.blocks == 0 || a.kv_len % a.block_size != 0))
       return invalid("kv_len is no multiple of the block size, or there are no blocks");
@@ -98,7 +100,8 @@ struct Checker {
         return invalid("a ring cache needs a state and bottom-right causality, and no pages");
       if (a.window_left == kNoWindow || std::uint64_t{a.window_left} + a.q_len > a.kv_len)
         return invalid("a ring cache needs a window that leaves window_left + q_len <= kv_len");
-      if (a.scores != AttentionScores::none) return unsupported("scores of a ring cache");
+      if (a.scores != AttentionScores::none || o.mask || o.bias)
+        return unsupported("a mask, a bias or scores of a ring cache");
     }
     if (a.scores != AttentionScores::none && (std::uint64_t{a.score_head} + a.score_heads > a.heads ||
                                               std::uint64_t{a.score_row} + a.score_rows > a.q_len))
