@@ -17,6 +17,13 @@ namespace tessera::test {
 inline constexpr double kInfinity = std::numeric_limits<double>::infinity();
 inline constexpr double kUnit = 0x1p-24;  // of rounding, f32
 
+// What an operand of a product may lose in precision mixed: one ulp of f16 (conversions may round either
+// way), and what is below its smallest number; a stored f16 only what may be flushed.
+inline double half_error(double x, bool stored_f16) {
+  if (stored_f16) return std::abs(x) < 0x1p-14 ? std::abs(x) : 0;
+  return std::abs(x) * 0x1p-10 + 0x1p-24;
+}
+
 // Elements of a strided tensor: NaN where nothing was put.
 class Elements {
  public:
@@ -73,11 +80,11 @@ struct AttentionCase {
   AttentionShape shape;
   std::uint32_t position = 0, rows = 0;  // of the state
   std::vector<std::uint32_t> lengths, documents, table;
-  float spread = 1;      // of q
-  float add_spread = 1;  // of mask and bias
-  double keep = 0.7;     // share of keys that a mask keeps
+  float spread = 1;                      // of q
+  float add_spread = 1;                  // of mask and bias
+  double keep = 0.7;                     // share of keys that a mask keeps
   std::vector<std::uint32_t> key_order;  // key j has the values of key key_order[j]; empty: its own
-  bool ones = false;     // every value is 1
+  bool ones = false;                     // every value is 1
   std::uint32_t seed = 1;
 
   std::uint32_t n_q() const {
@@ -168,7 +175,8 @@ class Attention {
   void fill_kv();
   void fill_scores_terms();
   // From -1 to 1, the same for the same element of whatever case has this seed.
-  float random(std::uint64_t tensor, std::uint64_t a, std::uint64_t b, std::uint64_t row, std::uint64_t d) const {
+  float random(std::uint64_t tensor, std::uint64_t a, std::uint64_t b, std::uint64_t row,
+               std::uint64_t d) const {
     std::uint64_t x = c.seed;
     for (const std::uint64_t part : {tensor, a, b, row, d}) {
       x = (x ^ part) * 0x9e3779b97f4a7c15ull;
@@ -188,7 +196,8 @@ inline void Attention::fill_q() {
   for (std::uint32_t b = 0; b < a.batch; ++b)
     for (std::uint32_t h = 0; h < a.heads; ++h)
       for (std::uint32_t i = 0; i < c.n_q(); ++i)
-        for (std::uint32_t d = 0; d < a.head_dim; ++d) q_[q_.at(b, h, i, d)] = random(0, b, h, c.position + i, d) * c.spread;
+        for (std::uint32_t d = 0; d < a.head_dim; ++d)
+          q_[q_.at(b, h, i, d)] = random(0, b, h, c.position + i, d) * c.spread;
   q = q_.encode(a.head_dim);
   state = state_bytes(c.position, c.rows);
   lengths = to_bytes(c.lengths);
@@ -217,8 +226,10 @@ inline void Attention::fill_kv() {
       for (std::uint32_t j = a.ring && keys > a.kv_len ? keys - a.kv_len : 0; j < keys; ++j) {
         std::uint64_t row = 0;
         const std::uint64_t at = slot(b, j, row);
-        for (std::uint32_t d = 0; d < a.head_dim; ++d) k_[k_.at(at, g, row, d)] = random(1, b, g, key_of(j), d);
-        for (std::uint32_t d = 0; d < a.v_dim; ++d) v_[v_.at(at, g, row, d)] = c.ones ? 1 : random(2, b, g, key_of(j), d);
+        for (std::uint32_t d = 0; d < a.head_dim; ++d)
+          k_[k_.at(at, g, row, d)] = random(1, b, g, key_of(j), d);
+        for (std::uint32_t d = 0; d < a.v_dim; ++d)
+          v_[v_.at(at, g, row, d)] = c.ones ? 1 : random(2, b, g, key_of(j), d);
       }
     }
   k = k_.encode(a.head_dim);
@@ -240,7 +251,8 @@ inline void Attention::fill_scores_terms() {
         for (std::uint32_t i = 0; i < a.q_len; ++i)
           for (std::uint32_t j = 0; j < a.kv_len; ++j) {
             const std::uint64_t n = to.at(b, h, i, 0);
-            to[to.at(b, h, i, j)] = value(random(type == DType::u8 ? 3 : 4, n, 0, 0, strides[3] == 0 ? 0 : key_of(j)));
+            to[to.at(b, h, i, j)] =
+                value(random(type == DType::u8 ? 3 : 4, n, 0, 0, strides[3] == 0 ? 0 : key_of(j)));
           }
     bytes = to.encode(0);
     if (type != DType::u8) return;
@@ -293,13 +305,21 @@ inline Attention::Term Attention::term(std::uint32_t b, std::uint32_t h, std::ui
   const std::uint32_t g = h / (a.heads / a.kv_heads), dim = a.head_dim;
   std::uint64_t row = 0;
   const std::uint64_t at = slot(b, j, row);
-  double product = 0, magnitude = 0, qq = 0, kk = 0;
+  const bool mixed = a.precision == Precision::mixed, cosine = a.score == AttentionScore::cosine;
+  double product = 0, magnitude = 0, qq = 0, kk = 0, rounding = 0;
   for (std::uint32_t d = 0; d < dim; ++d) {
     const double qd = q_(b, h, i, d), kd = k_(at, g, row, d);
     product += qd * kd;
     magnitude += std::abs(qd * kd);
     qq += qd * qd;
     kk += kd * kd;
+  }
+  const double q_norm = cosine ? std::sqrt(qq) : 1, k_norm = cosine ? std::sqrt(kk) : 1;
+  for (std::uint32_t d = 0; mixed && d < dim && q_norm > 0 && k_norm > 0; ++d) {
+    const double qd = q_(b, h, i, d) / q_norm, kd = k_(at, g, row, d) / k_norm;
+    const double q_error = half_error(qd, !cosine && c.shape.q_type == DType::f16);
+    const double k_error = half_error(kd, !cosine && c.shape.kv_type == DType::f16);
+    rounding += q_error * std::abs(kd) + k_error * std::abs(qd) + q_error * k_error;
   }
   double scale = a.scale, relative = (dim + 6) * kUnit;
   if (a.score == AttentionScore::cosine) {
@@ -308,7 +328,9 @@ inline Attention::Term Attention::term(std::uint32_t b, std::uint32_t h, std::ui
   }
   Term t{};
   t.raw = t.capped = scale * product;
-  t.bound = t.raw_bound = std::abs(scale) * magnitude * relative + 1e-37;
+  // Matrix units may cut off what they add: four times as much.
+  t.bound = t.raw_bound =
+      std::abs(scale) * magnitude * relative * (mixed ? 4 : 1) + std::abs(double(a.scale)) * rounding + 1e-37;
   if (a.softcap > 0) {
     t.capped = a.softcap * std::tanh(t.raw / a.softcap);
     t.bound += a.softcap * 32 * kUnit;
@@ -338,6 +360,7 @@ inline Attention::Term Attention::term(std::uint32_t b, std::uint32_t h, std::ui
 // so that |dy| <= sum_j p_j |v_j| (e_j + sum_i p_i e_i + (2n + 8) u).
 inline Attention::Row Attention::expected(std::uint32_t b, std::uint32_t h, std::uint32_t i) const {
   const AttentionAttrs& a = c.shape.attrs;
+  const bool mixed = a.precision == Precision::mixed;
   Row out{std::vector<double>(a.v_dim), std::vector<double>(a.v_dim), -kInfinity, 0, {}, {}};
   const std::uint32_t keys = c.n_k(b), g = h / (a.heads / a.kv_heads);
   const std::uint32_t begin = a.ring && keys > a.kv_len ? keys - a.kv_len : 0;
@@ -374,9 +397,14 @@ inline Attention::Row Attention::expected(std::uint32_t b, std::uint32_t h, std:
     std::uint64_t row = 0;
     const std::uint64_t at = slot(b, begin + static_cast<std::uint32_t>(j), row);
     for (std::uint32_t d = 0; d < a.v_dim; ++d) {
-      const double part = weight[j] / sum * v_(at, g, row, d);
+      const double value = v_(at, g, row, d), part = weight[j] / sum * value;
       out.value[d] += part;
-      out.bound[d] += std::abs(part) * (error[j] + mean_error + (2 * double(n) + 12) * kUnit);
+      out.bound[d] +=
+          std::abs(part) * (error[j] + mean_error + (2 * double(n) + 12) * kUnit * (mixed ? 4 : 1));
+      if (mixed)
+        out.bound[d] += (half_error(weight[j], false) * std::abs(value) * 1.001 +
+                         weight[j] * half_error(value, c.shape.kv_type == DType::f16)) /
+                        sum;
     }
   }
   const double rounding = c.shape.y_type == DType::f16 ? 0x1p-11 : c.shape.y_type == DType::bf16 ? 0x1p-8 : 0;
