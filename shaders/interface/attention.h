@@ -12,8 +12,8 @@ TSR_CONST uint kAttentionSpecVDim = 3;    // v_dim
 TSR_CONST uint kAttentionSpecQType = 4;   // kTypeF32, kTypeF16 or kTypeBf16
 TSR_CONST uint kAttentionSpecKvType = 5;  // kTypeF32, kTypeF16, kTypeBf16 or kTypeQ8_0
 TSR_CONST uint kAttentionSpecYType = 6;   // kTypeF32, kTypeF16 or kTypeBf16
-// Bit i: rows of binding i (q, k, v, y) are read or written as vectors of four elements: the stride of elements
-// is 1, the other strides and the dimension are multiples of 4.
+// Bit i: rows of binding i (q, k, v, y) are read or written as vectors of four elements: the stride of
+// elements is 1, the other strides and the dimension are multiples of 4.
 TSR_CONST uint kAttentionSpecWide = 7;
 TSR_CONST uint kAttentionSharedSpecs = 8;
 
@@ -46,8 +46,8 @@ TSR_CONST uint kSplitSpecs = 12;
 // Fewest keys of a split that is not the last: below this a workgroup costs more than it computes.
 TSR_CONST uint kSplitMinKeys = 64;
 
-// attention_merge. A partial is ceil(v_dim/4) vec4 of the unnormalised output, then (max, sum, -, -), maxima in
-// units of log2(e).
+// attention_merge. A partial is ceil(v_dim/4) vec4 of the unnormalised output, then (max, sum, -, -), maxima
+// in units of log2(e).
 TSR_CONST uint kMergePartials = 0;  // (batch, q_len, heads, splits, ceil(v_dim/4) + 1) vec4
 TSR_CONST uint kMergeSpecDimLanes = 8;
 TSR_CONST uint kMergeSpecSplits = 9;

@@ -79,12 +79,12 @@ class Elements {
 struct AttentionCase {
   AttentionShape shape;
   std::uint32_t position = 0, rows = 0;  // of the state
-  std::vector<std::uint32_t> lengths, documents, table;
-  float spread = 1;                      // of q
-  float add_spread = 1;                  // of mask and bias
-  double keep = 0.7;                     // share of keys that a mask keeps
-  std::vector<std::uint32_t> key_order;  // key j has the values of key key_order[j]; empty: its own
-  bool ones = false;                     // every value is 1
+  std::vector<std::uint32_t> lengths{}, documents{}, table{};
+  float spread = 1;                        // of q
+  float add_spread = 1;                    // of mask and bias
+  double keep = 0.7;                       // share of keys that a mask keeps
+  std::vector<std::uint32_t> key_order{};  // key j has the values of key key_order[j]; empty: its own
+  bool ones = false;                       // every value is 1
   std::uint32_t seed = 1;
 
   std::uint32_t n_q() const {
@@ -92,7 +92,9 @@ struct AttentionCase {
   }
   std::uint32_t n_k(std::uint32_t batch) const {
     const AttentionAttrs& a = shape.attrs;
-    if (shape.operands.state) return a.ring ? position + n_q() : std::min(position + n_q(), a.kv_len);
+    if (shape.operands.state && a.ring) return position + n_q();
+    if (shape.operands.state)
+      return static_cast<std::uint32_t>(std::min<std::uint64_t>(std::uint64_t{position} + n_q(), a.kv_len));
     return lengths.empty() ? a.kv_len : std::min(lengths[batch], a.kv_len);
   }
 };
@@ -424,7 +426,8 @@ inline Attention::Row Attention::expected(std::uint32_t b, std::uint32_t h, std:
           if (!t.masked) value = t.full, bound += t.bound;
           break;
         default:
-          value = t.masked ? 0 : weight[j] / sum;
+          if (t.masked) break;
+          value = weight[j] / sum;
           bound += value * (error[j] + out.lse_bound + 8 * kUnit * std::abs(t.full));
       }
     }
