@@ -37,6 +37,16 @@ TSR_CONST uint kMatrixSpecColGroups = 13;  // subgroups that share rows; the gro
 TSR_CONST uint kMatrixSpecRowFrags = 14;   // fragments of M rows a subgroup
 TSR_CONST uint kMatrixSpecs = 15;
 
+// attention_coopmat2: tiles of rows on matrices of flexible sizes
+TSR_CONST uint kFlexibleSpecScope = 8;      // kScopeWorkgroup or kScopeSubgroup
+TSR_CONST uint kFlexibleSpecRows = 9;       // of a matrix
+TSR_CONST uint kFlexibleSpecStrips = 10;    // subgroups with rows of their own; 1 at workgroup scope
+TSR_CONST uint kFlexibleSpecCols = 11;      // keys of a tile
+TSR_CONST uint kFlexibleSpecDimBlock = 12;  // of head_dim that one product takes
+TSR_CONST uint kFlexibleSpecVBlock = 13;    // of v_dim that one matrix of the output has
+TSR_CONST uint kFlexibleSpecs = 14;
+TSR_CONST uint kScopeWorkgroup = 2, kScopeSubgroup = 3;  // SPIR-V's numbers
+
 // attention_split: few rows
 TSR_CONST uint kSplitSpecParts = 8;     // lanes that share the dot product of a key
 TSR_CONST uint kSplitSpecDimLanes = 9;  // lanes that share a row of V

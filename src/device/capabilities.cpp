@@ -41,7 +41,8 @@ struct Known {
   bool maintenance4() const { return v13 || has(VK_KHR_MAINTENANCE_4_EXTENSION_NAME); }
   bool executable() const { return has(VK_KHR_PIPELINE_EXECUTABLE_PROPERTIES_EXTENSION_NAME); }
   bool coopmat() const { return has(VK_KHR_COOPERATIVE_MATRIX_EXTENSION_NAME); }
-  bool coopmat2() const { return coopmat() && has(VK_NV_COOPERATIVE_MATRIX_2_EXTENSION_NAME); }
+  // Its modules are SPIR-V 1.6.
+  bool coopmat2() const { return v13 && coopmat() && has(VK_NV_COOPERATIVE_MATRIX_2_EXTENSION_NAME); }
   bool bf16() const { return has(VK_KHR_SHADER_BFLOAT16_EXTENSION_NAME); }
 };
 

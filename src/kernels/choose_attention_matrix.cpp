@@ -22,6 +22,10 @@ std::uint32_t round_to(std::uint64_t v, std::uint64_t step) {
   return static_cast<std::uint32_t>(ceil_div(v, step) * step);
 }
 
+bool multiplies(const MatrixShape& s, MatrixType c) {
+  return s.a == MatrixType::f16 && s.c == c && s.m % 4 == 0 && s.n % 4 == 0 && s.k % 8 == 0;
+}
+
 struct Fragments {
   std::uint32_t m, n, k;
   bool half_sums;  // there are f16 accumulators of m x n too
@@ -31,8 +35,7 @@ struct Fragments {
 std::optional<Fragments> choose_fragments(const Matrices& matrices) {
   const MatrixShape* best = nullptr;
   const auto fits = [](const MatrixShape& s, MatrixType c) {
-    return !s.flexible && s.scope == MatrixScope::subgroup && s.a == MatrixType::f16 && s.c == c &&
-           s.m % 4 == 0 && s.n % 4 == 0 && s.k % 8 == 0;
+    return !s.flexible && s.scope == MatrixScope::subgroup && multiplies(s, c);
   };
   for (const MatrixShape& s : matrices.shapes)
     if (fits(s, MatrixType::f32) && (!best || s.m * s.n * s.k > best->m * best->n * best->k)) best = &s;
@@ -87,35 +90,142 @@ std::optional<MatrixTile> choose_matrix_tile(const AttentionShape& s, const Frag
   return std::nullopt;
 }
 
-}  // namespace
+// Words of scores, maxima, sums and output that a lane may hold where matrices are of any size: of 255.
+constexpr std::uint32_t kFlexibleWords = 176;
+constexpr std::uint32_t kMostRows = 128, kMostBlock = 64;
 
-Result<Dispatch> choose_attention_coopmat(const AttentionShape& s, const Target& target) {
-  const auto refuse = [](const std::string& why) { return Error{Code::unsupported, why}; };
+struct FlexibleTile {
+  MatrixShape of;
+  std::uint32_t lanes;  // that share a matrix
+  std::uint32_t rows, strips, cols, dim_block, v_block, v_pad, dim_pad;
+  std::uint64_t words() const { return std::uint64_t{rows} * (3 * cols + v_pad) / lanes; }
+  // The shared arrays of lib/attention_matrix.glsl and attention_coopmat2.comp.
+  std::uint64_t shared_bytes() const {
+    const std::uint64_t all = std::uint64_t{rows} * strips, keys = cols + 8;
+    return 2 * ((all + cols) * (dim_pad + 8) + v_pad * keys) + 4 * (all * (v_block + 4 + 6) + cols) + 16;
+  }
+};
+
+// Blocks of about the same size, as few as may be.
+std::uint32_t block_of(std::uint32_t dim, std::uint32_t step, std::uint32_t most) {
+  const std::uint64_t blocks =
+      ceil_div(round_to(dim, step), std::max(step, std::min(kMostBlock, most) / step * step));
+  return round_to(ceil_div(dim, blocks), step);
+}
+
+// The tallest tile of one of the device's granularities.
+std::optional<FlexibleTile> flexible_tile(const AttentionShape& s, const MatrixShape& of, std::uint32_t cols,
+                                          const Target& target, std::uint64_t budget) {
   const AttentionAttrs& a = s.attrs;
-  if (a.precision != Precision::mixed)
-    return refuse("precision f32 leaves operands unrounded; f16 ones would be");
-  if (!target.caps.coopmat) return refuse("the device lacks coopmat");
-  if (!target.caps.fp16) return refuse("the device lacks fp16");
-  if (!target.caps.subgroup_size_control) return refuse("the device lacks subgroup_size_control");
-  if (!target.matrices.emulated.empty()) return refuse(target.matrices.emulated);
-  const auto f = choose_fragments(target.matrices);
-  if (!f) return refuse("the device has no fragments of f16 with f32 sums for a subgroup");
-  const auto t = choose_matrix_tile(s, *f, target.limits);
-  if (!t) return refuse("no tile of these dimensions fits its registers and shared memory");
+  const Limits& limits = target.limits;
+  const std::uint32_t most = target.matrices.max_dimension;
   const std::uint64_t folded = std::uint64_t{a.q_len} * (a.heads / a.kv_heads);
-  const std::uint64_t tiles = ceil_div(folded, t->rows());
+  const bool whole = of.scope == MatrixScope::workgroup;
+  const std::uint32_t group = std::min(
+      {kGroup, std::bit_floor(limits.max_group_invocations), std::bit_floor(limits.max_group_size[0])});
+  FlexibleTile t{of, whole ? of.group : limits.min_subgroup_size, of.m, 1, cols, 0, 0, 0, 0};
+  if (whole && (of.group > limits.max_group_invocations || of.group > limits.max_group_size[0] ||
+                of.group > target.matrices.max_group))
+    return std::nullopt;
+  if (cols % of.n != 0 || cols % of.k != 0 || std::max(cols, t.rows) > most || t.lanes == 0)
+    return std::nullopt;
+  t.dim_block = block_of(a.head_dim, of.k, most);
+  t.v_block = block_of(a.v_dim, of.n, most);
+  t.dim_pad = round_to(a.head_dim, t.dim_block);
+  t.v_pad = round_to(a.v_dim, t.v_block);
+  const auto fits = [&] { return t.words() <= kFlexibleWords && t.shared_bytes() <= budget; };
+  if (!fits() || std::max(t.dim_block, t.v_block) > most) return std::nullopt;
+  std::uint32_t& more = whole ? t.rows : t.strips;
+  const std::uint32_t limit = whole ? std::min(kMostRows, most) : group / t.lanes;
+  while (2 * more <= limit && std::uint64_t{t.rows} * t.strips < folded) {
+    more *= 2;
+    if (fits()) continue;
+    more /= 2;
+    break;
+  }
+  return t;
+}
+
+// Matrices of the workgroup before those of subgroups, then the tallest tile, then the widest.
+std::optional<FlexibleTile> choose_flexible_tile(const AttentionShape& s, const Target& target) {
+  std::optional<FlexibleTile> best;
+  for (const MatrixScope scope : {MatrixScope::workgroup, MatrixScope::subgroup}) {
+    if (scope == MatrixScope::subgroup && !target.caps.subgroup_size_control) continue;
+    const std::uint32_t all = target.limits.max_shared_bytes;
+    const std::uint32_t taken = scope == MatrixScope::workgroup ? target.matrices.reserved_shared : 0;
+    const std::uint32_t left = all > taken ? all - taken : 0;
+    for (const std::uint32_t budget : {std::min(kMostShared, left), left}) {
+      for (const MatrixShape& of : target.matrices.shapes)
+        for (const std::uint32_t cols : {64u, 32u, 16u}) {
+          if (!of.flexible || of.scope != scope || !multiplies(of, MatrixType::f32)) continue;
+          const auto t = flexible_tile(s, of, cols, target, budget);
+          if (t && (!best || t->rows * t->strips > best->rows * best->strips)) best = t;
+        }
+      if (best) return best;
+    }
+  }
+  return std::nullopt;
+}
+
+// Why no matrix form can do it; empty when one may.
+std::string never_on_matrices(const AttentionShape& s, const Target& target) {
+  if (s.attrs.precision != Precision::mixed)
+    return "precision f32 leaves operands unrounded; f16 ones would be";
+  if (!target.caps.coopmat) return "the device lacks coopmat";
+  if (!target.caps.fp16) return "the device lacks fp16";
+  return target.matrices.emulated;
+}
+
+Error refuse(std::string why) { return {Code::unsupported, std::move(why)}; }
+
+Result<Dispatch> matrix_dispatch(const AttentionShape& s, const Target& target, KernelId kernel,
+                                 std::uint32_t group, std::uint32_t rows,
+                                 std::initializer_list<std::uint32_t> spec) {
+  const AttentionAttrs& a = s.attrs;
+  const std::uint64_t tiles = ceil_div(std::uint64_t{a.q_len} * (a.heads / a.kv_heads), rows);
   if (tiles > target.limits.max_group_count[0] || a.kv_heads > target.limits.max_group_count[1] ||
       a.batch > target.limits.max_group_count[2])
     return refuse("more workgroups than maxComputeWorkGroupCount allows");
   Dispatch d;
-  d.kernel = f->half_sums ? KernelId::attention_coopmat_half : KernelId::attention_coopmat;
-  d.spec = attention_specs(s, t->group());
-  d.spec.insert(d.spec.end(), {f->m, f->n, f->k, t->cols, t->row_groups, t->col_groups, 1});
-  d.subgroup_size = t->subgroup;
+  d.kernel = kernel;
+  d.spec = attention_specs(s, group);
+  d.spec.insert(d.spec.end(), spec);
   d.params = words_of(attention_params(s, tiles));
   d.operands = attention_operands(s);
   d.grid = {static_cast<std::uint32_t>(tiles), a.kv_heads, a.batch};
   count_attention(s, d);
+  return d;
+}
+
+}  // namespace
+
+Result<Dispatch> choose_attention_coopmat(const AttentionShape& s, const Target& target) {
+  if (std::string why = never_on_matrices(s, target); !why.empty()) return refuse(std::move(why));
+  if (!target.caps.subgroup_size_control) return refuse("the device lacks subgroup_size_control");
+  const auto f = choose_fragments(target.matrices);
+  if (!f) return refuse("the device has no fragments of f16 with f32 sums for a subgroup");
+  const auto t = choose_matrix_tile(s, *f, target.limits);
+  if (!t) return refuse("no tile of these dimensions fits its registers and shared memory");
+  TSR_TRY(Dispatch d,
+          matrix_dispatch(
+              s, target, f->half_sums ? KernelId::attention_coopmat_half : KernelId::attention_coopmat,
+              t->group(), t->rows(), {f->m, f->n, f->k, t->cols, t->row_groups, t->col_groups, 1}));
+  d.subgroup_size = t->subgroup;
+  return d;
+}
+
+Result<Dispatch> choose_attention_coopmat2(const AttentionShape& s, const Target& target) {
+  if (std::string why = never_on_matrices(s, target); !why.empty()) return refuse(std::move(why));
+  if (!target.caps.coopmat2) return refuse("the device lacks coopmat2");
+  const auto t = choose_flexible_tile(s, target);
+  if (!t)
+    return refuse("no tile of these dimensions on its flexible matrices fits registers and shared memory");
+  const bool whole = t->of.scope == MatrixScope::workgroup;
+  TSR_TRY(Dispatch d,
+          matrix_dispatch(s, target, KernelId::attention_coopmat2, t->lanes * t->strips, t->rows * t->strips,
+                          {whole ? shader::kScopeWorkgroup : shader::kScopeSubgroup, t->rows, t->strips,
+                           t->cols, t->dim_block, t->v_block}));
+  if (!whole) d.subgroup_size = t->lanes;
   return d;
 }
 
