@@ -66,7 +66,11 @@ struct MatrixTile {
   }
 };
 
-// The tallest tile, and of those the widest: rows are what a staged key serves.
+// What a tile costs an element of the score matrix, up to a factor: staging a key serves the rows, rescaling
+// the output of a row serves the keys.
+double cost_of(std::uint32_t rows, std::uint32_t cols) { return 1.0 / rows + 1.0 / cols; }
+
+// The cheapest tile; of those the one that most lanes share.
 std::optional<MatrixTile> choose_matrix_tile(const AttentionShape& s, const Fragments& f,
                                              const Limits& limits) {
   const AttentionAttrs& a = s.attrs;
@@ -83,7 +87,9 @@ std::optional<MatrixTile> choose_matrix_tile(const AttentionShape& s, const Frag
         MatrixTile t{f, subgroup, cols, lanes / subgroup / col_groups, col_groups};
         if (cols % (f.n * col_groups) != 0 || cols % f.k != 0 || t.words(a.v_dim) > most_words) continue;
         while (t.row_groups > 1 && (t.rows() / 2 >= folded || t.shared_bytes(a) > budget)) t.row_groups /= 2;
-        if (t.shared_bytes(a) <= budget && (!best || t.rows() > best->rows())) best = t;
+        if (t.shared_bytes(a) > budget) continue;
+        const double cost = cost_of(t.rows(), t.cols), least = best ? cost_of(best->rows(), best->cols) : 2;
+        if (cost < least || (cost == least && t.group() > best->group())) best = t;
       }
     if (best) return best;
   }
@@ -99,6 +105,7 @@ struct FlexibleTile {
   std::uint32_t lanes;  // that share a matrix
   std::uint32_t rows, strips, cols, dim_block, v_block, v_pad, dim_pad;
   std::uint64_t words() const { return std::uint64_t{rows} * (3 * cols + v_pad) / lanes; }
+  double cost() const { return cost_of(rows * strips, cols); }
   // The shared arrays of lib/attention_matrix.glsl and attention_coopmat2.comp.
   std::uint64_t shared_bytes() const {
     const std::uint64_t all = std::uint64_t{rows} * strips, keys = cols + 8;
@@ -146,7 +153,7 @@ std::optional<FlexibleTile> flexible_tile(const AttentionShape& s, const MatrixS
   return t;
 }
 
-// Matrices of the workgroup before those of subgroups, then the tallest tile, then the widest.
+// Matrices of the workgroup before those of subgroups, then the cheapest tile.
 std::optional<FlexibleTile> choose_flexible_tile(const AttentionShape& s, const Target& target) {
   std::optional<FlexibleTile> best;
   for (const MatrixScope scope : {MatrixScope::workgroup, MatrixScope::subgroup}) {
@@ -159,7 +166,7 @@ std::optional<FlexibleTile> choose_flexible_tile(const AttentionShape& s, const 
         for (const std::uint32_t cols : {64u, 32u, 16u}) {
           if (!of.flexible || of.scope != scope || !multiplies(of, MatrixType::f32)) continue;
           const auto t = flexible_tile(s, of, cols, target, budget);
-          if (t && (!best || t->rows * t->strips > best->rows * best->strips)) best = t;
+          if (t && (!best || t->cost() < best->cost())) best = t;
         }
       if (best) return best;
     }
