@@ -141,7 +141,7 @@ TEST_P(AttentionMatrixGpu, CausalityAndWindows) {
 
 TEST_P(AttentionMatrixGpu, TermsOfTheScore) {
   for (std::uint32_t options = 0; options < 64; ++options) {
-    if (std::popcount(options) > 2 && options != 63) continue;  // each alone, each pair, all
+    if (std::popcount(options) != 2 && options % 63 != 0) continue;  // each pair, none, all
     AttentionCase c = case_of(2, 21, 43, 4, 2, 24, 16);
     AttentionAttrs& a = c.shape.attrs;
     AttentionOperands& o = c.shape.operands;
@@ -233,7 +233,8 @@ TEST_P(AttentionMatrixGpu, CapsSwitchItOff) {
     ASSERT_TRUE(choice);
     EXPECT_EQ(form_of(*choice), "attention");
     ASSERT_EQ(choice->refused.size(), 2u);
-    for (const Refusal& r : choice->refused) EXPECT_THAT(r.reason, HasSubstr(cap));
+    const bool had = device_->report().caps.coopmat && device_->report().caps.fp16;
+    for (const Refusal& r : choice->refused) EXPECT_THAT(r.reason, HasSubstr(had ? cap : "lacks"));
   }
 }
 
