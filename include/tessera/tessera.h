@@ -135,15 +135,29 @@ typedef struct tessera_device_info {
   uint64_t memory_bytes; /* device-local */
 } tessera_device_info;
 
+/* What the device's matrix units multiply: c(m,n) += a(m,k) b(k,n). Types are "f16", "bf16", "f32", "s8",
+ * "u8", "s32", "u32". A flexible shape (VK_NV_cooperative_matrix2) takes multiples of m, n, k. */
+typedef struct tessera_matrix_shape {
+  size_t size;
+  uint32_t m, n, k;
+  const char* a; /* of a and b */
+  const char* c; /* of c and the result */
+  int flexible;
+  uint32_t group;       /* invocations of the workgroup that owns it; 0: a subgroup does */
+  const char* emulated; /* why this is no faster than scalar code; "" when it is a matrix unit */
+} tessera_matrix_shape;
+
 /* For each device, calls `device` (strings live during the call), then `value` for each of its limits and
  * capabilities under the names that caps take, then `kernel` for each SPIR-V module: origin is "built" or
- * "prebuilt", missing is the capability the device lacks for it or "". Any callback may be NULL. */
+ * "prebuilt", missing is the capability the device lacks for it or "", then `matrix` for each shape of its
+ * matrix units. Any callback may be NULL. */
 typedef struct tessera_device_sink {
   size_t size;
   void* user;
   void (*device)(void* user, const tessera_device_info* info);
   void (*value)(void* user, const char* name, double value, int is_capability);
   void (*kernel)(void* user, const char* name, const char* origin, const char* missing);
+  void (*matrix)(void* user, const tessera_matrix_shape* shape);
 } tessera_device_sink;
 TESSERA_API tessera_status tessera_devices(const tessera_context_desc* desc, const tessera_device_sink* sink,
                                            tessera_error* error);

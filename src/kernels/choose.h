@@ -16,6 +16,7 @@
 #include "base/dtype.h"
 #include "base/result.h"
 #include "device/limits.h"
+#include "device/matrices.h"
 #include "kernels/catalogue.h"
 
 namespace tessera {
@@ -43,6 +44,7 @@ inline constexpr std::uint8_t kNoOperand = 255;       // a binding that is not u
 struct Target {  // what a choice may depend on
   Limits limits;
   Caps caps;
+  Matrices matrices;
 };
 
 // Bindings: tokens, state, table, out. Table rows [first, first+count) of the vocabulary are bound; rows of

@@ -69,7 +69,7 @@ class Walking final : public GpuWalker {
       : device_(device),
         program_(std::move(program)),
         options_(std::move(options)),
-        target_{device.report().limits, device.report().caps},
+        target_{device.report().limits, device.report().caps, device.report().matrices},
         rates_(guess_rates(device.report().type)) {}
 
   ~Walking() override {
