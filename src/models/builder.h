@@ -13,6 +13,10 @@ class GraphBuilder {
   GraphBuilder(Program& program, std::string name, std::uint32_t max_rows, bool dynamic_rows);
 
   ValueId embedding(const std::string& name, ValueId tokens, ValueId table);
+  // `attrs`: embedding_scale, batch
+  ValueId embedding(const std::string& name, ValueId tokens, ValueId table, ValueId positions,
+                    const OpAttrs& attrs);
+  ValueId layer_norm(const std::string& name, ValueId x, ValueId weight, ValueId bias, float eps);
   // `out`: an existing output value to write instead of a new activation.
   ValueId rms_norm(const std::string& name, ValueId x, ValueId weight, float eps);
   ValueId matmul(const std::string& name, ValueId x, ValueId weight, ValueId bias = kNoValue,
@@ -25,6 +29,7 @@ class GraphBuilder {
   ValueId attention(const std::string& name, ValueId q, ValueId k_cache, ValueId v_cache,
                     const OpAttrs& attrs);
   ValueId add(const std::string& name, ValueId a, ValueId b);
+  ValueId activation(const std::string& name, ValueId x, Activation act);
   ValueId glu(const std::string& name, ValueId gate, ValueId up, Activation act);
   void last_row(ValueId x, ValueId out);
   void sample(ValueId logits, ValueId tokens, ValueId sampler);
@@ -34,7 +39,7 @@ class GraphBuilder {
   std::uint32_t finish();
 
  private:
-  ValueId activation(const std::string& name, std::uint64_t rows, std::uint64_t dim, bool dynamic_rows);
+  ValueId new_value(const std::string& name, std::uint64_t rows, std::uint64_t dim, bool dynamic_rows);
   ValueId like(const std::string& name, ValueId x, std::uint64_t dim = 0);
   void op(OpKind kind, const std::string& name, const OpAttrs& attrs, std::vector<ValueId> in,
           std::vector<ValueId> out);
