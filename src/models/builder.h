@@ -12,6 +12,8 @@ class GraphBuilder {
   // `dynamic_rows`: a pass may have fewer rows than max_rows (graph.h).
   GraphBuilder(Program& program, std::string name, std::uint32_t max_rows, bool dynamic_rows);
 
+  std::uint32_t max_rows() const { return graph_.max_rows; }
+
   ValueId embedding(const std::string& name, ValueId tokens, ValueId table);
   // `attrs`: embedding_scale, batch
   ValueId embedding(const std::string& name, ValueId tokens, ValueId table, ValueId positions,
