@@ -93,6 +93,32 @@ ValueId GraphBuilder::attention(const std::string& name, ValueId q, ValueId k_ca
   return out;
 }
 
+ValueId GraphBuilder::attention(const std::string& name, ValueId q, ValueId k, ValueId v,
+                                const AttentionAttrs& attrs, const Extras& extras) {
+  const ValueId out = like(name, q, std::uint64_t{attrs.heads} * attrs.v_dim);
+  std::vector<ValueId> in(static_cast<std::size_t>(AttentionIn::count), kNoValue);
+  const auto set = [&](AttentionIn which, ValueId id) { in[static_cast<std::size_t>(which)] = id; };
+  set(AttentionIn::q, q);
+  set(AttentionIn::k, k);
+  set(AttentionIn::v, v);
+  set(AttentionIn::state, extras.state);
+  set(AttentionIn::lengths, extras.lengths);
+  set(AttentionIn::table, extras.table);
+  OpAttrs all;
+  all.attention = attrs;
+  op(OpKind::attention, name, all, std::move(in), {out, kNoValue, kNoValue});
+  return out;
+}
+
+void GraphBuilder::kv_append(const std::string& name, ValueId x, ValueId cache, ValueId table,
+                             const AttentionAttrs& attrs) {
+  OpAttrs all;
+  all.kv_heads = attrs.kv_heads;
+  all.head_dim = attrs.head_dim;
+  all.attention = attrs;
+  op(OpKind::kv_append, name, all, {x, program_.state, cache, table}, {cache});
+}
+
 ValueId GraphBuilder::add(const std::string& name, ValueId a, ValueId b) {
   const ValueId out = like(name, a);
   op(OpKind::add, name, {}, {a, b}, {out});

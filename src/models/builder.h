@@ -30,6 +30,15 @@ class GraphBuilder {
   // `attrs`: heads, kv_heads, head_dim, scale, causal, window
   ValueId attention(const std::string& name, ValueId q, ValueId k_cache, ValueId v_cache,
                     const OpAttrs& attrs);
+  // Operands of attention and kv_append that are not always there.
+  struct Extras {
+    ValueId state = kNoValue, lengths = kNoValue, table = kNoValue;
+  };
+  ValueId attention(const std::string& name, ValueId q, ValueId k, ValueId v, const AttentionAttrs& attrs,
+                    const Extras& extras);
+  // Rows of `attrs.batch` sequences into a cache of whatever form; the program's state says where.
+  void kv_append(const std::string& name, ValueId x, ValueId cache, ValueId table,
+                 const AttentionAttrs& attrs);
   ValueId add(const std::string& name, ValueId a, ValueId b);
   ValueId activation(const std::string& name, ValueId x, Activation act);
   ValueId glu(const std::string& name, ValueId gate, ValueId up, Activation act);

@@ -182,7 +182,7 @@ class TransformerBuilder {
   }
 
   void add_decoder() {
-    GraphBuilder g(program_, "decode", t_.beams, false);
+    GraphBuilder g(program_, "decode", 1, false);
     ValueId x = embed(g, "decoder/embeddings", t_.target, weights_.decoder.embedding, true);
     for (std::uint32_t layer = 0; layer < config_.decoder_layers; ++layer) {
       const BlockWeights& w = weights_.decoder.layers[layer];
@@ -220,7 +220,8 @@ class TransformerBuilder {
 
   ValueId embed(GraphBuilder& g, const std::string& name, ValueId tokens, ValueId table, bool batch) {
     OpAttrs attrs;
-    if (config_.scale_embedding) attrs.embedding_scale = static_cast<float>(std::sqrt(double{config_.dim}));
+    if (config_.scale_embedding)
+      attrs.embedding_scale = static_cast<float>(std::sqrt(static_cast<double>(config_.dim)));
     attrs.batch = batch;
     return g.embedding(name, tokens, table, positions_, attrs);
   }
@@ -254,7 +255,7 @@ class TransformerBuilder {
     a.kv_len = kv_len;
     a.heads = a.kv_heads = config_.heads;
     a.head_dim = a.v_dim = config_.dim / config_.heads;
-    a.scale = static_cast<float>(1 / std::sqrt(double{a.head_dim}));
+    a.scale = static_cast<float>(1 / std::sqrt(static_cast<double>(a.head_dim)));
     return a;
   }
 

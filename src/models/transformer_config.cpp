@@ -151,7 +151,8 @@ std::vector<float> sinusoids(const TransformerConfig& config, std::uint32_t rows
   std::vector<float> out(std::size_t{rows} * config.dim);
   for (std::uint32_t row = 0; row < rows; ++row)
     for (std::uint32_t i = 0; i < half; ++i) {
-      const double angle = (config.position_start + double{row}) * std::pow(10000.0, -(i / steps));
+      const double angle =
+          static_cast<double>(std::uint64_t{config.position_start} + row) * std::pow(10000.0, -(i / steps));
       float* at = out.data() + std::size_t{row} * config.dim;
       at[halves ? i : 2 * i] = static_cast<float>(std::sin(angle));
       at[halves ? half + i : 2 * i + 1] = static_cast<float>(std::cos(angle));
