@@ -60,8 +60,10 @@ Result<Loaded> load(const tessera_translator_desc& desc) {
   options.beams = desc.beams ? desc.beams : 1;
   options.max_source = desc.max_source ? desc.max_source : kDefaultTokens;
   options.max_target = desc.max_target ? desc.max_target : kDefaultTokens;
-  TSR_TRY(loaded.transformer, build_transformer(std::make_shared<const ModelFile>(std::move(file)), config,
-                                                loaded.source.size(), loaded.target.size(), options));
+  TSR_TRY(loaded.transformer,
+          build_transformer(std::make_shared<const ModelFile>(std::move(file)), config, options));
+  TSR_CHECK(loaded.source.fit(loaded.transformer.source_vocab));
+  TSR_CHECK(loaded.target.fit(loaded.transformer.target_vocab));
   return loaded;
 }
 
@@ -171,7 +173,7 @@ tessera_status tessera_translate(tessera_translator* translator, const char* tex
     if (bytes != 0) TSR_CHECK(require(text, "text"));
     TSR_TRY(const std::vector<TokenId> source, translator->source.encode({text, bytes}));
     TSR_TRY(const std::vector<TokenId> prefix,
-            translator->target.encode(d.prefix == nullptr ? "" : d.prefix));
+            translator->target.encode_exactly(d.prefix == nullptr ? "" : d.prefix));
     TranslateOptions options;
     options.beams = d.beams ? d.beams : translator->session->transformer().beams;
     options.max_tokens = d.max_tokens;

@@ -8,6 +8,8 @@
 namespace tessera {
 namespace {
 
+constexpr std::uint64_t kMaxVocab = std::uint64_t{1} << 24;
+
 // y = x w^T + b
 struct Linear {
   ValueId weight = kNoValue, bias = kNoValue;
@@ -26,6 +28,7 @@ struct BlockWeights {
 };
 struct StackWeights {
   ValueId embedding = kNoValue;
+  std::uint32_t vocab = 0;
   std::vector<BlockWeights> layers;
   LayerNorm norm;
 };
@@ -39,20 +42,27 @@ class WeightsReader {
   WeightsReader(const ModelFile& file, Program& program, const TransformerConfig& config)
       : file_(file), tensors_(file, program), config_(config) {}
 
-  Result<TransformerWeights> read(std::uint32_t source_vocab, std::uint32_t target_vocab) {
+  Result<TransformerWeights> read() {
     TransformerWeights w;
-    TSR_TRY(w.encoder, stack("encoder", source_vocab, config_.encoder_layers, false));
-    TSR_TRY(w.decoder, stack("decoder", target_vocab, config_.decoder_layers, true));
-    TSR_TRY(w.projection, projection(target_vocab));
+    TSR_TRY(w.encoder, stack("encoder", config_.encoder_layers, false));
+    TSR_TRY(w.decoder, stack("decoder", config_.decoder_layers, true));
+    TSR_TRY(w.projection, projection(w.decoder.vocab));
     return w;
   }
   const TensorSlices& slices() const { return tensors_.slices(); }
 
  private:
-  Result<StackWeights> stack(const std::string& name, std::uint32_t vocab, std::uint32_t layers,
-                             bool decoder) {
+  Result<StackWeights> stack(const std::string& name, std::uint32_t layers, bool decoder) {
     StackWeights w;
-    TSR_TRY(w.embedding, tensors_.matrix(name + "/embeddings/weight", vocab, config_.dim));
+    const std::string embedding = name + "/embeddings/weight";
+    TSR_TRY(const TensorInfo* tensor, file_.require(embedding));
+    const std::uint64_t vocab = tensor->shape.empty() ? 0 : tensor->shape[0];
+    TSR_TRY(w.embedding, tensors_.matrix(embedding, vocab, config_.dim));
+    if (vocab == 0 || vocab > kMaxVocab)
+      return model_error(file_, Code::bad_model,
+                         "tensor " + embedding + " has " + std::to_string(vocab) + " rows, not 1 to " +
+                             std::to_string(kMaxVocab));
+    w.vocab = static_cast<std::uint32_t>(vocab);
     for (std::uint32_t layer = 0; layer < layers; ++layer) {
       TSR_TRY(BlockWeights b, block(name + "/layer_" + std::to_string(layer), decoder));
       w.layers.push_back(b);
@@ -312,19 +322,19 @@ Result<void> check_options(const TransformerOptions& o, const TransformerConfig&
 }  // namespace
 
 Result<TransformerProgram> build_transformer(std::shared_ptr<const ModelFile> weights,
-                                             const TransformerConfig& config, std::uint32_t source_vocab,
-                                             std::uint32_t target_vocab, const TransformerOptions& options) {
-  TSR_CHECK(check_options(options, config, target_vocab));
+                                             const TransformerConfig& config,
+                                             const TransformerOptions& options) {
   TransformerProgram t;
   t.config = config;
-  t.source_vocab = source_vocab;
-  t.target_vocab = target_vocab;
   t.beams = options.beams;
   t.max_source = options.max_source;
   t.max_target = options.max_target;
   auto program = std::make_shared<Program>();
   WeightsReader reader(*weights, *program, config);
-  TSR_TRY(const TransformerWeights tensors, reader.read(source_vocab, target_vocab));
+  TSR_TRY(const TransformerWeights tensors, reader.read());
+  t.source_vocab = tensors.encoder.vocab;
+  t.target_vocab = tensors.decoder.vocab;
+  TSR_CHECK(check_options(options, config, t.target_vocab));
   program->weights = file_weights(std::move(weights), reader.slices());
   TransformerBuilder builder(*program, tensors, t);
   builder.add_values();

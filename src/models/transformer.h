@@ -65,10 +65,10 @@ struct TransformerProgram {
   std::uint32_t beams = 0, max_source = 0, max_target = 0;
 };
 
-// `weights` is a safetensors file; source_vocab and target_vocab are the vocabularies' sizes. bad_model names
-// a tensor that is missing or misshapen; invalid_argument, options that are 0 or too large.
+// `weights` is a safetensors file; the rows of its embeddings are the sizes of the vocabularies. bad_model
+// names a tensor that is missing or misshapen; invalid_argument, options that are 0 or too large.
 Result<TransformerProgram> build_transformer(std::shared_ptr<const ModelFile> weights,
-                                             const TransformerConfig& config, std::uint32_t source_vocab,
-                                             std::uint32_t target_vocab, const TransformerOptions& options);
+                                             const TransformerConfig& config,
+                                             const TransformerOptions& options);
 
 }  // namespace tessera

@@ -43,9 +43,20 @@ Result<TokenList> TokenList::parse(std::string_view file, std::string name) {
   return list;
 }
 
-Result<TokenId> TokenList::lookup(std::string_view piece, std::size_t at) const {
+Result<void> TokenList::fit(std::uint64_t ids) {
+  if (ids == tokens_.size()) return {};
+  if (unknown_ < 0 && ids == tokens_.size() + 1 && tokens_.size() < kMaxTokens) {
+    unknown_ = static_cast<std::int64_t>(tokens_.size());
+    tokens_.emplace_back("<unk>");
+    return {};
+  }
+  return Error{Code::bad_model, quote(name_, kMaxQuotedPath) + " has " + std::to_string(tokens_.size()) +
+                                    " tokens, but the model's embedding " + std::to_string(ids) + " rows"};
+}
+
+Result<TokenId> TokenList::lookup(std::string_view piece, std::size_t at, std::int64_t unknown) const {
   if (const auto found = ids_.find(piece); found != ids_.end()) return found->second;
-  if (unknown_ >= 0) return static_cast<TokenId>(unknown_);
+  if (unknown >= 0) return static_cast<TokenId>(unknown);
   std::string what = (words_ ? "word " : "character ") + quote(piece, 40);
   if (!words_) {
     char code[16];
@@ -53,10 +64,15 @@ Result<TokenId> TokenList::lookup(std::string_view piece, std::size_t at) const 
     what += code;
   }
   return Error{Code::invalid_argument, what + " at byte " + std::to_string(at) + " of the text is not in " +
-                                           quote(name_, kMaxQuotedPath) + ", which has no <unk>"};
+                                           quote(name_, kMaxQuotedPath)};
 }
 
-Result<std::vector<TokenId>> TokenList::encode(std::string_view text) const {
+Result<std::vector<TokenId>> TokenList::encode(std::string_view text) const { return encode(text, unknown_); }
+Result<std::vector<TokenId>> TokenList::encode_exactly(std::string_view text) const {
+  return encode(text, -1);
+}
+
+Result<std::vector<TokenId>> TokenList::encode(std::string_view text, std::int64_t unknown) const {
   std::vector<TokenId> ids;
   if (!valid_utf8(text)) return Error{Code::invalid_argument, "the text is not UTF-8: " + quote(text, 40)};
   const bool spaces = !words_ && ids_.contains(" ");
@@ -68,7 +84,7 @@ Result<std::vector<TokenId>> TokenList::encode(std::string_view text) const {
     std::size_t size = decode_utf8(text, at).bytes;
     if (words_)
       while (at + size < text.size() && !is_space(text[at + size])) ++size;
-    TSR_TRY(const TokenId id, lookup(text.substr(at, size), at));
+    TSR_TRY(const TokenId id, lookup(text.substr(at, size), at, unknown));
     ids.push_back(id);
     at += size;
   }

@@ -21,8 +21,14 @@ class TokenList {
   // tokens the first one counts. An empty line is a token that no text has.
   static Result<TokenList> parse(std::string_view file, std::string name);
 
+  // Makes it hold the `ids` that a model has: one more than the file's tokens is <unk>, which some programs
+  // append to a list without it. bad_model for any other number.
+  Result<void> fit(std::uint64_t ids);
+
   // invalid_argument: text that is not UTF-8, or a character or word that is no token when there is no <unk>.
   Result<std::vector<TokenId>> encode(std::string_view text) const;
+  // The same for text that is to be kept as it is: refuses what would become <unk>.
+  Result<std::vector<TokenId>> encode_exactly(std::string_view text) const;
   std::string decode(std::span<const TokenId> ids) const;
 
   std::uint32_t size() const { return static_cast<std::uint32_t>(tokens_.size()); }
@@ -30,13 +36,14 @@ class TokenList {
   const std::string& name() const { return name_; }
 
  private:
-  Result<TokenId> lookup(std::string_view piece, std::size_t at) const;
+  Result<std::vector<TokenId>> encode(std::string_view text, std::int64_t unknown) const;
+  Result<TokenId> lookup(std::string_view piece, std::size_t at, std::int64_t unknown) const;
   bool shown(TokenId id) const;
 
   std::string name_;
   std::vector<std::string> tokens_;
   std::map<std::string, TokenId, std::less<>> ids_;  // of tokens that are no control tokens
-  std::int64_t unknown_ = -1;                        // "<unk>"
+  std::int64_t unknown_ = -1;                        // "<unk>"; -1: none
   bool words_ = false;
 };
 

@@ -42,10 +42,13 @@ struct TransformerFolder {
     source = vocabulary(folder, config.source_vocabulary);
     target = vocabulary(folder, config.target_vocabulary);
     weights = std::make_shared<const ModelFile>(must(ModelFile::open(must(folder.only(".safetensors")))));
+    for (auto [list, tensor] :
+         {std::pair(&source, "encoder/embeddings/weight"), std::pair(&target, "decoder/embeddings/weight")})
+      EXPECT_TRUE(list->fit(must(weights->require(tensor))->shape[0]).ok()) << list->name();
   }
 
   TransformerProgram build(const TransformerOptions& options) const {
-    return must(build_transformer(weights, config, source.size(), target.size(), options));
+    return must(build_transformer(weights, config, options));
   }
 
  private:

@@ -54,7 +54,23 @@ TEST(TokenList, Words) {
   EXPECT_EQ(list.decode(Ids{2, 0, 3}), "two 10");
 }
 
-TEST(TokenList, UnknownCharacters) { EXPECT_THAT(encode(parse("a\n<unk>\n"), "xa"), ElementsAre(1, 0)); }
+TEST(TokenList, UnknownCharacters) {
+  const TokenList list = parse("a\n<unk>\n");
+  EXPECT_THAT(encode(list, "xa"), ElementsAre(1, 0));
+  EXPECT_THAT(list.encode_exactly("ax").error().message, HasSubstr("\"x\" (U+0078) at byte 1"));
+}
+
+TEST(TokenList, AModelMayHaveOneMoreForTheUnknown) {
+  TokenList list = parse("a\nb\n");
+  ASSERT_TRUE(list.fit(2).ok());
+  EXPECT_FALSE(list.encode("ax").ok());
+  EXPECT_THAT(list.fit(4).error().message, HasSubstr("\"vocabulary.txt\" has 2 tokens, but"));
+  EXPECT_FALSE(list.fit(1).ok());
+  ASSERT_TRUE(list.fit(3).ok());
+  EXPECT_THAT(encode(list, "ax"), ElementsAre(0, 2));
+  EXPECT_EQ(list.decode(Ids{0, 2, 1}), "ab");
+  EXPECT_FALSE(list.fit(4).ok());
+}
 
 TEST(TokenList, TheFirstOfEqualTokensAndEmptyLines) {
   const TokenList list = parse("a\n\na\nb\n\n");

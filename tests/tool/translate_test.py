@@ -105,7 +105,7 @@ class Translate(ToolTest):
         refused("is not JSON", lambda folder: (folder / "config.json").write_text("{"))
         refused('"norm" is "\\"none\\""', config(norm="none"))
         refused("encoder/layer_0/ffn/linear_0/weight", config(ffn_dim=41))
-        refused("encoder/embeddings/weight", lambda folder: (folder / "source.txt").write_text("a\nb\n"))
+        refused('"source.txt" has 2 tokens, but the model\'s embedding 15 rows', lambda folder: (folder / "source.txt").write_text("a\nb\n"))
         refused("line 1", lambda folder: (folder / "target.txt").write_bytes(b"\xff\n"))
         refused("", lambda folder: (folder / "weights.safetensors").write_bytes(b"\0" * 100))
         refused("", lambda folder: (folder / "weights.safetensors").write_bytes(
