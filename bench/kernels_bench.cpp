@@ -135,20 +135,6 @@ Result<Bench> matmul(Device& device, const MatmulShape& shape) {
                         state_words(0, shape.rows)});
 }
 
-Result<Bench> attention(Device& device, const AttentionShape& shape, std::uint32_t keys) {
-  const Target target{device.report().limits, device.report().caps};
-  TSR_TRY(const AttentionChoice choice, choose_attention(shape, target));
-  const std::uint64_t q = std::uint64_t{shape.rows} * shape.heads * shape.head_dim * 4;
-  const std::uint64_t cache =
-      std::uint64_t{shape.kv_heads} * shape.context * shape.head_dim * info(shape.kv_type).block_bytes;
-  const std::vector<Operand> operands{{q},     {cache},
-                                      {cache}, state_words(keys - shape.rows, shape.rows),
-                                      {q},     {std::max<std::uint64_t>(choice.partial_bytes, 4)}};
-  if (choice.dispatches.size() == 1)
-    return Bench::create(device, choice.dispatches, {{0, 1, 2, 3, 4}}, operands);
-  return Bench::create(device, choice.dispatches, {{0, 1, 2, 3, 5}, {5, 3, 4}}, operands);
-}
-
 void add(const std::string& name, std::function<Result<Bench>()> make) {
   benchmark::RegisterBenchmark(name.c_str(), [make](benchmark::State& state) { run(state, make()); })
       ->UseManualTime()
@@ -162,31 +148,6 @@ void add_all(Device& device) {
           [&device, type, rows] {
             return matmul(device, {.rows = rows, .n = 4096, .k = 4096, .y_stride = 4096, .type = type});
           });
-  struct Case {
-    std::uint32_t head_dim, heads, kv_heads, rows, keys;
-  };
-  for (const Case& c : {Case{64, 8, 8, 512, 512},
-                        {64, 8, 8, 1024, 1024},
-                        {64, 32, 8, 512, 512},
-                        {128, 8, 8, 512, 512},
-                        {64, 32, 8, 1, 1024},
-                        {64, 32, 8, 1, 4096},
-                        {128, 32, 8, 1, 4096}})
-    add("attention/d" + std::to_string(c.head_dim) + "/h" + std::to_string(c.heads) + "kv" +
-            std::to_string(c.kv_heads) + "/" + std::to_string(c.rows) + "x" + std::to_string(c.keys) +
-            "/causal",
-        [&device, c] {
-          return attention(device,
-                           {.rows = c.rows,
-                            .heads = c.heads,
-                            .kv_heads = c.kv_heads,
-                            .head_dim = c.head_dim,
-                            .context = c.keys,
-                            .scale = 0.125f,
-                            .causal = true,
-                            .kv_type = DType::f16},
-                           c.keys);
-        });
 }
 
 Result<std::unique_ptr<Device>> open_device() {
