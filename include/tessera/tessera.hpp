@@ -202,7 +202,7 @@ struct Translation {
   std::vector<Hypothesis> hypotheses;  // the best first; at least one
 };
 struct TranslateOptions {
-  std::string prefix;
+  std::string prefix = {};
   std::uint32_t beams = 0, max_tokens = 0;  // 0: the translator's
 };
 
