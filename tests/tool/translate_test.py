@@ -13,7 +13,7 @@ AREN = pathlib.Path(MODELS) / "aren-transliteration"
 
 
 def texts(hypotheses):
-    target = [line.rstrip("\n") for line in open(DATA / "pre/target.txt", encoding="utf-8")]
+    target = (DATA / "pre/target.txt").read_text(encoding="utf-8").splitlines()
     return ["".join(target[i] for i in h["ids"]) for h in hypotheses]
 
 
