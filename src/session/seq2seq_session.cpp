@@ -155,8 +155,9 @@ Result<std::vector<Hypothesis>> Seq2SeqSession::translate(std::span<const TokenI
     }
     beams = std::move(next);
     std::ranges::stable_sort(finished, better);
+    finished.resize(std::min<std::size_t>(finished.size(), options.beams));
     // Probabilities are at most 1: what goes on cannot gain.
-    if (finished.size() >= options.beams && beams[0].score <= finished[options.beams - 1].score) break;
+    if (finished.size() == options.beams && beams[0].score <= finished.back().score) break;
   }
   for (const Beam& beam : beams) finished.push_back({text(beam), beam.score, false});
   if (finished.size() > options.beams) finished.resize(options.beams);

@@ -21,8 +21,8 @@ class GoldenTransformer : public testing::TestWithParam<std::tuple<const char*, 
 TEST_P(GoldenTransformer, LogitsAgreeWithTorch) {
   const auto [name, fused] = GetParam();
   const std::string dir = transformer_dir(name);
-  const TransformerFolder folder(dir);
-  const TransformerProgram t = folder.build({.beams = 3, .max_source = 16, .max_target = 10});
+  const TransformerProgram t =
+      must(transformer_files(dir).build({.beams = 3, .max_source = 16, .max_target = 10}));
   ASSERT_TRUE(t.program);
   const auto program = fused ? std::make_shared<const Program>(fuse(*t.program)) : t.program;
   const auto walker = must(ReferenceWalker::create(program));
@@ -157,7 +157,7 @@ TEST_F(ConfigOfTransformer, WhatIsNoConfiguration) {
 }
 
 TEST(Transformer, TensorsMustFitTheConfiguration) {
-  TransformerFolder folder(transformer_dir("pre"));
+  TransformerFiles folder = transformer_files(transformer_dir("pre"));
   const TransformerConfig config = folder.config;
   const auto error = [&](const TransformerOptions& options = {}) {
     return build_transformer(folder.weights, folder.config, options).error().message;

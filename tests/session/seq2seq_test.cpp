@@ -17,9 +17,8 @@ using nlohmann::json;
 using testing::HasSubstr;
 using Ids = std::vector<TokenId>;
 
-Seq2SeqSession session_of(const TransformerFolder& folder, const TransformerOptions& options,
-                          Progress progress = {}) {
-  TransformerProgram t = folder.build(options);
+Seq2SeqSession session_of(TransformerFiles files, const TransformerOptions& options, Progress progress = {}) {
+  TransformerProgram t = must(files.build(options));
   auto walker = must(ReferenceWalker::create(std::make_shared<const Program>(fuse(*t.program))));
   return Seq2SeqSession(std::move(walker), std::move(t), std::move(progress));
 }
@@ -40,7 +39,7 @@ TEST_P(GoldenSearch, FindsWhatTorchFinds) {
   const json golden = read_json(dir + "/golden.json");
   const auto most = golden["max_tokens"].get<std::uint32_t>();
   Seq2SeqSession session =
-      session_of(TransformerFolder(dir), {.beams = 4, .max_source = 12, .max_target = most});
+      session_of(transformer_files(dir), {.beams = 4, .max_source = 12, .max_target = most});
   for (const json& c : golden["cases"]) {
     const Ids source = c["source"], prefix = c["prefix"];
     for (const auto& [key, beams, forced] :
@@ -59,7 +58,7 @@ INSTANTIATE_TEST_SUITE_P(Files, GoldenSearch, testing::Values("pre", "post"));
 
 TEST(Seq2Seq, RefusesWhatDoesNotFit) {
   Seq2SeqSession session =
-      session_of(TransformerFolder(transformer_dir("pre")), {.beams = 2, .max_source = 4, .max_target = 3});
+      session_of(transformer_files(transformer_dir("pre")), {.beams = 2, .max_source = 4, .max_target = 3});
   const auto refusal = [&](const Ids& source, const TranslateOptions& options = {}) {
     const auto found = session.translate(source, options);
     EXPECT_FALSE(found.ok());
@@ -79,7 +78,7 @@ TEST(Seq2Seq, RefusesWhatDoesNotFit) {
 
 TEST(Seq2Seq, LengthsAndPrefixesUpToTheEnd) {
   Seq2SeqSession session =
-      session_of(TransformerFolder(transformer_dir("post")), {.beams = 2, .max_source = 4, .max_target = 3});
+      session_of(transformer_files(transformer_dir("post")), {.beams = 2, .max_source = 4, .max_target = 3});
   const Ids three{4, 5, 6};
   const auto forced = session.translate(Ids{3, 4}, {.beams = 2, .prefix = three});
   ASSERT_TRUE(forced.ok());
@@ -93,7 +92,7 @@ TEST(Seq2Seq, LengthsAndPrefixesUpToTheEnd) {
 
 TEST(Seq2Seq, ProgressCancels) {
   int calls = 0;
-  Seq2SeqSession session = session_of(TransformerFolder(transformer_dir("post")), {.beams = 1},
+  Seq2SeqSession session = session_of(transformer_files(transformer_dir("post")), {.beams = 1},
                                       [&](std::string_view stage, std::uint64_t, std::uint64_t) {
                                         EXPECT_EQ(stage, "translate");
                                         return ++calls < 3;
@@ -105,7 +104,7 @@ TEST(Seq2Seq, ProgressCancels) {
 TEST(Seq2Seq, TransliteratesAsItsAuthorsSay) {
   TSR_NEED_MODELS();
   const std::string dir = models_dir() + "/aren-transliteration";
-  const TransformerFolder folder(dir);
+  const TransformerFiles folder = transformer_files(dir);
   Seq2SeqSession session = session_of(folder, {.beams = 4, .max_source = 16, .max_target = 24});
   for (const json& c : read_json(dir + "/golden.json")["numpy_float64"]) {
     std::string text, forced;
