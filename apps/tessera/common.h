@@ -59,6 +59,7 @@ void add_devices(CLI::App& app, int& status);
 void add_verify(CLI::App& app, int& status);
 void add_inspect(CLI::App& app, int& status);
 void add_tokenize(CLI::App& app, int& status);
+void add_translate(CLI::App& app, int& status);
 void add_convert(CLI::App& app, int& status);
 void add_op(CLI::App& app, int& status);
 

@@ -47,12 +47,14 @@ struct Target {  // what a choice may depend on
   Matrices matrices;
 };
 
-// Bindings: tokens, state, table, out. Table rows [first, first+count) of the vocabulary are bound; rows of
+// Bindings: tokens, state, table, out, positions. Table rows [first, first+count) of the vocabulary are bound; rows of
 // other ids are left alone, so a table larger than a binding takes several dispatches.
 struct EmbeddingShape {
   std::uint32_t rows = 1, dim = 0;
   DType type = DType::f32;
   std::uint32_t first = 0, count = 0;
+  bool batch = false, positions = false;
+  float scale = 1;
 };
 Result<Dispatch> choose_embedding(const EmbeddingShape& shape, const Target& target);
 
