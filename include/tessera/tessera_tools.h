@@ -50,6 +50,34 @@ TESSERA_API tessera_status tessera_tensor_writer_close(tessera_tensor_writer* wr
 TESSERA_API tessera_status tessera_session_print_schedule(tessera_session* session, tessera_bytes_fn sink,
                                                           void* user, tessera_error* error);
 
+/* What the driver makes of every default pipeline (src/kernels/default_variants.h), in its own words through
+ * VK_KHR_pipeline_executable_properties and in a common vocabulary. Figures below 0 are not reported. Makes
+ * nothing but instance, device, layouts and pipelines, so that drivers without a GPU behind them do. */
+typedef struct tessera_shader_info {
+  size_t size;
+  const char* kernel;  /* module of the catalogue */
+  const char* variant; /* "q8_0, 1 row"; may be "" */
+  const char* failed;  /* why there is no such pipeline here: refused by the limits or by the driver; or "" */
+  uint32_t subgroup_size; /* that the driver chose; 0: not known */
+  double registers, spills, scratch_bytes, shared_bytes, instructions, cycles;
+} tessera_shader_info;
+
+typedef struct tessera_shader_sink {
+  size_t size;
+  void* user;
+  const char* filter; /* part of "kernel variant", any case; NULL or "": all */
+  int texts;          /* nonzero: internal representations (assembly) too */
+  /* First, once. available: 0 where the device lacks the extension; nothing follows then. */
+  void (*device)(void* user, const char* name, const char* driver, int available);
+  void (*pipeline)(void* user, const tessera_shader_info* info);
+  /* After its pipeline: the driver's own statistics as JSON numbers or booleans, and its texts. `executable`
+   * counts from 0. */
+  void (*statistic)(void* user, uint32_t executable, const char* name, const char* json);
+  void (*text)(void* user, uint32_t executable, const char* name, const char* text);
+} tessera_shader_sink;
+TESSERA_API tessera_status tessera_shaders(const tessera_context_desc* desc, const tessera_shader_sink* sink,
+                                           tessera_error* error);
+
 #ifdef __cplusplus
 }
 #endif

@@ -86,6 +86,9 @@ inline Result<void> require(const void* pointer, const char* what) {
   return {};
 }
 
+bool asks_for_reference(const tessera_context_desc& desc);
+// Sets device, device_name and cache_key. Makes nothing but instance and device.
+Result<void> open_device(const tessera_context_desc& desc, tessera_context& context);
 Progress make_progress(tessera_progress_fn callback, void* user);
 Result<SamplerParams> make_sampler(const tessera_sampler& sampler);
 Result<DecoderOptions> make_options(uint32_t context, uint32_t chunk, tessera_kv_type kv_type,
