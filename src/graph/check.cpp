@@ -2,7 +2,7 @@
 #include <cmath>
 #include <optional>
 
-#include "graph/graph.h"
+#include "graph/check.h"
 
 namespace tessera {
 namespace {
@@ -61,6 +61,7 @@ class OpChecker {
   }
 
  private:
+  // An empty `what` is no fault.
   void reject(const std::string& what) {
     if (error_.empty()) error_ = what;
   }
@@ -79,7 +80,7 @@ class OpChecker {
         case OpKind::rope: return {3, 1, 0, 0};
         case OpKind::kv_append: return {3, 1, 0, 0};
         case OpKind::rope_append: return {5, 3, 0, 0};
-        case OpKind::attention: return {4, 1, 0, 0};
+        case OpKind::attention: return {11, 3, 0b11111111000, 0b110};
         case OpKind::add: return {2, 1, 0, 0};
         case OpKind::activation: return {1, 1, 0, 0};
         case OpKind::glu: return {2, 1, 0, 0};
@@ -181,7 +182,7 @@ class OpChecker {
       case OpKind::rope: return rope();
       case OpKind::kv_append: return kv_append();
       case OpKind::rope_append: return rope_append();
-      case OpKind::attention: return attention();
+      case OpKind::attention: return reject(check_attention(program_, graph_, op_));
       case OpKind::add: return expect_alike({op_.in[0], op_.in[1], op_.out[0]});
       case OpKind::activation: return expect_alike({op_.in[0], op_.out[0]});
       case OpKind::glu: return expect_alike({op_.in[0], op_.in[1], op_.out[0]});
@@ -288,17 +289,6 @@ class OpChecker {
     same_rows(op_.in[0], op_.out[0]);
     expect_same(op_.in[3], op_.out[1]);
     expect_same(op_.in[4], op_.out[2]);
-  }
-
-  void attention() {
-    if (!head_attrs(true, true, false)) return;
-    const OpAttrs& a = op_.attrs;
-    if (a.heads % a.kv_heads != 0) reject("heads is no multiple of kv_heads");
-    if (!std::isfinite(a.scale)) reject("scale is not finite");
-    expect_rows(op_.in[0], graph_.max_rows, std::uint64_t{a.heads} * a.head_dim);
-    same_caches(op_.in[1], op_.in[2]);
-    expect_state(op_.in[3]);
-    expect_alike({op_.in[0], op_.out[0]});
   }
 
   void last_row() {

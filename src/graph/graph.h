@@ -85,12 +85,25 @@ struct OpAttrs {
   std::uint32_t heads = 0;            // rope, rope_append, attention
   std::uint32_t kv_heads = 0;         // kv_append, rope_append, attention
   std::uint32_t head_dim = 0;
-  std::uint32_t rope_dims = 0;  // leading dims of each head that turn; even
-  bool rope_adjacent = false;   // pairs (2i, 2i+1); else (i, i + rope_dims/2)
-  float scale = 0;              // attention: multiplies q.k
-  bool causal = false;          // attention: key j is seen by row i when j <= position+i
-  std::uint32_t window = 0;     // attention: only the last `window` keys; 0: all
-  AttentionAttrs attention = {};
+  std::uint32_t rope_dims = 0;    // leading dims of each head that turn; even
+  bool rope_adjacent = false;     // pairs (2i, 2i+1); else (i, i + rope_dims/2)
+  AttentionAttrs attention = {};  // attention; kv_append and rope_append use what describes their caches
+};
+
+// Indices of an attention's inputs.
+enum class AttentionIn : std::uint8_t {
+  q,
+  k,
+  v,
+  state,
+  mask,
+  bias,
+  slopes,
+  sinks,
+  lengths,
+  documents,
+  table,
+  count
 };
 
 struct Op {

@@ -34,6 +34,40 @@ std::string print_list(const Program& program, const std::vector<ValueId>& ids) 
   return text;
 }
 
+std::vector<std::pair<std::string, std::string>> print_attention(const AttentionAttrs& a) {
+  std::vector<std::pair<std::string, std::string>> out;
+  const auto put = [&](const char* key, std::string text) { out.emplace_back(key, std::move(text)); };
+  const auto count = [&](const char* key, std::uint64_t n) { put(key, std::to_string(n)); };
+  if (a.batch != 1) count("batch", a.batch);
+  count("q_len", a.q_len);
+  count("kv_len", a.kv_len);
+  count("heads", a.heads);
+  count("kv_heads", a.kv_heads);
+  count("head_dim", a.head_dim);
+  if (a.v_dim != a.head_dim) count("v_dim", a.v_dim);
+  put("scale", number(a.scale));
+  if (a.softcap != 0) put("softcap", number(a.softcap));
+  if (a.score == AttentionScore::cosine) put("score", "cosine");
+  if (a.causal != Causal::none) put("causal", a.causal == Causal::top_left ? "top_left" : "bottom_right");
+  if (a.window_left != kNoWindow) count("window_left", a.window_left);
+  if (a.window_right != kNoWindow) count("window_right", a.window_right);
+  if (a.precision == Precision::mixed) put("precision", "mixed");
+  if (a.heads_first) put("layout", "heads_first");
+  if (a.block_size != 0) count("block_size", a.block_size);
+  if (a.ring) put("ring", "1");
+  if (a.scores != AttentionScores::none) {
+    const char* kinds[] = {"none", "raw", "capped", "masked", "weights"};
+    put("scores", kinds[static_cast<std::size_t>(a.scores)]);
+  }
+  for (const auto& [key, strides] :
+       {std::pair("q_strides", a.q_strides), std::pair("k_strides", a.k_strides),
+        std::pair("v_strides", a.v_strides), std::pair("y_strides", a.y_strides)})
+    if (strides != Strides{})
+      put(key, std::to_string(strides[0]) + "," + std::to_string(strides[1]) + "," +
+                   std::to_string(strides[2]) + "," + std::to_string(strides[3]));
+  return out;
+}
+
 std::string print_attrs(const Op& op) {
   const OpAttrs& a = op.attrs;
   std::string text;
@@ -53,9 +87,7 @@ std::string print_attrs(const Op& op) {
     put("pairs", a.rope_adjacent ? "adjacent" : "half");
   }
   if (op.kind == OpKind::attention) {
-    put("scale", number(a.scale));
-    if (a.causal) put("causal", "1");
-    if (a.window) put("window", std::to_string(a.window));
+    for (const auto& [key, value] : print_attention(a.attention)) put(key, value);
   }
   return text;
 }

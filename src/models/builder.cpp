@@ -65,8 +65,13 @@ void GraphBuilder::kv_append(const std::string& name, ValueId x, ValueId cache, 
 
 ValueId GraphBuilder::attention(const std::string& name, ValueId q, ValueId k_cache, ValueId v_cache,
                                 const OpAttrs& attrs) {
-  const ValueId out = like(name, q);
-  op(OpKind::attention, name, attrs, {q, k_cache, v_cache, program_.state}, {out});
+  const ValueId out = like(name, q, std::uint64_t{attrs.attention.heads} * attrs.attention.v_dim);
+  std::vector<ValueId> in(static_cast<std::size_t>(AttentionIn::count), kNoValue);
+  in[0] = q;
+  in[1] = k_cache;
+  in[2] = v_cache;
+  in[static_cast<std::size_t>(AttentionIn::state)] = program_.state;
+  op(OpKind::attention, name, attrs, std::move(in), {out, kNoValue, kNoValue});
   return out;
 }
 

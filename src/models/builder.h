@@ -12,6 +12,8 @@ class GraphBuilder {
   // `dynamic_rows`: a pass may have fewer rows than max_rows (graph.h).
   GraphBuilder(Program& program, std::string name, std::uint32_t max_rows, bool dynamic_rows);
 
+  std::uint32_t max_rows() const { return graph_.max_rows; }
+
   ValueId embedding(const std::string& name, ValueId tokens, ValueId table);
   // `out`: an existing output value to write instead of a new activation.
   ValueId rms_norm(const std::string& name, ValueId x, ValueId weight, float eps);

@@ -22,8 +22,7 @@ double silu(double x) {
 double gelu_tanh(double x) {
   const double z = std::fabs(0.7978845608028654 * (x + 0.044715 * x * x * x));
   const double t = std::tanh(z);
-  const double tanh_error = 2 * exp_relative(std::min(z, kTanhClamp)) + (kDivUlps + 1) * kUlp;
-  return 0.5 * std::fabs(x) * (tanh_error + (1 - t * t) * 6 * kUlp * z + 4 * kUlp) + 4 * kFlush;
+  return 0.5 * std::fabs(x) * (tanh_error(z) + (1 - t * t) * 6 * kUlp * z + 4 * kUlp) + 4 * kFlush;
 }
 
 double gelu_erf(double x) {
@@ -36,14 +35,19 @@ double gelu_erf(double x) {
 
 double gamma(double n) { return n * kUnit < 1 ? n * kUnit / (1 - n * kUnit) : kInfinity; }
 
+double tanh_error(double x) {
+  return 2 * exp_relative(std::min(std::fabs(x), kTanhClamp)) + (kDivUlps + 1) * kUlp;
+}
+
 double rounding(DType type, double magnitude) {
+  if (type == DType::bf16) return std::exp2(std::floor(std::log2(std::max(magnitude, kFlush))) - 8);
   if (type != DType::f16) return 0;
   return magnitude < kFlushF16 ? 0x1p-25 : std::exp2(std::floor(std::log2(magnitude)) - 11);
 }
 
 double stored(DType type, double value, double error) {
   const double most = std::fabs(value) + error;
-  const double largest = type == DType::f16 ? 65504 : std::numeric_limits<float>::max();
+  const double largest = type == DType::f16 ? kMostF16 : std::numeric_limits<float>::max();
   if (!is_real(type)) return 0;
   return most <= largest ? error + rounding(type, most) : kInfinity;
 }

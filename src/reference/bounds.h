@@ -19,6 +19,12 @@ inline constexpr double kFlush = 0x1p-126;
 // Smallest normal f16: devices may read f16 weights and cache elements below it as zero. (Not so the f16
 // scales of Q8_0 and Q4_0 blocks: there a flush would lose a whole block, and counts as an error.)
 inline constexpr double kFlushF16 = 0x1p-14;
+// Rounding of an operand to 16 bits, relative, and the largest f16.
+inline constexpr double kRoundF16 = 0x1p-11;
+inline constexpr double kRoundBf16 = 0x1p-8;
+inline constexpr double kMostF16 = 65504;
+// log2 of a sum, absolute: 2^-21 near 1, 3 ulps elsewhere (those count with the result).
+inline constexpr double kLog = 0x1p-20;
 // OpFDiv, in ulps.
 inline constexpr double kDivUlps = 2.5;
 // exp(x) and exp2(x): 3 + 2|x| ulps. exp(x) as exp2(x log2 e) takes 3 + 2 |x| log2 e, and the rounded product
@@ -50,7 +56,8 @@ inline constexpr double kSamplePartials = 32;
 double gamma(double n);
 
 // What storing `magnitude` as `type` adds: nothing for f32, where the last operation's rounding is it; half
-// an ulp for f16, as kernels round to nearest themselves (what packHalf2x16 does is up to the driver).
+// an ulp for f16 and bf16, as kernels round to nearest themselves (what packHalf2x16 does is up to the
+// driver).
 double rounding(DType type, double magnitude);
 // Error of `value` (off by `error`) once stored as `type`; words are exact. Infinite where the device may
 // hold an infinity or NaN.
@@ -58,6 +65,8 @@ double stored(DType type, double value, double error);
 
 // Relative error of exp(x), x exact.
 double exp_relative(double x);
+// Absolute error of tanh(x), as sinh / cosh or through one exponential of 2x.
+double tanh_error(double x);
 
 // act(x), x exact.
 double activation(Activation act, double x);

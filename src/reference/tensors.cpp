@@ -34,15 +34,19 @@ Tensors::Tensors(const Program& program, std::uint64_t keep_bytes)
 }
 
 std::vector<float> Tensors::floats(ValueId id, std::uint64_t first, std::uint64_t n) const {
-  const Value& value = program_.values[id];
   std::vector<float> out(n);
-  if (value.storage == Storage::constant) {
-    std::copy_n(value.data->begin() + static_cast<std::ptrdiff_t>(first), n, out.begin());
-  } else {
-    const std::uint64_t size = info(value.dtype).block_bytes;
-    decode_row(value.dtype, bytes(id).subspan(first * size, n * size), out);
-  }
+  read(id, first, out);
   return out;
+}
+
+void Tensors::read(ValueId id, std::uint64_t first, std::span<float> out) const {
+  const Value& value = program_.values[id];
+  if (value.storage == Storage::constant) {
+    std::copy_n(value.data->begin() + static_cast<std::ptrdiff_t>(first), out.size(), out.begin());
+    return;
+  }
+  const std::uint64_t size = info(value.dtype).block_bytes;
+  decode_row(value.dtype, bytes(id).subspan(first * size, out.size() * size), out);
 }
 
 std::uint32_t Tensors::word(ValueId id, std::uint64_t index) const {
@@ -66,16 +70,13 @@ SamplerParams Tensors::sampler(ValueId id) const {
 void Tensors::store(ValueId id, std::uint64_t element, double number) {
   const DType type = program_.values[id].dtype;
   std::byte* at = memory_[id].data() + element * info(type).block_bytes;
-  if (type == DType::u32) {
+  if (type == DType::u32) {  // not every one is a float
     const auto word = static_cast<std::uint32_t>(number);
     std::memcpy(at, &word, sizeof word);
-  } else if (type == DType::f16) {
-    const std::uint16_t half = f32_to_f16(static_cast<float>(number));
-    std::memcpy(at, &half, sizeof half);
-  } else {
-    const auto single = static_cast<float>(number);
-    std::memcpy(at, &single, sizeof single);
+    return;
   }
+  const auto single = static_cast<float>(number);
+  encode_row(type, {&single, 1}, {at, info(type).block_bytes});
 }
 
 Result<void> Tensors::decode(ValueId weight, std::uint64_t first, std::span<float> out) const {

@@ -26,8 +26,10 @@ class Tensors {
   std::span<std::byte> bytes(ValueId value) { return memory_[value]; }
   std::span<const std::byte> bytes(ValueId value) const { return memory_[value]; }
 
-  // f32 and f16 values and constants: elements [first, first + n) as floats.
+  // Elements [first, first + n) of a constant or of a value that is neither words nor a weight.
   std::vector<float> floats(ValueId value, std::uint64_t first, std::uint64_t n) const;
+  // The same into `out`.
+  void read(ValueId value, std::uint64_t first, std::span<float> out) const;
   std::uint32_t word(ValueId value, std::uint64_t index) const;  // of a u32 value
   StepState state(ValueId value) const;
   SamplerParams sampler(ValueId value) const;

@@ -150,7 +150,7 @@ Result<std::unique_ptr<ReferenceWalker>> ReferenceWalker::create(std::shared_ptr
 
 bool ReferenceOutput::accepts(std::size_t i, double found) const {
   if (i == id_entry && std::ranges::find(acceptable, found) != acceptable.end()) return true;
-  return std::isinf(bound[i]) || std::fabs(found - expected[i]) <= bound[i];
+  return std::isinf(bound[i]) || found == expected[i] || std::fabs(found - expected[i]) <= bound[i];
 }
 
 Result<double> run_tolerance(const std::shared_ptr<const Program>& program, const Drive& drive,

@@ -58,7 +58,7 @@ class Lowering {
         emit(rope_shape(op, op.in[1], op.in[3]),
              {{op.in[0]}, {op.in[1]}, {op.in[2]}, {op.out[0]}, {op.in[3]}, {op.in[4]}});
         break;
-      case OpKind::attention: lower_attention(op); break;
+      case OpKind::attention: return lower_attention(op);
       case OpKind::add: lower_elementwise(op, Elementwise::add, op.in[1]); break;
       case OpKind::activation: lower_elementwise(op, Elementwise::activation, kNoValue); break;
       case OpKind::glu: lower_elementwise(op, Elementwise::glu, op.in[1]); break;
@@ -152,18 +152,22 @@ class Lowering {
     return shape;
   }
 
-  void lower_attention(const Op& op) {
+  Result<void> lower_attention(const Op& op) {
+    const AttentionAttrs& a = op.attrs.attention;
     const Value& cache = value(op.in[1]);
-    emit(AttentionShape{.rows = rows(op.in[0]),
-                        .heads = op.attrs.heads,
-                        .kv_heads = op.attrs.kv_heads,
-                        .head_dim = op.attrs.head_dim,
-                        .context = u32(cache.shape[1]),
-                        .window = op.attrs.window,
-                        .scale = op.attrs.scale,
-                        .causal = op.attrs.causal,
+    if (!a.cache || a.batch != 1 || a.head_dim != a.v_dim || a.causal != Causal::bottom_right)
+      return Error{Code::unsupported, "attention '" + op.name + "' has no kernel"};
+    emit(AttentionShape{.rows = a.q_len,
+                        .heads = a.heads,
+                        .kv_heads = a.kv_heads,
+                        .head_dim = a.head_dim,
+                        .context = a.kv_len,
+                        .window = a.window_left == kNoWindow ? 0 : a.window_left + 1,
+                        .scale = a.scale,
+                        .causal = true,
                         .kv_type = cache.dtype},
          {{op.in[0]}, {op.in[1]}, {op.in[2]}, {op.in[3]}, {op.out[0]}});
+    return {};
   }
 
   void lower_elementwise(const Op& op, Elementwise kind, ValueId b) {

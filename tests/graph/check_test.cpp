@@ -100,11 +100,15 @@ std::vector<Fault> faults() {
             "value embd is (16,8), expected 3 dimensions"},
       Fault{"state", [](TinyProgram& t) { find_op(t, "q_rope").in[2] = t.sampler; },
             "value sampler is not the program's state"},
-      Fault{"heads", [](TinyProgram& t) { find_op(t, "attn").attrs.kv_heads = 3; }, "multiple of kv_heads"},
+      Fault{"heads", [](TinyProgram& t) { find_op(t, "attn").attrs.attention.kv_heads = 3; },
+            "multiple of kv_heads"},
       Fault{"scale",
-            [](TinyProgram& t) { find_op(t, "attn").attrs.scale = std::numeric_limits<float>::infinity(); },
+            [](TinyProgram& t) {
+              find_op(t, "attn").attrs.attention.scale = std::numeric_limits<float>::infinity();
+            },
             "scale"},
-      Fault{"head_dim", [](TinyProgram& t) { find_op(t, "attn").attrs.head_dim = 0; }, "head_dim is 0"},
+      Fault{"head_dim", [](TinyProgram& t) { find_op(t, "attn").attrs.attention.head_dim = 0; },
+            "head_dim is 0"},
       Fault{"cache_type", [](TinyProgram& t) { find_value(t, "v_cache").dtype = DType::f32; },
             "value v_cache is F32, expected F16"},
       Fault{"cache_storage", [](TinyProgram& t) { find_value(t, "v_cache").storage = Storage::input; },

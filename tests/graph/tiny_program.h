@@ -128,11 +128,23 @@ struct TinyProgram {
     return attend(q_rope);
   }
   ValueId attend(ValueId q) {
-    OpAttrs attrs = head_attrs(kHeads, kKvHeads);
-    attrs.scale = 0.5f;
-    attrs.causal = true;
+    OpAttrs attrs;
+    AttentionAttrs& a = attrs.attention;
+    a.q_len = kRows;
+    a.kv_len = static_cast<std::uint32_t>(program.values[k_cache].shape[1]);
+    a.heads = kHeads;
+    a.kv_heads = kKvHeads;
+    a.head_dim = a.v_dim = kHeadDim;
+    a.scale = 0.5f;
+    a.causal = Causal::bottom_right;
+    a.cache = true;
     const ValueId y = rows("attn", kHeads * kHeadDim);
-    op(OpKind::attention, "attn", {q, k_cache, v_cache, state}, {y}, attrs);
+    std::vector<ValueId> in(static_cast<std::size_t>(AttentionIn::count), kNoValue);
+    in[0] = q;
+    in[1] = k_cache;
+    in[2] = v_cache;
+    in[3] = state;
+    op(OpKind::attention, "attn", in, {y, kNoValue, kNoValue}, attrs);
     return y;
   }
   ValueId last_row(ValueId x) {

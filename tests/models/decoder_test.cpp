@@ -163,7 +163,7 @@ TEST(Decoder, SlidingWindowOnlyWhereItBites) {
     ASSERT_TRUE(d.ok());
     for (const Op& op : d->program->graphs[d->prefill].ops)
       if (op.kind == OpKind::attention) {
-        EXPECT_EQ(op.attrs.window, window == 16 ? 16u : 0u);
+        EXPECT_EQ(op.attrs.attention.window_left, window == 16 ? 15u : kNoWindow);
       }
   }
 }

@@ -37,9 +37,18 @@ OpAttrs attrs_of(const json& j) {
   a.head_dim = j.value("head_dim", 0u);
   a.rope_dims = j.value("rope_dims", 0u);
   a.rope_adjacent = j.value("rope_adjacent", false);
+  return a;
+}
+
+AttentionAttrs attention_of(const json& j) {
+  AttentionAttrs a;
+  a.heads = j.value("heads", 0u);
+  a.kv_heads = j.value("kv_heads", 0u);
+  a.head_dim = a.v_dim = j.value("head_dim", 0u);
   a.scale = j.value("scale", 0.0f);
-  a.causal = j.value("causal", false);
-  a.window = j.value("window", 0u);
+  a.causal = j.value("causal", false) ? Causal::bottom_right : Causal::none;
+  if (const auto window = j.value("window", 0u); window != 0) a.window_left = window - 1;
+  a.cache = true;
   return a;
 }
 
@@ -105,8 +114,16 @@ class GoldenOp : public ::testing::TestWithParam<std::size_t> {
     }
     const OpKind kind = kind_of(golden()["kind"].get<std::string>());
     if (kind == OpKind::norm && out.size() == 1) out.push_back(kNoValue);
-    bench_.op(kind, attrs_of(golden()["attrs"]), in, out);
+    OpAttrs attrs = attrs_of(golden()["attrs"]);
     bench_.graph().max_rows = rows_ + (dynamic() ? 1 : 0);
+    if (kind == OpKind::attention) {
+      attrs.attention = attention_of(golden()["attrs"]);
+      attrs.attention.q_len = bench_.graph().max_rows;
+      attrs.attention.kv_len = golden()["inputs"][1]["shape"][1].get<std::uint32_t>();
+      in.resize(static_cast<std::size_t>(AttentionIn::count), kNoValue);
+      out.resize(3, kNoValue);
+    }
+    bench_.op(kind, attrs, in, out);
     for (const auto& [id, data] : floats_) bench_.write(id, data);
     for (const auto& [id, data] : words_) bench_.write(id, data);
     for (const auto& [id, data] : caches_) bench_.write(id, data);
@@ -139,10 +156,12 @@ TEST_P(GoldenOp, AgreesWithPyTorch) {
     std::vector<std::uint64_t> elements;
     double size = 0;
     for (std::size_t i = 0; i < expected.size(); ++i) size = std::max(size, std::fabs(expected[i]));
+    const bool by_element = golden()["kind"] == "attention";  // which goes head by head
     for (std::size_t i = 0; i < expected.size(); ++i) {
-      EXPECT_NEAR(got.expected[i], expected[i], 1e-11 * (1 + std::fabs(expected[i]))) << "element " << i;
-      EXPECT_TRUE(got.accepts(i, f32[i]))
-          << "element " << i << ": " << f32[i] << " for " << got.expected[i] << " within " << got.bound[i];
+      const std::size_t e = by_element ? got.element(i) : i;
+      EXPECT_NEAR(got.expected[i], expected[e], 1e-11 * (1 + std::fabs(expected[e]))) << "element " << e;
+      EXPECT_TRUE(got.accepts(i, f32[e]))
+          << "element " << e << ": " << f32[e] << " for " << got.expected[i] << " within " << got.bound[i];
       // A bound that allows a thousandth of the largest element would find nothing.
       EXPECT_LE(got.bound[i], (type == DType::f16 ? 1e-3 : 1e-4) * size) << "element " << i;
       elements.push_back(got.element(i));

@@ -155,8 +155,19 @@ TEST(Attention, OneKeyGivesItsValueAndTheWindowHides) {
   const ValueId k = b.add("k", Storage::cache, DType::f32, {1, 4, 2}, false);
   const ValueId v = b.add("v", Storage::cache, DType::f32, {1, 4, 2}, false);
   const ValueId o = b.activation({1, 2});
-  OpAttrs a{.heads = 1, .kv_heads = 1, .head_dim = 2, .scale = 1, .causal = true, .window = 1};
-  b.op(OpKind::attention, a, {q, k, v, b.state()}, {o});
+  OpAttrs attrs;
+  attrs.attention = {.kv_len = 4,
+                     .head_dim = 2,
+                     .v_dim = 2,
+                     .causal = Causal::bottom_right,
+                     .window_left = 0,
+                     .cache = true};
+  std::vector<ValueId> in(static_cast<std::size_t>(AttentionIn::count), kNoValue);
+  in[0] = q;
+  in[1] = k;
+  in[2] = v;
+  in[3] = b.state();
+  b.op(OpKind::attention, attrs, in, {o, kNoValue, kNoValue});
   const float nan = std::numeric_limits<float>::quiet_NaN();
   b.write(q, std::vector<float>{3, -7});
   b.write(k, std::vector<float>{nan, nan, 100, 100, nan, nan, nan, nan});

@@ -1,0 +1,212 @@
+#include <cmath>
+
+#include "graph/check.h"
+
+namespace tessera {
+namespace {
+
+std::string text(const std::vector<std::uint64_t>& shape) {
+  Value value;
+  value.shape = shape;
+  return print_shape(value);
+}
+
+class AttentionChecker {
+ public:
+  AttentionChecker(const Program& program, const Graph& graph, const Op& op)
+      : program_(program), graph_(graph), op_(op), a_(op.attrs.attention) {
+    resolve_strides(a_);
+  }
+
+  std::string run() {
+    sizes();
+    if (error_.empty()) numbers();
+    if (error_.empty()) rows();
+    if (error_.empty()) keys();
+    if (error_.empty()) lists();
+    if (error_.empty()) forms();
+    if (error_.empty()) outputs();
+    return error_;
+  }
+
+ private:
+  void reject(const std::string& what) {
+    if (error_.empty()) error_ = what;
+  }
+  const Value& value(ValueId id) const { return program_.values[id]; }
+  bool has(AttentionIn in) const { return op_.in[static_cast<std::size_t>(in)] != kNoValue; }
+  const Value& in(AttentionIn which) const { return value(op_.in[static_cast<std::size_t>(which)]); }
+
+  void sizes() {
+    if (a_.batch == 0) reject("batch is 0");
+    if (a_.q_len == 0) reject("q_len is 0");
+    if (a_.kv_len == 0) reject("kv_len is 0");
+    if (a_.heads == 0) reject("heads is 0");
+    if (a_.kv_heads == 0) reject("kv_heads is 0");
+    if (a_.head_dim == 0) reject("head_dim is 0");
+    if (a_.v_dim == 0) reject("v_dim is 0");
+    if (a_.head_dim > kMaxHeadDim || a_.v_dim > kMaxHeadDim)
+      reject("head_dim or v_dim is above " + std::to_string(kMaxHeadDim));
+    if (error_.empty() && a_.heads % a_.kv_heads != 0) reject("heads is no multiple of kv_heads");
+  }
+
+  void numbers() {
+    if (!std::isfinite(a_.scale)) reject("scale is not finite");
+    if (!std::isfinite(a_.softcap) || a_.softcap < 0) reject("softcap is negative or not finite");
+  }
+
+  // Of `heads` heads of `len` rows; with explicit strides any shape that holds them.
+  void expect_layout(ValueId id, bool given, const Strides& strides, std::uint64_t heads, std::uint64_t len,
+                     std::uint64_t dim) {
+    const Value& v = value(id);
+    if (given) {
+      // One batch, head, row or element more or less never overflows: the counts are 32-bit, checked one by
+      // one.
+      std::uint64_t last = 0;
+      const std::uint64_t counts[] = {a_.batch, heads, len, dim};
+      for (std::size_t i = 0; i < 4; ++i) {
+        if (strides[i] > v.elems()) return reject("a stride of value " + v.name + " is past its end");
+        last += strides[i] * (counts[i] - 1);
+        if (last >= v.elems()) return reject("the strides of value " + v.name + " reach past its end");
+      }
+      return;
+    }
+    const std::vector<std::uint64_t> shape = a_.heads_first
+                                                 ? std::vector<std::uint64_t>{a_.batch, heads, len, dim}
+                                                 : std::vector<std::uint64_t>{a_.batch * len, heads * dim};
+    if (v.shape != shape) reject("value " + v.name + " is " + print_shape(v) + ", expected " + text(shape));
+  }
+
+  void expect_real(const Value& v) {
+    if (v.dtype != DType::f32 && v.dtype != DType::f16 && v.dtype != DType::bf16)
+      reject("value " + v.name + " is " + std::string(info(v.dtype).name) + ", expected F32, F16 or BF16");
+    if (v.storage == Storage::weight) reject("value " + v.name + " must not be a weight");
+  }
+
+  void rows() {
+    const Value &q = in(AttentionIn::q), &y = value(op_.out[0]);
+    expect_real(q);
+    expect_real(y);
+    expect_layout(op_.in[0], op_.attrs.attention.q_strides != Strides{}, a_.q_strides, a_.heads, a_.q_len,
+                  a_.head_dim);
+    expect_layout(op_.out[0], op_.attrs.attention.y_strides != Strides{}, a_.y_strides, a_.heads, a_.q_len,
+                  a_.v_dim);
+    if (q.dynamic_rows != y.dynamic_rows)
+      reject("values " + q.name + " and " + y.name + " do not both have dynamic rows");
+    if (q.dynamic_rows && (!has(AttentionIn::state) || a_.batch != 1 || a_.q_len != graph_.max_rows))
+      reject("dynamic rows need a state, one sequence, and q_len rows of the graph");
+    if (has(AttentionIn::state)) {
+      if (op_.in[static_cast<std::size_t>(AttentionIn::state)] != program_.state)
+        reject("value " + in(AttentionIn::state).name + " is not the program's state");
+    } else if (q.dynamic_rows) {
+      reject("dynamic rows need a state");
+    }
+  }
+
+  void keys() {
+    expect_keys(AttentionIn::k, op_.attrs.attention.k_strides != Strides{}, a_.k_strides, a_.head_dim);
+    expect_keys(AttentionIn::v, op_.attrs.attention.v_strides != Strides{}, a_.v_strides, a_.v_dim);
+    if (in(AttentionIn::k).dtype != in(AttentionIn::v).dtype)
+      reject("value " + in(AttentionIn::v).name + " is " + std::string(info(in(AttentionIn::v).dtype).name) +
+             ", expected " + std::string(info(in(AttentionIn::k).dtype).name) + " as k");
+  }
+
+  void expect_keys(AttentionIn which, bool given, const Strides& strides, std::uint32_t dim) {
+    const Value& v = in(which);
+    if (!a_.cache) {
+      expect_real(v);
+      if (a_.block_size != 0 || a_.ring) reject("only a cache is paged or a ring");
+      expect_layout(op_.in[static_cast<std::size_t>(which)], given, strides, a_.kv_heads, a_.kv_len, dim);
+      return;
+    }
+    if (v.dtype != DType::q8_0) expect_real(v);
+    if (v.storage != Storage::cache) return reject("value " + v.name + " must be a cache");
+    if (given) return reject("a cache has no strides of its own");
+    std::vector<std::uint64_t> shape{a_.batch, a_.kv_heads, a_.kv_len, dim};
+    if (a_.block_size != 0) {
+      shape[0] = v.shape.size() == 4 ? v.shape[0] : 0;  // any number of blocks
+      shape[2] = a_.block_size;
+      if (a_.kv_len % a_.block_size != 0) reject("kv_len is no multiple of block_size");
+    } else if (a_.batch == 1 && v.shape.size() == 3) {
+      shape.erase(shape.begin());
+    }
+    if (v.shape != shape) reject("value " + v.name + " is " + print_shape(v) + ", expected " + text(shape));
+  }
+
+  void expect(AttentionIn which, const std::vector<std::uint64_t>& shape, DType type) {
+    if (!has(which)) return;
+    const Value& v = in(which);
+    if (v.shape != shape) reject("value " + v.name + " is " + print_shape(v) + ", expected " + text(shape));
+    if (v.dtype != type)
+      reject("value " + v.name + " is " + std::string(info(v.dtype).name) + ", expected " +
+             std::string(info(type).name));
+  }
+
+  void expect_broadcast(AttentionIn which, bool boolean) {
+    if (!has(which)) return;
+    const Value& v = in(which);
+    if (!boolean || v.dtype != DType::u8) expect_real(v);
+    const std::vector<std::uint64_t> whole{a_.batch, a_.heads, a_.q_len, a_.kv_len};
+    bool fits = v.shape.size() == 4;
+    for (std::size_t i = 0; fits && i < 4; ++i) fits = v.shape[i] == 1 || v.shape[i] == whole[i];
+    if (!fits) reject("value " + v.name + " " + print_shape(v) + " does not broadcast to " + text(whole));
+  }
+
+  void lists() {
+    expect_broadcast(AttentionIn::mask, true);
+    expect_broadcast(AttentionIn::bias, false);
+    expect(AttentionIn::slopes, {a_.heads}, DType::f32);
+    expect(AttentionIn::sinks, {a_.heads}, DType::f32);
+    expect(AttentionIn::lengths, {a_.batch}, DType::u32);
+    if (has(AttentionIn::table) != (a_.block_size != 0)) reject("a block table and block_size come together");
+    if (a_.block_size != 0) expect(AttentionIn::table, {a_.batch, a_.kv_len / a_.block_size}, DType::u32);
+    if (!has(AttentionIn::documents)) return;
+    const Value& v = in(AttentionIn::documents);
+    if (v.dtype != DType::u32 || v.shape.size() != 2 || v.shape[0] != 2 || v.shape[1] < 2)
+      reject("value " + v.name + " must be U32 (2, documents + 1)");
+  }
+
+  void forms() {
+    if (has(AttentionIn::documents) &&
+        (a_.batch != 1 || has(AttentionIn::state) || has(AttentionIn::lengths) || a_.block_size != 0))
+      reject("documents need one sequence, and no state, lengths or block table");
+    if (has(AttentionIn::lengths) && has(AttentionIn::state)) reject("lengths and a state exclude each other");
+    if (!a_.ring) return;
+    if (!has(AttentionIn::state) || a_.causal != Causal::bottom_right || a_.block_size != 0 ||
+        has(AttentionIn::mask) || has(AttentionIn::bias) || op_.out[2] != kNoValue)
+      reject("a ring needs a state and causal=bottom_right, and takes no block table, mask, bias or scores");
+    if (std::uint64_t{a_.window_left} + a_.q_len > a_.kv_len)
+      reject("a ring of " + std::to_string(a_.kv_len) + " keys is too small for its window and rows");
+  }
+
+  void outputs() {
+    const auto expect_out = [&](std::size_t i, const std::vector<std::uint64_t>& shape) {
+      if (op_.out[i] == kNoValue) return;
+      const Value& v = value(op_.out[i]);
+      if (v.dtype != DType::f32 || v.shape != shape)
+        reject("value " + v.name + " is " + print_shape(v) + ", expected F32 " + text(shape));
+    };
+    expect_out(1, {a_.batch, a_.heads, a_.q_len});
+    if ((op_.out[2] != kNoValue) != (a_.scores != AttentionScores::none))
+      return reject("an output of scores and their kind come together");
+    if (a_.score_head >= a_.heads || a_.score_heads > a_.heads - a_.score_head || a_.score_row >= a_.q_len ||
+        a_.score_rows > a_.q_len - a_.score_row)
+      return reject("the heads or rows of the scores are out of range");
+    expect_out(2, {a_.batch, a_.score_heads ? a_.score_heads : a_.heads - a_.score_head,
+                   a_.score_rows ? a_.score_rows : a_.q_len - a_.score_row, a_.kv_len});
+  }
+
+  const Program& program_;
+  const Graph& graph_;
+  const Op& op_;
+  AttentionAttrs a_;
+  std::string error_;
+};
+
+}  // namespace
+
+std::string check_attention(const Program& program, const Graph& graph, const Op& op) {
+  return AttentionChecker(program, graph, op).run();
+}
+
+}  // namespace tessera
