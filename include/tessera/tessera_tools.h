@@ -78,6 +78,37 @@ typedef struct tessera_shader_sink {
 TESSERA_API tessera_status tessera_shaders(const tessera_context_desc* desc, const tessera_shader_sink* sink,
                                            tessera_error* error);
 
+/* How long the ops of src/bench/cases.cpp take on the context's device, by GPU timestamps, each checked on
+ * sampled elements against the reference first. */
+typedef struct tessera_bench_op {
+  size_t size;
+  const char* name;   /* "matmul/q8_0/4096x4096/n8" */
+  const char* failed; /* why there is no time; or "" */
+  int wrong;          /* nonzero: an element was over its bound; `failed` names it */
+  double flops;       /* useful arithmetic of one run, 0 where only memory matters */
+  double bytes;       /* of operands, each counted once */
+  uint32_t samples;
+  double median_s, min_s, max_s; /* GPU time */
+  uint64_t checked;              /* elements */
+  double worst_ratio;            /* error / bound */
+} tessera_bench_op;
+
+typedef struct tessera_bench_desc {
+  size_t size;
+  uint32_t samples;                            /* 0: 10; fewer, at least 3, where they take longer than 3 s */
+  int (*wanted)(void* user, const char* name); /* nonzero: measure it; NULL: all */
+  /* Once, first: the driver, and what the device reaches in copying (bytes read and written) and in f32
+   * multiply-adds from registers (2 operations each). */
+  void (*device)(void* user, const char* driver, double copy_bytes_per_s, double flops_per_s);
+  void (*op)(void* user, const tessera_bench_op* op);
+  void* user;
+  tessera_progress_fn progress; /* stage "ops" */
+  void* progress_user;
+} tessera_bench_desc;
+/* TESSERA_MISMATCH when an op was wrong; all others were measured. */
+TESSERA_API tessera_status tessera_bench_ops(tessera_context* context, const tessera_bench_desc* desc,
+                                             tessera_error* error);
+
 #ifdef __cplusplus
 }
 #endif

@@ -59,6 +59,7 @@ struct LoadedGraph {
   std::vector<std::shared_ptr<Pipeline>> pipelines;  // by step
   std::vector<std::unique_ptr<BindingSet>> sets;     // by step
   std::vector<RecordedSlice> slices;
+  bool timed = false;  // the slices have run
   int runs = 0;
 };
 
@@ -127,6 +128,7 @@ class Walking final : public GpuWalker {
     std::vector<const CommandList*> lists;
     for (const RecordedSlice& s : graph.slices) lists.push_back(s.commands.get());
     TSR_CHECK(submit_and_wait(lists));
+    graph.timed = true;
     if (graph.runs < kCalibrationRuns && ++graph.runs == kCalibrationRuns) return calibrate(graph);
     return {};
   }
@@ -151,6 +153,18 @@ class Walking final : public GpuWalker {
     TSR_CHECK(commands->finish());
     const CommandList* list = commands.get();
     return submit_and_wait({&list, 1});
+  }
+
+  Result<double> gpu_seconds(std::uint32_t index) override {
+    TSR_CHECK(require_graph(index));
+    if (!graphs_[index].timed) return Error{Code::unsupported, "the graph was not run since it was recorded"};
+    double sum = 0;
+    for (const RecordedSlice& s : graphs_[index].slices) {
+      TSR_TRY(const std::vector<double> ns, s.commands->timestamps());
+      if (ns.size() < 2) return Error{Code::internal, "a slice has no two timestamps"};
+      sum += ns[1] * 1e-9;
+    }
+    return sum;
   }
 
   WalkerStats stats() const override { return stats_; }
@@ -367,6 +381,7 @@ class Walking final : public GpuWalker {
       recorded.push_back({std::move(slices[s]), std::move(commands)});
     }
     graph.slices = std::move(recorded);
+    graph.timed = false;
     return {};
   }
 
