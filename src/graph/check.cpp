@@ -2,7 +2,10 @@
 #include <cmath>
 #include <optional>
 
+#include "base/cache_row.h"
 #include "graph/check.h"
+#include "graph/graph.h"
+#include "graph/kv_cache.h"
 
 namespace tessera {
 namespace {
@@ -77,9 +80,9 @@ class OpChecker {
         case OpKind::embedding: return {3, 1, 0, 0};
         case OpKind::norm: return {4, 2, 0b1100, 0b10};
         case OpKind::matmul: return {5, 1, 0b11100, 0};
-        case OpKind::rope: return {3, 1, 0, 0};
-        case OpKind::kv_append: return {3, 1, 0, 0};
-        case OpKind::rope_append: return {5, 3, 0, 0};
+        case OpKind::rope: return {3, 1, 0b100, 0};
+        case OpKind::kv_append: return {4, 1, 0b1000, 0};
+        case OpKind::rope_append: return {6, 3, 0b100000, 0};
         case OpKind::attention: return {11, 3, 0b11111111000, 0b110};
         case OpKind::add: return {2, 1, 0, 0};
         case OpKind::activation: return {1, 1, 0, 0};
@@ -247,45 +250,145 @@ class OpChecker {
     if (value(id).storage != Storage::constant) reject("value " + value(id).name + " must be a constant");
   }
 
-  void cache(ValueId id) {
-    expect_rank(id, 3);
-    if (!error_.empty()) return;
-    const Value& v = value(id);
-    if (v.storage != Storage::cache || (v.dtype != DType::f32 && v.dtype != DType::f16))
-      reject("value " + v.name + " must be a cache of F32 or F16");
-    expect(id, {op_.attrs.kv_heads, v.shape[1], op_.attrs.head_dim}, v.dtype);
+  // Rows of x in sequences: `batch` of them, and dynamic only when there is one.
+  SequenceRows sequences(bool needs_state) {
+    const AttentionAttrs& a = op_.attrs.attention;
+    const Value& x = in(0);
+    const SequenceRows s = sequence_rows(program_, op_);
+    if (a.batch == 0) reject("batch is 0");
+    if (s.rows == 0 || (!has_strides(a.q_strides) && !a.heads_first && x.shape[0] % s.batch != 0))
+      reject("value " + x.name + " " + print_shape(x) + " does not hold " + std::to_string(s.batch) +
+             " sequences of the same length");
+    if (a.q_len != s.rows && (a.q_len != 1 || s.batch > 1))
+      reject("q_len is " + std::to_string(a.q_len) + ", but value " + x.name + " has " +
+             std::to_string(s.rows) + " rows a sequence");
+    if (s.batch > 1 && x.dynamic_rows)
+      reject("value " + x.name + " has dynamic rows, which a batch of sequences must not");
+    if (needs_state && s.batch == 1 && s.rows != graph_.max_rows)
+      reject("value " + x.name + " has " + std::to_string(s.rows) + " rows, but the graph's max_rows is " +
+             std::to_string(graph_.max_rows));
+    return s;
   }
 
-  void same_caches(ValueId k, ValueId v) {
-    cache(k);
-    cache(v);
-    if (error_.empty()) expect(v, value(k).shape, value(k).dtype);
+  // An activation or output of heads in rows: two dimensions, or four when heads_first, or whatever holds
+  // what `given` strides reach.
+  void expect_heads(ValueId id, const SequenceRows& s, std::uint64_t heads, std::uint64_t dim,
+                    const Strides& given) {
+    const Value& v = value(id);
+    if (v.storage != Storage::activation && v.storage != Storage::output)
+      reject("value " + v.name + " must be an activation or an output");
+    if (v.dtype != DType::f32)
+      reject("value " + v.name + " is " + std::string(info(v.dtype).name) + ", expected F32");
+    if (has_strides(given)) {
+      const std::uint64_t extent[] = {s.batch, heads, s.rows, dim};
+      std::uint64_t last = 0;
+      for (std::size_t i = 0; i < 4; ++i) {
+        if (extent[i] > 1 && given[i] > v.elems()) return reject("strides of value " + v.name + " leave it");
+        last += (extent[i] - 1) * given[i];
+        if (id == op_.out[0] && extent[i] > 1 && given[i] == 0)
+          reject("value " + v.name + " is written with a stride of 0");
+      }
+      if (given[3] != 1) reject("value " + v.name + " needs a stride of 1 between elements of a head");
+      if (last >= v.elems()) reject("strides of value " + v.name + " leave it");
+      return;
+    }
+    if (op_.attrs.attention.heads_first) {
+      expect(id, {s.batch, heads, s.rows, dim});
+      if (v.dynamic_rows) reject("value " + v.name + " is heads_first: it must not have dynamic rows");
+    } else {
+      expect(id, {s.batch * s.rows, heads * dim});
+      if (v.dynamic_rows && s.rows != graph_.max_rows)
+        reject("value " + v.name + " has dynamic rows, but not max_rows of them");
+    }
+  }
+
+  // (kv_heads, kv_len, dim), (batch, kv_heads, kv_len, dim), or paged (blocks, kv_heads, block_size, dim).
+  void kv_cache(ValueId id, const SequenceRows& s, std::uint64_t dim, ValueId table) {
+    const AttentionAttrs& a = op_.attrs.attention;
+    const Value& v = value(id);
+    const bool paged = table != kNoValue;
+    if (v.storage != Storage::cache || !is_cache_type(v.dtype))
+      return reject("value " + v.name + " must be a cache of F32, F16, BF16 or Q8_0");
+    if (v.shape.size() != 4 && (v.shape.size() != 3 || paged || s.batch > 1))
+      return reject("value " + v.name + " is " + print_shape(v) + ", expected " +
+                    (paged || s.batch > 1 ? "4 dimensions" : "3 or 4 dimensions"));
+    const CacheForm form = cache_form(program_, id, table, a.ring);
+    if (paged) block_table(table, s);
+    Shape expected{op_.attrs.kv_heads, paged ? a.block_size : form.slots, dim};
+    if (v.shape.size() == 4) expected.insert(expected.begin(), paged ? form.blocks : s.batch);
+    expect(id, expected, v.dtype);
+    if (form.capacity() >= 0xffffffffu)
+      reject("value " + v.name + " has " + std::to_string(form.capacity()) + " keys a sequence, too many");
+    if (a.ring && form.capacity() < s.rows)
+      reject("value " + v.name + " is a ring of " + std::to_string(form.capacity()) + " keys, too few for " +
+             std::to_string(s.rows) + " rows");
+  }
+
+  void block_table(ValueId id, const SequenceRows& s) {
+    const Value& v = value(id);
+    if (op_.attrs.attention.block_size == 0) reject("has a block table but no block_size");
+    expect_rank(id, 2);
+    if (error_.empty()) expect(id, {s.batch, v.shape[1]}, DType::u32);
+    if (v.storage != Storage::input) reject("value " + v.name + " must be an input");
+  }
+
+  void no_table() {
+    if (op_.attrs.attention.block_size != 0) reject("has a block_size but no block table");
   }
 
   void rope() {
     if (!head_attrs(true, false, true)) return;
+    const OpAttrs& a = op_.attrs;
     rope_table(op_.in[1]);
-    expect_state(op_.in[2]);
-    expect_rows(op_.in[0], graph_.max_rows, std::uint64_t{op_.attrs.heads} * op_.attrs.head_dim);
-    expect_alike({op_.in[0], op_.out[0]});
+    if (has_in(2)) expect_state(op_.in[2]);
+    if (has_in(2) ? a.table_by_row && !in(0).dynamic_rows : !a.table_by_row || in(0).dynamic_rows)
+      reject(has_in(2) ? "table_by_row needs a state only with dynamic rows"
+                       : "has no state, which only table_by_row without dynamic rows can do without");
+    const SequenceRows s = sequences(has_in(2) && !a.table_by_row);
+    if (!error_.empty()) return;
+    expect_heads(op_.in[0], s, a.heads, a.head_dim, a.attention.q_strides);
+    expect_heads(op_.out[0], s, a.heads, a.head_dim, a.attention.y_strides);
+    same_rows(op_.in[0], op_.out[0]);
+    if (a.table_by_row && in(1).shape[0] < s.batch * s.rows)
+      reject("value " + in(1).name + " has " + std::to_string(in(1).shape[0]) + " rows for the " +
+             std::to_string(s.batch * s.rows) + " of value " + in(0).name);
   }
 
   void kv_append() {
     if (!head_attrs(false, true, false)) return;
-    expect_rows(op_.in[0], graph_.max_rows, std::uint64_t{op_.attrs.kv_heads} * op_.attrs.head_dim);
+    const OpAttrs& a = op_.attrs;
     expect_state(op_.in[1]);
-    cache(op_.in[2]);
+    const SequenceRows s = sequences(true);
+    if (!error_.empty()) return;
+    expect_heads(op_.in[0], s, a.kv_heads, a.head_dim, a.attention.q_strides);
+    if (!has_in(3)) no_table();
+    kv_cache(op_.in[2], s, a.head_dim, op_.in[3]);
     expect_same(op_.in[2], op_.out[0]);
   }
 
   void rope_append() {
     if (!head_attrs(true, true, true)) return;
     const OpAttrs& a = op_.attrs;
-    expect_rows(op_.in[0], graph_.max_rows, (a.heads + std::uint64_t{2} * a.kv_heads) * a.head_dim);
+    if (a.table_by_row) reject("table_by_row is not for rope_append");
+    if (a.attention.heads_first || has_strides(a.attention.q_strides) || has_strides(a.attention.y_strides))
+      reject("rope_append takes rows only: no heads_first, no strides");
+    const std::uint64_t v_dim = a.attention.v_dim ? a.attention.v_dim : a.head_dim;
     rope_table(op_.in[1]);
     expect_state(op_.in[2]);
-    same_caches(op_.in[3], op_.in[4]);
-    expect_rows(op_.out[0], graph_.max_rows, std::uint64_t{a.heads} * a.head_dim);
+    expect_rank(op_.in[0], 2);
+    const SequenceRows s = sequences(true);
+    if (!error_.empty()) return;
+    const std::uint64_t rows = s.batch * s.rows;
+    expect_rows(op_.in[0], rows, (std::uint64_t{a.heads} + a.kv_heads) * a.head_dim + a.kv_heads * v_dim);
+    if (!has_in(5)) no_table();
+    kv_cache(op_.in[3], s, a.head_dim, op_.in[5]);
+    kv_cache(op_.in[4], s, v_dim, op_.in[5]);
+    if (error_.empty()) {
+      Shape like_k = in(3).shape;
+      like_k.back() = v_dim;
+      expect(op_.in[4], like_k, in(3).dtype);
+    }
+    expect_rows(op_.out[0], rows, std::uint64_t{a.heads} * a.head_dim);
     same_rows(op_.in[0], op_.out[0]);
     expect_same(op_.in[3], op_.out[1]);
     expect_same(op_.in[4], op_.out[2]);

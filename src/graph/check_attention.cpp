@@ -170,7 +170,8 @@ class AttentionChecker {
     if (has(AttentionIn::documents) &&
         (a_.batch != 1 || has(AttentionIn::state) || has(AttentionIn::lengths) || a_.block_size != 0))
       reject("documents need one sequence, and no state, lengths or block table");
-    if (has(AttentionIn::lengths) && has(AttentionIn::state)) reject("lengths and a state exclude each other");
+    if (has(AttentionIn::lengths) && has(AttentionIn::state))
+      reject("lengths and a state exclude each other");
     if (!a_.ring) return;
     if (!has(AttentionIn::state) || a_.causal != Causal::bottom_right || a_.block_size != 0 ||
         has(AttentionIn::mask) || has(AttentionIn::bias) || op_.out[2] != kNoValue)

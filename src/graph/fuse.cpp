@@ -168,10 +168,25 @@ class Fuser {
     if (!is_vector_bias(biases, true) && !is_vector_bias(biases, false)) return false;
     if (a.head_dim != b.head_dim || a.rope_dims != b.rope_dims || a.rope_adjacent != b.rope_adjacent ||
         q_rope.in[1] != k_rope.in[1] || b.heads != k_append.attrs.kv_heads ||
-        k_append.attrs.kv_heads != v_append.attrs.kv_heads || k_append.attrs.head_dim != a.head_dim ||
-        v_append.attrs.head_dim != a.head_dim)
+        k_append.attrs.kv_heads != v_append.attrs.kv_heads || k_append.attrs.head_dim != a.head_dim)
       return false;
-    return nothing_between(m);
+    return is_plain_rope(a) && is_plain_rope(b) && a.attention.batch == b.attention.batch &&
+           same_form(k_append, v_append, a.attention.batch) && nothing_between(m);
+  }
+
+  static bool has_plain_layout(const AttentionAttrs& a) {
+    return !a.heads_first && a.q_strides == Strides{} && a.y_strides == Strides{};
+  }
+  static bool is_plain_rope(const OpAttrs& a) { return !a.table_by_row && has_plain_layout(a.attention); }
+
+  // Both caches take the same keys at the same places; only their heads' sizes may differ.
+  bool same_form(const Op& k, const Op& v, std::uint32_t batch) const {
+    const AttentionAttrs &a = k.attrs.attention, &b = v.attrs.attention;
+    const Value &k_cache = program_.values[k.out[0]], &v_cache = program_.values[v.out[0]];
+    return has_plain_layout(a) && has_plain_layout(b) && a.batch == batch && b.batch == batch &&
+           a.block_size == b.block_size && a.ring == b.ring && k.in[3] == v.in[3] &&
+           k_cache.dtype == v_cache.dtype && k_cache.shape.size() == v_cache.shape.size() &&
+           std::equal(k_cache.shape.begin(), k_cache.shape.end() - 1, v_cache.shape.begin());
   }
 
   // The fused pair takes the place of the last op; nothing else on the way may touch the caches.
@@ -210,7 +225,9 @@ class Fuser {
     product.out = {qkv_id};
     Op append{OpKind::rope_append, q_rope.name, q_rope.attrs, {}, {}};
     append.attrs.kv_heads = graph_.ops[m->k_append].attrs.kv_heads;
-    append.in = {qkv_id, q_rope.in[1], q_rope.in[2], k_cache, v_cache};
+    append.attrs.attention = graph_.ops[m->k_append].attrs.attention;
+    append.attrs.attention.v_dim = graph_.ops[m->v_append].attrs.head_dim;
+    append.in = {qkv_id, q_rope.in[1], q_rope.in[2], k_cache, v_cache, graph_.ops[m->k_append].in[3]};
     append.out = {q_rope.out[0], k_cache, v_cache};
 
     const auto all = m->all();

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "base/cache_row.h"
+
 namespace tessera {
 
 std::string_view name(OpKind kind) {
@@ -54,6 +56,11 @@ bool Program::has_dynamic_rows(const Op& op) const {
 std::uint64_t row_bytes(const Value& weight) {
   const std::uint64_t k = weight.shape.size() < 2 ? 1 : weight.last_dim();
   return file_bytes(k, info(weight.dtype));
+}
+
+std::uint64_t value_bytes(const Value& value) {
+  if (value.storage != Storage::cache) return file_bytes(value.elems(), info(value.dtype));
+  return value.elems() / value.last_dim() * cache_row_bytes(value.dtype, value.last_dim());
 }
 
 Result<void> read_rows(const Program& program, ValueId weight, std::uint64_t first,

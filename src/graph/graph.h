@@ -56,11 +56,15 @@ enum class OpKind : std::uint8_t {
            // sum is there when residual is
   matmul,  // in x(rows,k), w(n,k), bias(n)|-, up(n,k)|-, up_bias|-  out y(rows,n) = act(x w^T + b) [* (x up^T
            // + b2)]
-  rope,    // in x(rows,heads*head_dim), table(context,rope_dims/2,2), state    out like x
-  kv_append,    // in x(rows,kv_heads*head_dim), state, cache(kv_heads,context,head_dim)  out cache (in place)
-                // at position+i
-  rope_append,  // in qkv(rows,(heads+2 kv_heads)*head_dim), table, state, k_cache, v_cache  out q, k_cache,
-                // v_cache
+  // The next three take `batch` sequences at the same position: row r is row i = r % q_len of sequence r /
+  // q_len, and those with i >= StepState.rows are left alone. docs/kernels/kv_cache.md has the caches' forms.
+  rope,         // in x(rows,heads*head_dim), table(context,rope_dims/2,2), state|-  out like x; row i by the
+                // table's row position+i, or with table_by_row row r by row r. No state: all rows.
+                // heads_first: x is (batch,heads,q_len,head_dim). q_strides, y_strides: of x, of the output
+  kv_append,    // in x(rows,kv_heads*head_dim), state, cache, block table|-  out cache (in place) at
+                // position+i; x may be heads_first, and have q_strides
+  rope_append,  // in qkv(rows,(heads+kv_heads)*head_dim+kv_heads*v_dim), table, state, k_cache, v_cache,
+                // block table|-  out q, k_cache, v_cache
   attention,    // in q, k, v, state|-, mask|-, bias|-, slopes|-, sinks|-, lengths|-, documents|-, table|-
                 // out y, lse|-, scores|-: base/attention.h. q and y are (batch*q_len, heads*dim), or
                 // (batch,heads,q_len,dim) when heads_first; k and v likewise, or caches
@@ -85,9 +89,12 @@ struct OpAttrs {
   std::uint32_t heads = 0;            // rope, rope_append, attention
   std::uint32_t kv_heads = 0;         // kv_append, rope_append, attention
   std::uint32_t head_dim = 0;
-  std::uint32_t rope_dims = 0;    // leading dims of each head that turn; even
-  bool rope_adjacent = false;     // pairs (2i, 2i+1); else (i, i + rope_dims/2)
-  AttentionAttrs attention = {};  // attention; kv_append and rope_append use what describes their caches
+  std::uint32_t rope_dims = 0;  // leading dims of each head that turn; even
+  bool rope_adjacent = false;   // pairs (2i, 2i+1); else (i, i + rope_dims/2)
+  bool table_by_row = false;    // rope: the table has a row for each row of x
+  // attention; of rope, kv_append and rope_append batch, q_len (may stay 1 when batch is 1), block_size,
+  // ring, v_dim (0: head_dim), and the layouts that OpKind names
+  AttentionAttrs attention = {};
 };
 
 // Indices of an attention's inputs.
@@ -145,6 +152,10 @@ struct Program {
 
 // File-format bytes of one row of a weight of this shape.
 std::uint64_t row_bytes(const Value& weight);
+
+// Bytes of a value between passes, as Walker::read and write see them: its elements without gaps; of a cache,
+// rows of base/cache_row.h.
+std::uint64_t value_bytes(const Value& value);
 
 // Rows [first, first+n) of `weight` in file bytes, stacked parts resolved; out.size() is n rows' bytes.
 // internal when the rows are not the weight's.

@@ -12,6 +12,12 @@ std::string number(float x) {
   return text;
 }
 
+std::string numbers(const Strides& strides) {
+  std::string text;
+  for (std::uint64_t s : strides) text += (text.empty() ? "" : ",") + std::to_string(s);
+  return text;
+}
+
 std::string print_value(const Program& program, ValueId id) {
   if (id == kNoValue) return "-";
   if (id >= program.values.size()) return "%" + std::to_string(id) + " ?";
@@ -85,6 +91,17 @@ std::string print_attrs(const Op& op) {
   if (a.rope_dims) {
     put("rope_dims", std::to_string(a.rope_dims));
     put("pairs", a.rope_adjacent ? "adjacent" : "half");
+  }
+  if (op.kind == OpKind::rope || op.kind == OpKind::kv_append || op.kind == OpKind::rope_append) {
+    const AttentionAttrs& form = a.attention;
+    if (a.table_by_row) put("table_by_row", "1");
+    if (form.batch > 1) put("batch", std::to_string(form.batch));
+    if (form.v_dim != 0 && form.v_dim != a.head_dim) put("v_dim", std::to_string(form.v_dim));
+    if (form.block_size) put("block_size", std::to_string(form.block_size));
+    if (form.ring) put("ring", "1");
+    if (form.heads_first) put("heads_first", "1");
+    if (form.q_strides != Strides{}) put("x_strides", numbers(form.q_strides));
+    if (form.y_strides != Strides{}) put("y_strides", numbers(form.y_strides));
   }
   if (op.kind == OpKind::attention) {
     for (const auto& [key, value] : print_attention(a.attention)) put(key, value);

@@ -25,7 +25,8 @@ class Walker {
  public:
   virtual ~Walker() = default;
   virtual const Program& program() const = 0;
-  // Values of storage input, cache or output. Bytes are the value's dtype, row-major.
+  // Values of storage input, cache or output. Bytes are the value's dtype, row-major;
+  // rows of a cache are those of base/cache_row.h.
   virtual Result<void> write(ValueId value, std::uint64_t offset, std::span<const std::byte> bytes) = 0;
   virtual Result<void> read(ValueId value, std::uint64_t offset, std::span<std::byte> bytes) = 0;
   // Runs program().graphs[graph] once and waits for it: at most one queue submission.

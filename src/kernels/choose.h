@@ -65,16 +65,26 @@ struct MatmulShape {
 };
 Result<Dispatch> choose_matmul(const MatmulShape& shape, const Target& target);
 
-// Bindings: qkv, table, state, q, k_cache, v_cache. Caches (kv_heads, context, head_dim) in kv_type (f32,
-// f16).
+// Bindings: qkv, table, state, q, k_cache, v_cache, block table. Caches are (batch, kv_heads, context, dim),
+// or paged (blocks, kv_heads, block_size, dim), in kv_type (f32, f16, bf16, or q8_0 with rows of layout.h).
 struct RopeAppendShape {
+  // Of a sequence; context: keys that a cache holds of it, or rows of the table of rope.
   std::uint32_t rows = 1, heads = 1, kv_heads = 1, head_dim = 0, rope_dims = 0, context = 0;
   bool adjacent = false;
   DType kv_type = DType::f32;
+  std::uint32_t batch = 1;
+  std::uint32_t v_dim = 0;                   // rope_append; 0: head_dim
+  std::uint32_t table_rows = 0;              // rope_append; 0: context
+  std::uint32_t block_size = 0, blocks = 0;  // paged; context is a multiple of block_size
+  bool ring = false;                         // key j is at j % context
+  bool table_by_row = false;                 // rope: row r of x takes row r of the table
+  bool all_rows = false;                     // rope: whatever the state says, which is not bound then
+  // rope, kv_append: elements between sequences, heads and rows; all 0: (batch, rows, heads, head_dim).
+  std::array<std::uint32_t, 3> x_strides{}, y_strides{};
 };
 Result<Dispatch> choose_rope_append(const RopeAppendShape& shape, const Target& target);
 
-// Bindings: x, table, state, y (rope alone); x, state, cache (kv_append alone).
+// Bindings: x, table, state, y (rope alone); x, state, cache, block table (kv_append alone).
 Result<Dispatch> choose_rope(const RopeAppendShape& shape, const Target& target);       // uses heads
 Result<Dispatch> choose_kv_append(const RopeAppendShape& shape, const Target& target);  // uses kv_heads
 

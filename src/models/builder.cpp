@@ -60,7 +60,7 @@ ValueId GraphBuilder::rope(const std::string& name, ValueId x, ValueId table, co
 }
 
 void GraphBuilder::kv_append(const std::string& name, ValueId x, ValueId cache, const OpAttrs& attrs) {
-  op(OpKind::kv_append, name, attrs, {x, program_.state, cache}, {cache});
+  op(OpKind::kv_append, name, attrs, {x, program_.state, cache, kNoValue}, {cache});
 }
 
 ValueId GraphBuilder::attention(const std::string& name, ValueId q, ValueId k_cache, ValueId v_cache,

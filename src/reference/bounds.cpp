@@ -1,7 +1,9 @@
 #include "reference/bounds.h"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
+#include <cstddef>
 #include <limits>
 
 namespace tessera::bounds {
@@ -40,16 +42,60 @@ double tanh_error(double x) {
 }
 
 double rounding(DType type, double magnitude) {
-  if (type == DType::bf16) return std::exp2(std::floor(std::log2(std::max(magnitude, kFlush))) - 8);
-  if (type != DType::f16) return 0;
-  return magnitude < kFlushF16 ? 0x1p-25 : std::exp2(std::floor(std::log2(magnitude)) - 11);
+  const double exponent = magnitude > 0 ? std::floor(std::log2(magnitude)) : -1000;
+  if (type == DType::f16) return magnitude < kFlushF16 ? 0x1p-25 : std::exp2(exponent - 11);
+  if (type == DType::bf16) return magnitude < kFlush ? 0x1p-134 : std::exp2(exponent - 8);
+  return 0;
 }
 
 double stored(DType type, double value, double error) {
   const double most = std::fabs(value) + error;
-  const double largest = type == DType::f16 ? kMostF16 : std::numeric_limits<float>::max();
+  const double largest = type == DType::f16    ? kMostF16
+                         : type == DType::bf16 ? 0x1.fep127
+                                               : std::numeric_limits<float>::max();
   if (!is_real(type)) return 0;
   return most <= largest ? error + rounding(type, most) : kInfinity;
+}
+
+namespace {
+
+double f16_scale(double largest) { return f16_to_f32(f32_to_f16(static_cast<float>(largest / 127))); }
+
+}  // namespace
+
+Q8Block stored_q8_0(std::span<const double, 32> values, std::span<const double, 32> errors) {
+  Q8Block out;
+  std::array<float, 32> in{}, decoded{};
+  std::array<std::byte, 34> file{};
+  std::ranges::transform(values, in.begin(), [](double v) { return static_cast<float>(v); });
+  encode_row(DType::q8_0, in, file);
+  decode_row(DType::q8_0, file, decoded);
+  double largest = 0, error = 0;
+  for (std::size_t i = 0; i < in.size(); ++i) {
+    largest = std::max(largest, std::fabs(values[i]));
+    error = std::max(error, errors[i] > 0 ? errors[i] + kUnit * std::fabs(values[i]) : 0.0);
+  }
+  const double scale = f16_scale(largest), low = f16_scale(std::max(largest - error, 0.0)),
+               high = f16_scale(largest + error);
+  const double moved = error == 0 ? 0 : std::max(high - scale, scale - low);
+  for (std::size_t i = 0; i < in.size(); ++i) {
+    out.expected[i] = decoded[i];
+    if (!std::isfinite(largest) || !std::isfinite(high)) {
+      out.bound[i] = kInfinity;
+      continue;
+    }
+    if (error == 0 || largest == 0) {
+      out.bound[i] = error == 0 ? 0 : high * 127;
+      continue;
+    }
+    // In quants: where the element is, and how far the device's may be from there.
+    const double at = std::fabs(values[i]) * 127 / largest;
+    const double off = error * 127 / largest * (1 + at / 127) + 8 * kUlp * (at + 1);
+    const double first = std::floor(std::max(at - off, 0.0) + 0.5), last = std::floor(at + off + 0.5);
+    const double quant = std::floor(at + 0.5);
+    out.bound[i] = std::max(last - quant, quant - first) * scale + last * moved;
+  }
+  return out;
 }
 
 double flush_below(DType type) { return type == DType::f16 ? kFlushF16 : kFlush; }

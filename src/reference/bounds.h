@@ -3,7 +3,9 @@
 // specification. Bounds are absolute; an "error" argument is the absolute error that an operand already has.
 #pragma once
 
+#include <array>
 #include <cstddef>
+#include <span>
 
 #include "graph/graph.h"
 
@@ -57,11 +59,19 @@ double gamma(double n);
 
 // What storing `magnitude` as `type` adds: nothing for f32, where the last operation's rounding is it; half
 // an ulp for f16 and bf16, as kernels round to nearest themselves (what packHalf2x16 does is up to the
-// driver).
+// driver). Blocks of Q8_0 have stored_q8_0() instead.
 double rounding(DType type, double magnitude);
 // Error of `value` (off by `error`) once stored as `type`; words are exact. Infinite where the device may
 // hold an infinity or NaN.
 double stored(DType type, double value, double error);
+
+// A Q8_0 block of 32 elements that are off by `errors`: what it holds, and how far a device may be from that.
+// A device quantises bit by bit as base/dtype.h says, so without errors the bound is 0; an error moves the
+// scale, and a quant by one where it lies at the edge between two.
+struct Q8Block {
+  std::array<double, 32> expected{}, bound{};
+};
+Q8Block stored_q8_0(std::span<const double, 32> values, std::span<const double, 32> errors);
 
 // Relative error of exp(x), x exact.
 double exp_relative(double x);

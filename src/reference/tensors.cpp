@@ -4,6 +4,8 @@
 #include <bit>
 #include <cstring>
 
+#include "base/cache_row.h"
+
 namespace tessera {
 
 std::vector<ValueId> used_values(const Program& program) {
@@ -27,7 +29,7 @@ Tensors::Tensors(const Program& program, std::uint64_t keep_bytes)
     if (value.storage == Storage::weight) {
       weight_floats += value.elems();
     } else if (value.storage != Storage::constant) {
-      memory_[id].resize(file_bytes(value.elems(), info(value.dtype)));
+      memory_[id].resize(value_bytes(value));
     }
   }
   keep_ = weight_floats <= keep_bytes / sizeof(float);
@@ -45,8 +47,7 @@ void Tensors::read(ValueId id, std::uint64_t first, std::span<float> out) const 
     std::copy_n(value.data->begin() + static_cast<std::ptrdiff_t>(first), out.size(), out.begin());
     return;
   }
-  const std::uint64_t size = info(value.dtype).block_bytes;
-  decode_row(value.dtype, bytes(id).subspan(first * size, out.size() * size), out);
+  read_cache(value.dtype, value.last_dim(), bytes(id), first, out);  // any value's elements lie so
 }
 
 std::uint32_t Tensors::word(ValueId id, std::uint64_t index) const {
@@ -69,14 +70,20 @@ SamplerParams Tensors::sampler(ValueId id) const {
 
 void Tensors::store(ValueId id, std::uint64_t element, double number) {
   const DType type = program_.values[id].dtype;
-  std::byte* at = memory_[id].data() + element * info(type).block_bytes;
+  const std::uint64_t size = info(type).block_bytes;
+  const std::span<std::byte> at = std::span(memory_[id]).subspan(element * size, size);
   if (type == DType::u32) {  // not every one is a float
     const auto word = static_cast<std::uint32_t>(number);
-    std::memcpy(at, &word, sizeof word);
+    std::memcpy(at.data(), &word, sizeof word);
     return;
   }
   const auto single = static_cast<float>(number);
-  encode_row(type, {&single, 1}, {at, info(type).block_bytes});
+  encode_row(type, {&single, 1}, at);
+}
+
+void Tensors::store_row(ValueId id, std::uint64_t first, std::span<const float> numbers) {
+  const Value& value = program_.values[id];
+  write_cache(value.dtype, value.last_dim(), numbers, first, memory_[id]);
 }
 
 Result<void> Tensors::decode(ValueId weight, std::uint64_t first, std::span<float> out) const {

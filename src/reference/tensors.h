@@ -34,8 +34,11 @@ class Tensors {
   StepState state(ValueId value) const;
   SamplerParams sampler(ValueId value) const;
 
-  // Rounds to the value's dtype. f32 and f16 values round to nearest even; u32 ones take integers.
+  // Rounds to the value's dtype, to nearest even; u32 ones take integers. Not for Q8_0.
   void store(ValueId value, std::uint64_t element, double number);
+
+  // Elements of a cache from `first` on: whole blocks of Q8_0.
+  void store_row(ValueId cache, std::uint64_t first, std::span<const float> numbers);
 
   // A weight or constant of one dimension, whole.
   Result<std::vector<float>> vector(ValueId id);

@@ -80,7 +80,7 @@ class CpuWalker final : public ReferenceWalker {
     WalkerStats stats;
     for (ValueId id : used_values(*program_)) {
       const Value& value = program_->values[id];
-      const std::uint64_t bytes = file_bytes(value.elems(), info(value.dtype));
+      const std::uint64_t bytes = value_bytes(value);
       if (value.storage == Storage::weight) stats.weight_bytes += bytes;
       if (value.storage == Storage::cache) stats.cache_bytes += bytes;
       if (value.storage == Storage::activation) stats.arena_bytes += bytes;
@@ -112,12 +112,24 @@ class CpuWalker final : public ReferenceWalker {
   }
 
   void store(const ReferenceOutput& output) {
-    for (std::size_t i = 0; i < output.expected.size(); ++i) {
-      double number = output.expected[i];
-      if (fraction_ != 0 && std::isfinite(output.bound[i]))
-        number += sign() * fraction_ * unrounded(output, i);
-      tensors_.store(output.value, output.element(i), number);
+    if (program_->values[output.value].dtype == DType::q8_0) return store_blocks(output);
+    for (std::size_t i = 0; i < output.expected.size(); ++i)
+      tensors_.store(output.value, output.element(i), moved(output, i));
+  }
+
+  // What is expected of a block, quantised again, is itself.
+  void store_blocks(const ReferenceOutput& output) {
+    const std::size_t n = info(DType::q8_0).block_elems;
+    std::vector<float> block(n);
+    for (std::size_t i = 0; i + n <= output.expected.size(); i += n) {
+      for (std::size_t e = 0; e < n; ++e) block[e] = static_cast<float>(moved(output, i + e));
+      tensors_.store_row(output.value, output.element(i), block);
     }
+  }
+
+  double moved(const ReferenceOutput& output, std::size_t i) {
+    if (fraction_ == 0 || !std::isfinite(output.bound[i])) return output.expected[i];
+    return output.expected[i] + sign() * fraction_ * unrounded(output, i);
   }
 
   // The bound without the rounding that storing does by itself.

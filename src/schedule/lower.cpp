@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <numeric>
 
+#include "graph/kv_cache.h"
+
 namespace tessera {
 namespace {
 
@@ -49,14 +51,15 @@ class Lowering {
       case OpKind::norm: lower_norm(op); break;
       case OpKind::matmul: return lower_matmul(op);
       case OpKind::rope:
-        emit(RopeCall{rope_shape(op, op.in[1], kNoValue)}, {{op.in[0]}, {op.in[1]}, {op.in[2]}, {op.out[0]}});
+        emit(RopeCall{rope_shape(op)}, {{op.in[0]}, {op.in[1]}, {op.in[2]}, {op.out[0]}});
         break;
       case OpKind::kv_append:
-        emit(KvAppendCall{rope_shape(op, kNoValue, op.in[2])}, {{op.in[0]}, {op.in[1]}, {op.in[2]}});
+        emit(KvAppendCall{append_shape(op, op.in[2], op.in[3])},
+             {{op.in[0]}, {op.in[1]}, {op.in[2]}, {op.in[3]}});
         break;
       case OpKind::rope_append:
-        emit(rope_shape(op, op.in[1], op.in[3]),
-             {{op.in[0]}, {op.in[1]}, {op.in[2]}, {op.out[0]}, {op.in[3]}, {op.in[4]}});
+        emit(rope_append_shape(op),
+             {{op.in[0]}, {op.in[1]}, {op.in[2]}, {op.out[0]}, {op.in[3]}, {op.in[4]}, {op.in[5]}});
         break;
       case OpKind::attention: return lower_attention(op);
       case OpKind::add: lower_elementwise(op, Elementwise::add, op.in[1]); break;
@@ -139,16 +142,56 @@ class Lowering {
     return {};
   }
 
-  RopeAppendShape rope_shape(const Op& op, ValueId table, ValueId cache) const {
+  // What rope and the appends share.
+  RopeAppendShape rows_shape(const Op& op) const {
+    const SequenceRows sequences = sequence_rows(program_, op);
     RopeAppendShape shape;
-    shape.rows = rows(op.in[0]);
+    shape.batch = u32(sequences.batch);
+    shape.rows = u32(sequences.rows);
     shape.heads = op.attrs.heads;
     shape.kv_heads = op.attrs.kv_heads;
     shape.head_dim = op.attrs.head_dim;
     shape.rope_dims = op.attrs.rope_dims;
     shape.adjacent = op.attrs.rope_adjacent;
-    shape.context = u32(cache != kNoValue ? value(cache).shape[1] : value(table).shape[0]);
-    if (cache != kNoValue) shape.kv_type = value(cache).dtype;
+    return shape;
+  }
+
+  std::array<std::uint32_t, 3> strides_of(const Op& op, const Strides& given, std::uint64_t heads) const {
+    const Strides s =
+        head_strides(op.attrs.attention, given, sequence_rows(program_, op).rows, heads, op.attrs.head_dim);
+    return {u32(s[0]), u32(s[1]), u32(s[2])};
+  }
+
+  RopeAppendShape rope_shape(const Op& op) const {
+    const AttentionAttrs& a = op.attrs.attention;
+    RopeAppendShape shape = rows_shape(op);
+    shape.context = u32(value(op.in[1]).shape[0]);
+    shape.table_by_row = op.attrs.table_by_row;
+    shape.all_rows = op.in[2] == kNoValue;
+    shape.x_strides = strides_of(op, a.q_strides, op.attrs.heads);
+    shape.y_strides = strides_of(op, a.y_strides, op.attrs.heads);
+    return shape;
+  }
+
+  RopeAppendShape append_shape(const Op& op, ValueId cache, ValueId table) const {
+    const CacheForm form = cache_form(program_, cache, table, op.attrs.attention.ring);
+    RopeAppendShape shape = rows_shape(op);
+    shape.kv_type = value(cache).dtype;
+    shape.context = u32(form.capacity());
+    shape.ring = form.ring;
+    if (form.paged()) {
+      shape.block_size = u32(form.slots);
+      shape.blocks = u32(form.blocks);
+    }
+    if (op.kind == OpKind::kv_append)
+      shape.x_strides = strides_of(op, op.attrs.attention.q_strides, op.attrs.kv_heads);
+    return shape;
+  }
+
+  RopeAppendShape rope_append_shape(const Op& op) const {
+    RopeAppendShape shape = append_shape(op, op.in[3], op.in[5]);
+    shape.v_dim = dim(op.in[4]);
+    shape.table_rows = u32(value(op.in[1]).shape[0]);
     return shape;
   }
 

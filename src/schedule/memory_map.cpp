@@ -46,7 +46,7 @@ Result<MemoryMap> map_memory(const Program& program, const Limits& limits) {
                                                          : value.last_dim() * 4;
       place.bytes = rows_of(value) * place.row_bytes;
     } else {
-      place.bytes = round_up(value.elems() * info(value.dtype).block_bytes, 4);  // whole words
+      place.bytes = round_up(value_bytes(value), 4);  // whole words
     }
     if (place.bytes > limits.max_buffer_size)
       return too_large(value, place.bytes, "max_buffer_size", limits.max_buffer_size);

@@ -6,14 +6,13 @@
 #include <cstring>
 #include <map>
 
+#include "base/cache_row.h"
 #include "reference/reference.h"
 
 namespace tessera {
 namespace {
 
-std::vector<std::byte> value_buffer(const Value& value) {
-  return std::vector<std::byte>(value.elems() * info(value.dtype).block_bytes);
-}
+std::vector<std::byte> value_buffer(const Value& value) { return std::vector<std::byte>(value_bytes(value)); }
 
 double element_at(const Value& value, std::span<const std::byte> bytes, std::uint64_t i) {
   if (value.dtype == DType::u32) {
@@ -21,9 +20,8 @@ double element_at(const Value& value, std::span<const std::byte> bytes, std::uin
     std::memcpy(&x, bytes.data() + i * 4, 4);
     return x;
   }
-  const std::uint64_t size = info(value.dtype).block_bytes;
   float x = 0;
-  decode_row(value.dtype, bytes.subspan(i * size, size), {&x, 1});
+  read_cache(value.dtype, value.last_dim(), bytes, i, {&x, 1});  // any value's elements lie so
   return x;
 }
 

@@ -16,8 +16,8 @@ namespace {
 
 constexpr float kInf = std::numeric_limits<float>::infinity();
 constexpr float kNaN = std::numeric_limits<float>::quiet_NaN();
-constexpr DType kAll[] = {DType::f32, DType::f16, DType::bf16, DType::q8_0, DType::q4_0, DType::u32,
-                          DType::u8};
+constexpr DType kAll[] = {DType::f32,  DType::f16, DType::bf16, DType::q8_0,
+                          DType::q4_0, DType::u32, DType::u8};
 
 std::uint32_t bits(float x) { return std::bit_cast<std::uint32_t>(x); }
 

@@ -72,7 +72,7 @@ struct TinyProgram {
     return y;
   }
   void append(const std::string& name, ValueId x, ValueId cache) {
-    op(OpKind::kv_append, name, {x, state, cache}, {cache}, head_attrs(0, kKvHeads));
+    op(OpKind::kv_append, name, {x, state, cache, kNoValue}, {cache}, head_attrs(0, kKvHeads));
   }
   ValueId add(const std::string& name, ValueId a, ValueId b) {
     const ValueId y = rows(name, program.values[a].last_dim());

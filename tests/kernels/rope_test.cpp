@@ -1,166 +1,11 @@
-#include <cmath>
-#include <functional>
-
-#include "kernels/data.h"
-#include "support/gpu_fixture.h"
+#include "kernels/rope_fixture.h"
 
 namespace tessera::test {
 namespace {
 
-struct Case {
-  RopeAppendShape shape;
-  std::uint32_t position = 0, live = 0;
-};
-
-RopeAppendShape shape_of(std::uint32_t rows, std::uint32_t heads, std::uint32_t kv_heads,
-                         std::uint32_t head_dim, std::uint32_t rope_dims, bool adjacent, DType type,
-                         std::uint32_t context = 40) {
-  RopeAppendShape s;
-  s.rows = rows;
-  s.heads = heads;
-  s.kv_heads = kv_heads;
-  s.head_dim = head_dim;
-  s.rope_dims = rope_dims;
-  s.context = context;
-  s.adjacent = adjacent;
-  s.kv_type = type;
-  return s;
-}
-
-std::vector<float> angles(const RopeAppendShape& s) {
-  std::vector<float> table(std::size_t{s.context} * s.rope_dims);
-  for (std::uint32_t p = 0; p < s.context; ++p)
-    for (std::uint32_t i = 0; i < s.rope_dims / 2; ++i) {
-      const double angle = p * std::pow(10000.0, -2.0 * i / s.rope_dims);
-      table[(std::size_t{p} * (s.rope_dims / 2) + i) * 2] = static_cast<float>(std::cos(angle));
-      table[(std::size_t{p} * (s.rope_dims / 2) + i) * 2 + 1] = static_cast<float>(std::sin(angle));
-    }
-  return table;
-}
-
-struct Turned {
-  double value = 0, bound = 0;
-};
-
-class RopeGpu : public GpuTest {
- protected:
-  // Two products and a sum: each off by half an ulp of its result, granted a whole one.
-  static Turned turn(const RopeAppendShape& s, const std::vector<float>& table, const float* x,
-                     std::uint32_t d, std::uint32_t position) {
-    if (d >= s.rope_dims) return {x[d], 0};
-    const std::uint32_t half = s.rope_dims / 2;
-    const std::uint32_t pair = s.adjacent ? d / 2 : d % half;
-    const bool first = s.adjacent ? d % 2 == 0 : d < half;
-    const std::uint32_t other = s.adjacent ? d ^ 1u : (first ? d + half : d - half);
-    const double cosine = table[(std::size_t{position} * half + pair) * 2];
-    const double sine = table[(std::size_t{position} * half + pair) * 2 + 1];
-    const double a = x[d] * cosine, b = (first ? -1 : 1) * x[other] * sine;
-    return {a + b, 2 * 0x1p-23 * (std::abs(a) + std::abs(b))};
-  }
-
-  static void expect_near(double got, const Turned& e, const std::string& what) {
-    ASSERT_LE(std::abs(got - e.value), e.bound) << what << ": " << got << ", not " << e.value;
-  }
-
-  // A stored element: exact in f32, the nearest half of something within the bound in f16.
-  static void expect_stored(const Bytes& cache, const RopeAppendShape& s, std::size_t i, const Turned& e,
-                            const std::string& what) {
-    if (s.kv_type == DType::f32) return expect_near(from_bytes_at<float>(cache, i), e, what);
-    const std::uint16_t got = from_bytes_at<std::uint16_t>(cache, i);
-    const float low = f16_to_f32(f32_to_f16(static_cast<float>(e.value - e.bound)));
-    const float high = f16_to_f32(f32_to_f16(static_cast<float>(e.value + e.bound)));
-    ASSERT_GE(f16_to_f32(got), low) << what;
-    ASSERT_LE(f16_to_f32(got), high) << what;
-  }
-
-  template <typename T>
-  static T from_bytes_at(const Bytes& bytes, std::size_t i) {
-    T v;
-    std::memcpy(&v, bytes.data() + i * sizeof(T), sizeof(T));
-    return v;
-  }
-
-  // Rows [position, position+live) of the cache are x's rows, and nothing else was touched.
-  static void check_cache(const Case& c, const Bytes& cache, const Bytes& before,
-                          const std::function<Turned(std::uint32_t, std::uint32_t, std::uint32_t)>& expected,
-                          const std::string& what) {
-    const RopeAppendShape& s = c.shape;
-    const std::size_t bytes = s.kv_type == DType::f16 ? 2 : 4;
-    ASSERT_EQ(cache.size(), before.size());
-    for (std::uint32_t h = 0; h < s.kv_heads; ++h)
-      for (std::uint32_t p = 0; p < s.context; ++p)
-        for (std::uint32_t d = 0; d < s.head_dim; ++d) {
-          const std::size_t i = (std::size_t{h} * s.context + p) * s.head_dim + d;
-          const std::string where =
-              what + " [" + std::to_string(h) + "," + std::to_string(p) + "," + std::to_string(d) + "]";
-          if (p >= c.position && p < c.position + c.live) {
-            ASSERT_NO_FATAL_FAILURE(expect_stored(cache, s, i, expected(p - c.position, h, d), where));
-          } else {
-            ASSERT_EQ(std::memcmp(&cache[i * bytes], &before[i * bytes], bytes), 0)
-                << where << " was touched";
-          }
-        }
-  }
-
-  static Bytes empty_cache(const RopeAppendShape& s) {
-    const std::size_t elems = std::size_t{s.kv_heads} * s.context * s.head_dim;
-    return poisoned(s.kv_type == DType::f16 ? (elems + 1) / 2 : elems);
-  }
-
-  static std::string describe(const Case& c) {
-    const RopeAppendShape& s = c.shape;
-    return std::to_string(c.live) + "/" + std::to_string(s.rows) + " rows of " + std::to_string(s.heads) +
-           "/" + std::to_string(s.kv_heads) + " heads of " + std::to_string(s.head_dim) + ", rope " +
-           std::to_string(s.rope_dims) + (s.adjacent ? " adjacent, " : " halves, ") +
-           std::string(info(s.kv_type).name) + ", at " + std::to_string(c.position);
-  }
-
-  void check_append(Case c) {
-    if (c.live == 0) c.live = c.shape.rows;
-    const RopeAppendShape& s = c.shape;
-    const std::string what = describe(c);
-    const auto dispatch = choose_rope_append(s, target_of(*device_));
-    ASSERT_TRUE(dispatch) << dispatch.error().message;
-    const std::uint32_t all = s.heads + 2 * s.kv_heads;
-    const std::vector<float> x = random_floats(std::size_t{s.rows} * all * s.head_dim, 9, 100),
-                             table = angles(s);
-    const Bytes empty = empty_cache(s);
-    Bytes qkv = to_bytes(x), table_bytes = to_bytes(table), state = state_bytes(c.position, c.live);
-    Bytes q = poisoned(std::size_t{s.rows} * s.heads * s.head_dim), k = empty, v = empty;
-    ASSERT_TRUE(run_dispatch(*device_, *dispatch, {&qkv, &table_bytes, &state, &q, &k, &v}));
-    const auto head_of = [&](std::uint32_t row, std::uint32_t head) {
-      return &x[(std::size_t{row} * all + head) * s.head_dim];
-    };
-    const std::vector<float> q_out = from_bytes<float>(q);
-    for (std::uint32_t row = 0; row < s.rows; ++row)
-      for (std::uint32_t h = 0; h < s.heads; ++h)
-        for (std::uint32_t d = 0; d < s.head_dim; ++d) {
-          const float got = q_out[(std::size_t{row} * s.heads + h) * s.head_dim + d];
-          if (row >= c.live || c.position + row >= s.context) {
-            ASSERT_TRUE(std::isnan(got)) << what << ": q row " << row << " was touched";
-          } else {
-            ASSERT_NO_FATAL_FAILURE(
-                expect_near(got, turn(s, table, head_of(row, h), d, c.position + row), what));
-          }
-        }
-    check_cache(
-        c, k, empty,
-        [&](auto row, auto h, auto d) {
-          return turn(s, table, head_of(row, s.heads + h), d, c.position + row);
-        },
-        what + " k");
-    check_cache(
-        c, v, empty,
-        [&](auto row, auto h, auto d) {
-          return Turned{head_of(row, s.heads + s.kv_heads + h)[d], 0};
-        },
-        what + " v");
-  }
-};
-
 TEST_F(RopeGpu, AppendOfManyShapes) {
   const std::uint32_t heads[][2] = {{1, 1}, {4, 2}, {7, 7}, {6, 2}};
-  for (DType type : {DType::f32, DType::f16})
+  for (DType type : {DType::f32, DType::f16, DType::bf16})
     for (bool adjacent : {true, false}) {
       std::uint32_t i = 0;
       for (std::uint32_t dim : {1u, 2u, 3u, 7u, 32u, 80u, 200u})
@@ -190,54 +35,90 @@ TEST_F(RopeGpu, HalvesAreRoundedToNearestEven) {
                           0.0f,           -0.0f,          -3.0e-6f, 1e-20f,        0.1f};
   for (int e = -30; e <= 17; ++e)
     for (float m : random_floats(8, static_cast<std::uint32_t>(e + 99))) x.push_back(std::ldexp(m, e));
-  RopeAppendShape s = shape_of(1, 0, 1, static_cast<std::uint32_t>(x.size()), 0, false, DType::f16, 3);
-  const auto dispatch = choose_kv_append(s, target_of(*device_));
-  ASSERT_TRUE(dispatch) << dispatch.error().message;
-  Bytes in = to_bytes(x), state = state_bytes(1, 1), cache = empty_cache(s);
-  ASSERT_TRUE(run_dispatch(*device_, *dispatch, {&in, &state, &cache}));
-  for (std::size_t i = 0; i < x.size(); ++i)
-    EXPECT_EQ(from_bytes_at<std::uint16_t>(cache, x.size() + i), f32_to_f16(x[i])) << x[i];
+  for (DType type : {DType::f16, DType::bf16}) {
+    const Case c{shape_of(1, 0, 1, static_cast<std::uint32_t>(x.size()), 0, false, type, 3), 1, 1};
+    check_kv_append(c, x);
+  }
 }
 
 TEST_F(RopeGpu, KvAppendAlone) {
-  for (DType type : {DType::f32, DType::f16})
+  for (DType type : {DType::f32, DType::f16, DType::bf16})
     for (std::uint32_t dim : {1u, 3u, 64u})
-      for (std::uint32_t position : {0u, 7u, 37u}) {
-        const Case c{shape_of(5, 0, 3, dim, 0, false, type), position, 5};
-        const auto dispatch = choose_kv_append(c.shape, target_of(*device_));
-        ASSERT_TRUE(dispatch) << dispatch.error().message;
-        const std::vector<float> x = random_floats(std::size_t{5} * 3 * dim, 4);
-        const Bytes empty = empty_cache(c.shape);
-        Bytes in = to_bytes(x), state = state_bytes(c.position, 5), cache = empty;
-        ASSERT_TRUE(run_dispatch(*device_, *dispatch, {&in, &state, &cache}));
-        check_cache(
-            c, cache, empty,
-            [&](auto row, auto h, auto d) {
-              return Turned{x[(std::size_t{row} * 3 + h) * dim + d], 0};
-            },
-            describe(c));
+      for (std::uint32_t position : {0u, 7u, 37u})
+        check_kv_append({shape_of(5, 0, 3, dim, 0, false, type), position, 5});
+}
+
+struct Layout {
+  std::array<std::uint32_t, 3> x, y;  // batch, head, row
+};
+
+// Every row of `s` that `live` and the table allow is turned, the others are left alone.
+class RopeAloneGpu : public RopeGpu {
+ protected:
+  void check(RopeAppendShape s, std::uint32_t position, std::uint32_t live, const Layout& given = {}) {
+    s.x_strides = given.x;
+    s.y_strides = given.y;
+    const std::array<std::uint32_t, 3> plain{s.rows * s.heads * s.head_dim, s.head_dim, s.heads * s.head_dim};
+    const Layout l{given.x == std::array<std::uint32_t, 3>{} ? plain : given.x,
+                   given.y == std::array<std::uint32_t, 3>{} ? plain : given.y};
+    const auto dispatch = choose_rope(s, target_of(*device_));
+    ASSERT_TRUE(dispatch) << dispatch.error().message;
+    const auto reach = [&](const std::array<std::uint32_t, 3>& strides) {
+      return (s.batch - 1) * strides[0] + (s.heads - 1) * strides[1] + (s.rows - 1) * strides[2] + s.head_dim;
+    };
+    const std::vector<float> x = random_floats(reach(l.x), 4), table = angles(s.context, s.rope_dims);
+    Bytes in = to_bytes(x), table_bytes = to_bytes(table), y = poisoned(reach(l.y)),
+          state = s.all_rows ? poisoned(1) : state_bytes(position, live);
+    ASSERT_TRUE(run_dispatch(*device_, *dispatch, {&in, &table_bytes, &state, &y}));
+    const std::vector<float> out = from_bytes<float>(y);
+    std::vector<bool> expected(out.size(), false);
+    for (std::uint32_t b = 0; b < s.batch; ++b)
+      for (std::uint32_t h = 0; h < s.heads; ++h)
+        for (std::uint32_t row = 0; row < s.rows; ++row) {
+          const std::uint32_t angle = s.table_by_row ? b * s.rows + row : position + row;
+          if ((!s.all_rows && row >= live) || angle >= s.context) continue;
+          const std::size_t from = b * l.x[0] + h * l.x[1] + row * l.x[2],
+                            to = b * l.y[0] + h * l.y[1] + row * l.y[2];
+          for (std::uint32_t d = 0; d < s.head_dim; ++d) {
+            expected[to + d] = true;
+            ASSERT_NO_FATAL_FAILURE(expect_near(out[to + d], turn(s, table, &x[from], d, angle), "rope"));
+          }
+        }
+    for (std::size_t i = 0; i < out.size(); ++i)
+      ASSERT_TRUE(expected[i] || std::isnan(out[i])) << "element " << i << " was touched";
+  }
+};
+
+TEST_F(RopeAloneGpu, RowsAtAPosition) {
+  for (bool adjacent : {true, false})
+    for (std::uint32_t dim : {2u, 5u, 64u})
+      for (std::uint32_t batch : {1u, 3u}) {
+        RopeAppendShape s = shape_of(6, 3, 0, dim, dim / 2 * 2, adjacent, DType::f32);
+        s.batch = batch;
+        check(s, 33, 5);
+        check(s, 37, 6);
       }
 }
 
-TEST_F(RopeGpu, RopeAlone) {
-  for (bool adjacent : {true, false})
-    for (std::uint32_t dim : {2u, 5u, 64u}) {
-      const RopeAppendShape s = shape_of(6, 3, 0, dim, dim / 2 * 2, adjacent, DType::f32);
-      const auto dispatch = choose_rope(s, target_of(*device_));
-      ASSERT_TRUE(dispatch) << dispatch.error().message;
-      const std::vector<float> x = random_floats(std::size_t{6} * 3 * dim, 4), table = angles(s);
-      Bytes in = to_bytes(x), table_bytes = to_bytes(table), state = state_bytes(33, 5),
-            y = poisoned(x.size());
-      ASSERT_TRUE(run_dispatch(*device_, *dispatch, {&in, &table_bytes, &state, &y}));
-      const std::vector<float> out = from_bytes<float>(y);
-      for (std::uint32_t i = 0; i < out.size(); ++i) {
-        const std::uint32_t row = i / (3 * dim), base = i / dim * dim;
-        if (row == 5)
-          ASSERT_TRUE(std::isnan(out[i]));
-        else
-          ASSERT_NO_FATAL_FAILURE(expect_near(out[i], turn(s, table, &x[base], i % dim, 33 + row), "rope"));
-      }
-    }
+TEST_F(RopeAloneGpu, ATableOfTheRows) {
+  for (std::uint32_t batch : {1u, 3u}) {
+    RopeAppendShape s = shape_of(7, 2, 0, 10, 6, false, DType::f32, 7 * batch);
+    s.batch = batch;
+    s.table_by_row = true;
+    check(s, 1000, 4);
+    s.all_rows = true;
+    check(s, 0, 0);
+  }
+}
+
+TEST_F(RopeAloneGpu, HeadsFirstAndStrides) {
+  RopeAppendShape s = shape_of(5, 3, 0, 7, 6, true, DType::f32);
+  s.batch = 2;
+  const std::array<std::uint32_t, 3> heads_first{3 * 5 * 7, 5 * 7, 7};
+  check(s, 4, 5, {heads_first, heads_first});
+  check(s, 4, 3, {heads_first, {}});
+  check(s, 4, 5, {{200, 9, 31}, {0 + 400, 120, 8}});
+  check(s, 4, 5, {{0, 7, 0}, {}});  // a broadcast batch and row
 }
 
 TEST_F(RopeGpu, LastRowAndAdvance) {
@@ -263,6 +144,25 @@ TEST(ChooseRope, Refusals) {
   EXPECT_FALSE(choose_rope_append(shape_of(1, 1, 1, 4, 3, false, DType::f32), target).ok());
   EXPECT_FALSE(choose_rope_append(shape_of(1, 1, 1, 4, 6, false, DType::f32), target).ok());
   EXPECT_FALSE(choose_rope_append(shape_of(1, 1, 1, 4, 4, false, DType::q8_0), target).ok());
+  EXPECT_FALSE(choose_rope_append(shape_of(1, 1, 1, 64, 4, false, DType::q4_0), target).ok());
+  RopeAppendShape shape = shape_of(1, 1, 1, 64, 4, false, DType::q8_0);
+  EXPECT_TRUE(choose_rope_append(shape, target).ok());
+  shape.v_dim = 33;
+  EXPECT_FALSE(choose_rope_append(shape, target).ok());
+  shape = shape_of(41, 1, 1, 4, 4, false, DType::f32);
+  shape.ring = true;
+  EXPECT_FALSE(choose_rope_append(shape, target).ok());
+  shape = shape_of(1, 1, 1, 4, 4, false, DType::f32);
+  shape.block_size = 7;
+  shape.blocks = 9;
+  EXPECT_FALSE(choose_rope_append(shape, target).ok());
+  shape.block_size = 8;
+  EXPECT_TRUE(choose_rope_append(shape, target).ok());
+  shape.blocks = 1u << 30;
+  EXPECT_FALSE(choose_kv_append(shape, target).ok());
+  shape = shape_of(1, 1, 1, 4, 4, false, DType::f32);
+  shape.batch = 70000;
+  EXPECT_FALSE(choose_rope(shape, target).ok());
   EXPECT_FALSE(choose_rope_append(shape_of(70000, 1, 1, 4, 4, false, DType::f32), target).ok());
 }
 

@@ -52,6 +52,12 @@ AttentionAttrs attention_of(const json& j) {
   return a;
 }
 
+// Ops that have their rows from the state in any case.
+bool takes_rows(OpKind kind) {
+  return kind == OpKind::rope || kind == OpKind::kv_append || kind == OpKind::rope_append ||
+         kind == OpKind::attention;
+}
+
 std::vector<std::byte> unhex(const std::string& text) {
   std::vector<std::byte> out;
   for (std::size_t i = 0; i < text.size(); i += 2)
@@ -114,6 +120,7 @@ class GoldenOp : public ::testing::TestWithParam<std::size_t> {
     }
     const OpKind kind = kind_of(golden()["kind"].get<std::string>());
     if (kind == OpKind::norm && out.size() == 1) out.push_back(kNoValue);
+    if (kind == OpKind::kv_append || kind == OpKind::rope_append) in.push_back(kNoValue);
     OpAttrs attrs = attrs_of(golden()["attrs"]);
     bench_.graph().max_rows = rows_ + (dynamic() ? 1 : 0);
     if (kind == OpKind::attention) {
@@ -129,7 +136,7 @@ class GoldenOp : public ::testing::TestWithParam<std::size_t> {
     for (const auto& [id, data] : caches_) bench_.write(id, data);
     StepState state;
     state.position = golden()["position"].get<std::uint32_t>();
-    state.rows = dynamic() ? rows_ : 0;
+    state.rows = dynamic() || takes_rows(kind) ? rows_ : 0;
     bench_.write_state(state);
   }
 
