@@ -46,7 +46,8 @@ int main(int argc, char** argv) {
   benchmark::AddCustomContext("device", (*device)->report().name);
   benchmark::AddCustomContext("driver", (*device)->report().driver);
   for (const tessera::bench::OpCase& c : tessera::bench::op_cases())
-    benchmark::RegisterBenchmark(c.name.c_str(), [&device, c](benchmark::State& s) { tessera::run(s, **device, c); })
+    benchmark::RegisterBenchmark(c.name.c_str(),
+                                 [&device, c](benchmark::State& s) { tessera::run(s, **device, c); })
         ->UseManualTime()
         ->Unit(benchmark::kMillisecond);
   benchmark::Initialize(&argc, argv);

@@ -60,7 +60,7 @@ struct Run {
   const OpsOptions& options;
   Regex filter;
   ProgressBar bar;
-  Json driver, ops = Json::array();
+  Json driver, clock, ops = Json::array();
   double copy = 0, flops = 0;
 };
 
@@ -117,15 +117,18 @@ tessera_bench_desc make_desc(Run& run) {
   desc.wanted = [](void* user, const char* name) -> int {
     return static_cast<Run*>(user)->filter.matches(name);
   };
-  desc.device = [](void* user, const char* driver, double copy, double flops) {
+  desc.device = [](void* user, const char* driver, int gpu_clock, double copy, double flops) {
     auto& to = *static_cast<Run*>(user);
     to.driver = driver;
+    to.clock = gpu_clock != 0 ? "gpu" : "host";
     to.copy = copy;
     to.flops = flops;
     if (to.options.json) return;
     to.bar.clear();
     std::printf("%s\ncopies %.1f GB/s, multiplies and adds %.0f GFLOP/s (f32, from registers)\n", driver,
                 copy * 1e-9, flops * 1e-9);
+    if (gpu_clock == 0)
+      std::puts("No GPU timestamps here: times are the host's, from submission to completion.");
     std::printf("%-38s %10s %10s %10s %9s %6s %8s %6s\n", "op", "median ms", "min", "max", "GFLOP/s", "peak",
                 "GB/s", "copy");
   };
@@ -140,7 +143,7 @@ tessera_bench_desc make_desc(Run& run) {
 }
 
 int run_ops(const OpsOptions& options) {
-  Run run{.options = options, .filter = {}, .bar = {}, .driver = {}};
+  Run run{.options = options, .filter = {}, .bar = {}, .driver = {}, .clock = {}};
   if (const std::string why = run.filter.compile(options.filter); !why.empty()) {
     fail("--filter '" + options.filter + "': " + why);
     return kUsage;
@@ -162,6 +165,7 @@ int run_ops(const OpsOptions& options) {
                              {"date", utc_now()},
                              {"device", (*context)->device_name()},
                              {"driver", run.driver},
+                             {"clock", run.clock},
                              {"copy_gbyte_per_s", run.copy * 1e-9},
                              {"peak_gflop_per_s", run.flops * 1e-9},
                              {"ops", run.ops}}
@@ -182,8 +186,9 @@ void add_bench_ops(CLI::App& bench, int& status) {
       ->type_name("N");
   sub->add_flag("--json", options->json, "One JSON object");
   sub->footer(
-      "Median, least and most GPU time. 'peak' and 'copy' hold GFLOP/s and GB/s against what the\n"
-      "device reaches in multiply-adds and in copying. docs/benchmarks.md explains. Examples:\n"
+      "Median, least and most GPU time (the host's where the device has no timestamps). 'peak' and\n"
+      "'copy' hold GFLOP/s and GB/s against what the device reaches in multiply-adds and in copying.\n"
+      "docs/benchmarks.md explains. Examples:\n"
       "  tessera bench ops --filter '^matmul/q'\n"
       "  tessera bench ops --filter 'attention.*causal' --samples 30 --json");
   sub->callback([=, &status] { status = run_ops(*options); });

@@ -78,8 +78,8 @@ typedef struct tessera_shader_sink {
 TESSERA_API tessera_status tessera_shaders(const tessera_context_desc* desc, const tessera_shader_sink* sink,
                                            tessera_error* error);
 
-/* How long the ops of src/bench/cases.cpp take on the context's device, by GPU timestamps, each checked on
- * sampled elements against the reference first. */
+/* How long the ops of src/bench/cases.cpp take on the context's device, each checked on sampled elements
+ * against the reference first. */
 typedef struct tessera_bench_op {
   size_t size;
   const char* name;   /* "matmul/q8_0/4096x4096/n8" */
@@ -88,7 +88,7 @@ typedef struct tessera_bench_op {
   double flops;       /* useful arithmetic of one run, 0 where only memory matters */
   double bytes;       /* of operands, each counted once */
   uint32_t samples;
-  double median_s, min_s, max_s; /* GPU time */
+  double median_s, min_s, max_s;
   uint64_t checked;              /* elements */
   double worst_ratio;            /* error / bound */
 } tessera_bench_op;
@@ -97,9 +97,10 @@ typedef struct tessera_bench_desc {
   size_t size;
   uint32_t samples;                            /* 0: 10; fewer, at least 3, where they take longer than 3 s */
   int (*wanted)(void* user, const char* name); /* nonzero: measure it; NULL: all */
-  /* Once, first: the driver, and what the device reaches in copying (bytes read and written) and in f32
-   * multiply-adds from registers (2 operations each). */
-  void (*device)(void* user, const char* driver, double copy_bytes_per_s, double flops_per_s);
+  /* Once, first: the driver; nonzero where GPU timestamps measure, zero where the device has none and the
+   * host's clock does, from submission to completion; and what the device reaches in copying (bytes read and
+   * written) and in f32 multiply-adds from registers (2 operations each). */
+  void (*device)(void* user, const char* driver, int gpu_clock, double copy_bytes_per_s, double flops_per_s);
   void (*op)(void* user, const tessera_bench_op* op);
   void* user;
   tessera_progress_fn progress; /* stage "ops" */

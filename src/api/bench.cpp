@@ -37,12 +37,11 @@ Result<void> run(Device& device, const tessera_bench_desc& desc) {
   const Progress progress = make_progress(desc.progress, desc.progress_user);
   const std::vector<bench::OpCase> cases = wanted_cases(desc);
   if (cases.empty()) return Error{Code::invalid_argument, "no op has such a name"};
-  if (device.report().limits.timestamp_ns == 0)
-    return Error{Code::unsupported, device.report().name + " has no timestamps to measure by"};
   bench::Peaks peaks;
   if (desc.device != nullptr) {
     TSR_TRY(peaks, bench::measure_peaks(device));
-    desc.device(desc.user, device.report().driver.c_str(), peaks.copy_bytes_per_s, peaks.flops_per_s);
+    desc.device(desc.user, device.report().driver.c_str(), bench::has_gpu_clock(device),
+                peaks.copy_bytes_per_s, peaks.flops_per_s);
   }
   bench::OpOptions options;
   if (desc.samples != 0) options.samples = desc.samples;

@@ -11,8 +11,8 @@ namespace tessera::bench {
 
 // One op of a graph. Fields that a kind does not use keep their defaults.
 struct OpCase {
-  std::string name;  // "matmul/q8_0/4096x4096/n8": kind, type, shape; unique
-  OpKind kind{};
+  std::string name = {};  // "matmul/q8_0/4096x4096/n8": kind, type, shape; unique
+  OpKind kind = {};
   std::uint32_t rows = 1;   // of x, q, or new tokens
   std::uint32_t dim = 0;    // columns of x; of matmul k; of embedding and norm the model's
   std::uint32_t n = 0;      // matmul: rows of the weight; embedding, sample: the vocabulary

@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <chrono>
 
 #include "bench/run_ops.h"
 #include "kernels/choose.h"
@@ -10,17 +11,20 @@ constexpr std::uint64_t kCopyBytes = 256u << 20;
 constexpr int kRuns = 5;
 constexpr double kEnoughSeconds = 0.02;  // of arithmetic: long enough for clocks to rise
 
-// The least of a few runs of a finished list with two timestamps.
+// The least of a few runs of a finished list with two timestamps; of the host's clock without them.
 Result<double> seconds(Device& device, CommandList& list, int runs) {
   double best = 0;
   for (int i = 0; i < runs; ++i) {
     const CommandList* one = &list;
+    const auto start = std::chrono::steady_clock::now();
     TSR_TRY(const std::uint64_t value, device.submit({&one, 1}));
     TSR_TRY(const bool done, device.wait(value, 60'000'000'000));
     if (!done) return Error{Code::device_lost, "a probe did not end within a minute"};
-    TSR_TRY(const std::vector<double> ns, list.timestamps());
-    if (ns.size() < 2) return Error{Code::unsupported, "the device has no timestamps to measure by"};
-    const double s = ns[1] * 1e-9;
+    double s = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+    if (has_gpu_clock(device)) {
+      TSR_TRY(const std::vector<double> ns, list.timestamps());
+      s = ns.at(1) * 1e-9;
+    }
     best = i == 0 ? s : std::min(best, s);
   }
   return best;

@@ -1,4 +1,5 @@
-// Cases on a device: checked on sampled elements against the reference, then timed by GPU timestamps.
+// Cases on a device: checked on sampled elements against the reference, then timed by GPU timestamps; by the
+// host's clock from submission to completion where the device has none.
 #pragma once
 
 #include <memory>
@@ -14,9 +15,9 @@ struct OpTime {
   std::string failed;  // why there is no time: no kernel, refused by limits, wrong; else empty
   bool wrong = false;  // an element was over its bound
   std::uint32_t samples = 0;
-  double median_s = 0, min_s = 0, max_s = 0;  // of GPU time
-  std::uint64_t checked = 0;                  // elements compared with the reference
-  double worst_ratio = 0;                     // error / bound
+  double median_s = 0, min_s = 0, max_s = 0;
+  std::uint64_t checked = 0;  // elements compared with the reference
+  double worst_ratio = 0;     // error / bound
 };
 
 struct OpOptions {
@@ -28,7 +29,7 @@ struct OpOptions {
 class TimedOp {
  public:
   static Result<TimedOp> create(Device& device, const OpCase& c);
-  // GPU time of one run.
+  // One run.
   Result<double> seconds();
   // Of the run before; sets checked, worst_ratio and, where an element is over its bound, wrong and failed.
   Result<void> check(OpTime& out);
@@ -39,12 +40,16 @@ class TimedOp {
 
   OpCase case_;
   OneOp op_;
+  bool gpu_clock_ = false;
   std::unique_ptr<GpuWalker> walker_;
 };
 
 // Errors are those after which nothing more can run (device_lost, out of host memory); what concerns the case
-// alone is in `failed`. unsupported where the device has no timestamps.
+// alone is in `failed`.
 Result<OpTime> time_op(Device& device, const OpCase& c, const OpOptions& options);
+
+// Whether the device times itself.
+inline bool has_gpu_clock(const Device& device) { return device.report().limits.timestamp_ns > 0; }
 
 // What the device reaches: bytes a second read and written by a copy of 256 MiB (less where buffers are
 // smaller), and f32 multiply-adds from registers, two operations each.
