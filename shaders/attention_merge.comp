@@ -1,27 +1,18 @@
-// Merges the partial outputs of attention_split: for one row and head, out = sum_s 2^(m_s-M) o_s / sum_s
+// Merges the partial outputs of attention_split: for one row and head, y = sum_s 2^(m_s-M) o_s / sum_s
 // 2^(m_s-M) l_s with M = max_s m_s, over the splits that had keys.
 #version 460
 #extension GL_GOOGLE_include_directive : require
 #extension GL_EXT_control_flow_attributes : require
-#include "interface/attention.h"
-#include "interface/state.h"
-
-layout(constant_id = kMergeSpecGroup) const uint GROUP = 64;
-layout(constant_id = kMergeSpecDimLanes) const uint DIM_LANES = 16;
-layout(constant_id = kMergeSpecDim) const uint DIM = 64;
-layout(constant_id = kMergeSpecSplits) const uint SPLITS = 8;
-layout(local_size_x_id = kMergeSpecGroup) in;
-
-const uint DIM4 = (DIM + 3) / 4;
-const uint SPLIT_LANES = GROUP / DIM_LANES;  // lanes that share out the splits
-
-layout(push_constant) uniform Push { AttentionPush p; };
-layout(std430, binding = kMergePartials) readonly buffer Partials { vec4 partials[]; };
-layout(std430, binding = kMergeState) readonly buffer State { uint state[]; };
-layout(std430, binding = kMergeOut) writeonly buffer Out4 { vec4 out4[]; };  // (rows, heads, head_dim)
-layout(std430, binding = kMergeOut) writeonly buffer Out1 { float out1[]; };
 #include "lib/attention.glsl"
 #include "lib/out.glsl"
+
+layout(constant_id = kMergeSpecDimLanes) const uint DIM_LANES = 16;
+layout(constant_id = kMergeSpecSplits) const uint SPLITS = 8;
+layout(local_size_x_id = kAttentionSpecGroup) in;
+
+const uint SPLIT_LANES = GROUP / DIM_LANES;  // lanes that share out the splits
+
+layout(std430, binding = kMergePartials) readonly buffer Partials { vec4 partials[]; };
 
 shared float weight[SPLITS];      // (SPLITS): maxima, then 2^(m_s-M)
 shared float sums[SPLITS];        // (SPLITS)
@@ -29,17 +20,15 @@ shared vec4 sum_tile[GROUP];      // (SPLIT_LANES, DIM_LANES)
 
 void main() {
   uint lane = gl_LocalInvocationID.x, head = gl_WorkGroupID.x, row = gl_WorkGroupID.y;
-  uint rows = min(state[kStateRows], p.rows);
-  if (row >= rows) return;
-  uint position = min(state[kStatePosition], p.context);
-  uint stored = kv_length(position, rows, p.context);
-  Span all = visible_keys(position, position + rows - 1, stored, p.window, p.causal != 0);
-  uint share = split_keys(all, SPLITS);
-  uint splits = clamp((all.end - all.begin + share - 1) / share, 1, SPLITS);
-  uint first = (row * p.heads + head) * SPLITS * (DIM4 + 1);
+  Sequence s = sequence_of(gl_WorkGroupID.z);
+  if (row >= s.rows) return;
+  Span all = rows_seen(s, 0, s.rows - 1).any;
+  int share = split_keys(all, SPLITS);
+  uint splits = clamp((all.end - all.begin + share - 1) / share, 1, int(SPLITS));
+  uint first = ((s.batch * p.q_len + row) * p.heads + head) * SPLITS * (V_DIM4 + 1);
 
   for (uint i = lane; i < splits; i += GROUP) {
-    vec4 stat = partials[first + i * (DIM4 + 1) + DIM4];
+    vec4 stat = partials[first + i * (V_DIM4 + 1) + V_DIM4];
     weight[i] = stat.x;
     sums[i] = stat.y;
   }
@@ -47,19 +36,21 @@ void main() {
   float best = kLeastMax, total = 0;
   for (uint i = 0; i < splits; ++i) best = max(best, weight[i]);
   for (uint i = 0; i < splits; ++i) total += sums[i] * exp2(weight[i] - best);
-  float inverse = total > 0 ? 1 / total : 0;
+  Finish f = finish(best, total, head);
+  uint at = y_row(s.batch, head, row);
+  if (lane == 0) store_lse(s.batch, head, row, f.lse);
 
-  for (uint d0 = 0; d0 < DIM4; d0 += DIM_LANES) {
+  for (uint d0 = 0; d0 < V_DIM4; d0 += DIM_LANES) {
     uint d = d0 + lane % DIM_LANES;
     vec4 sum = vec4(0);
-    if (d < DIM4)
+    if (d < V_DIM4)
       for (uint i = lane / DIM_LANES; i < splits; i += SPLIT_LANES)
-        sum += partials[first + i * (DIM4 + 1) + d] * exp2(weight[i] - best);
+        sum += partials[first + i * (V_DIM4 + 1) + d] * exp2(weight[i] - best);
     sum_tile[lane] = sum;
     barrier();
     if (lane < DIM_LANES) {
       for (uint j = 1; j < SPLIT_LANES; ++j) sum += sum_tile[j * DIM_LANES + lane];
-      if (d < DIM4) store_out(row, head, d, sum * inverse);
+      if (d < V_DIM4) store_y(at, d, sum * f.factor);
     }
     barrier();
   }

@@ -4,51 +4,35 @@
 #version 460
 #extension GL_GOOGLE_include_directive : require
 #extension GL_EXT_control_flow_attributes : require
-#include "interface/attention.h"
-#include "interface/state.h"
+#include "lib/attention.glsl"
+#include "lib/attention_score.glsl"
+#include "lib/kv.glsl"
+#include "lib/out.glsl"
 
-layout(constant_id = kSplitSpecGroup) const uint GROUP = 128;
 layout(constant_id = kSplitSpecParts) const uint PARTS = 8;
 layout(constant_id = kSplitSpecDimLanes) const uint DIM_LANES = 16;
 layout(constant_id = kSplitSpecRows) const uint ROWS = 4;
-layout(constant_id = kSplitSpecDim) const uint DIM = 64;
 layout(constant_id = kSplitSpecDirect) const uint DIRECT = 0;
-layout(constant_id = kSplitSpecType) const uint KV_TYPE = kTypeF32;
-layout(local_size_x_id = kSplitSpecGroup) in;
+layout(local_size_x_id = kAttentionSpecGroup) in;
 
-const uint DIM4 = (DIM + 3) / 4;
 const uint QUADS = GROUP / PARTS;  // of four keys: what the workgroup scores at once
 const uint COLS = 4 * QUADS;
-const uint KEY_LANES = GROUP / DIM_LANES;                    // lanes that share out the keys of a tile
-const uint DIM_TILE = (DIM4 + DIM_LANES - 1) / DIM_LANES;    // vec4 of the output a lane and row
+const uint KEY_LANES = GROUP / DIM_LANES;                      // lanes that share out the keys of a tile
+const uint DIM_TILE = (V_DIM4 + DIM_LANES - 1) / DIM_LANES;    // vec4 of the output a lane and row
 
-layout(push_constant) uniform Push { AttentionPush p; };
-layout(std430, binding = kAttentionQ) readonly buffer Q4 { vec4 q4[]; };  // (rows, heads, head_dim)
-layout(std430, binding = kAttentionQ) readonly buffer Q1 { float q1[]; };
-layout(std430, binding = kAttentionState) readonly buffer State { uint state[]; };
-// The output, like q, or with several splits the partials.
-layout(std430, binding = kAttentionOut) writeonly buffer Out4 { vec4 out4[]; };
-layout(std430, binding = kAttentionOut) writeonly buffer Out1 { float out1[]; };
-#include "lib/attention.glsl"
-#include "lib/kv.glsl"
-#include "lib/out.glsl"
-#include "lib/rows.glsl"
-TSR_KV_CACHE(k, kAttentionK)
-TSR_KV_CACHE(v, kAttentionV)
-
-shared vec4 q_tile[ROWS * DIM4];                // (ROWS, DIM4), times scale * log2(e)
-shared vec4 part_tile[ROWS * GROUP];            // (ROWS, PARTS, QUADS): parts of four scores; then outputs
-shared vec2 stat_tile[ROWS * KEY_LANES];        // (ROWS, KEY_LANES): maximum and sum
+const uint PART_ROWS = COSINE ? ROWS + 1 : ROWS;
+shared vec4 q_tile[ROWS * DIM4];           // (ROWS, DIM4), times the scale
+shared vec4 part_tile[PART_ROWS * GROUP];  // (PART_ROWS, PARTS, QUADS): parts of four scores, then of four |k|^2
+shared vec2 stat_tile[ROWS * KEY_LANES];   // (ROWS, KEY_LANES): maximum and sum
 
 struct Tile {
-  uint first;     // folded row: position in the pass * group + head of the group
-  uint count;     // folded rows of the whole pass
-  uint group;     // heads that share the KV head
-  uint head;      // the first of them
-  uint kv_row;    // cache row of key 0
-  uint position;  // of row 0 of the pass
-  uint stored;    // keys in the cache
-  Span keys;      // of this split
+  uint first;  // folded row: position in the sequence * group + head of the group
+  uint count;  // folded rows of the sequence
+  uint group;  // heads that share the KV head
+  uint head;   // the first of them
+  Sequence sequence;
+  Keys keys;
+  Span span;   // keys of this split
 };
 
 uint lane() { return gl_LocalInvocationID.x; }
@@ -59,20 +43,32 @@ float row_max[ROWS];
 float row_sum[ROWS];
 
 void stage_q(Tile t) {
+  float scale = COSINE ? 1.0 : score_scale();
   for (uint i = lane(); i < ROWS * DIM4; i += GROUP) {
     uint folded = t.first + i / DIM4;
-    q_tile[i] = folded < t.count ? load_q(folded / t.group, t.head + folded % t.group, i % DIM4) *
-                                       (p.scale * kLog2E)
-                                 : vec4(0);
+    vec4 q = vec4(0);
+    if (folded < t.count)
+      q = load_q(q_row(t.sequence.batch, t.head + folded % t.group, folded / t.group), i % DIM4) * scale;
+    q_tile[i] = q;
   }
+  if (!COSINE) return;
+  barrier();
+  for (uint r = lane(); r < ROWS; r += GROUP) {
+    float square = 0;
+    for (uint d = 0; d < DIM4; ++d) square += dot(q_tile[r * DIM4 + d], q_tile[r * DIM4 + d]);
+    stat_tile[r].x = inverse_norm(square) * score_scale();
+  }
+  barrier();
+  for (uint i = lane(); i < ROWS * DIM4; i += GROUP) q_tile[i] *= stat_tile[i / DIM4].x;
 }
 
 // Parts of q k^T: lane (quad, part) takes every PARTS-th vec4 of four keys next to each other, which are
 // independent loads. Keys past the end are not read: the last key stands in for them.
-void score_parts(Tile t, uint key) {
+void score_parts(Tile t, int key) {
   uint quad = lane() / PARTS, part = lane() % PARTS;
-  uvec4 row = t.kv_row + min(key + 4 * quad + uvec4(0, 1, 2, 3), uvec4(t.keys.end - 1));
-  vec4 s[ROWS];
+  uvec4 keys = min(uint(key) + 4 * quad + uvec4(0, 1, 2, 3), uvec4(t.span.end - 1));
+  uvec4 row = uvec4(k_row(t.keys, keys.x), k_row(t.keys, keys.y), k_row(t.keys, keys.z), k_row(t.keys, keys.w));
+  vec4 s[ROWS], squares = vec4(0);
   [[unroll]] for (uint r = 0; r < ROWS; ++r) s[r] = vec4(0);
   for (uint d = part; d < DIM4; d += PARTS) {
     vec4 k0 = load_k(row.x, d), k1 = load_k(row.y, d), k2 = load_k(row.z, d), k3 = load_k(row.w, d);
@@ -80,33 +76,50 @@ void score_parts(Tile t, uint key) {
       vec4 q = q_tile[r * DIM4 + d];
       s[r] += vec4(dot(q, k0), dot(q, k1), dot(q, k2), dot(q, k3));
     }
+    if (COSINE) squares += vec4(dot(k0, k0), dot(k1, k1), dot(k2, k2), dot(k3, k3));
   }
   [[unroll]] for (uint r = 0; r < ROWS; ++r) part_tile[(r * PARTS + part) * QUADS + quad] = s[r];
+  if (COSINE) part_tile[(ROWS * PARTS + part) * QUADS + quad] = squares;
 }
 
-// The parts summed in order and masked; the scores of a quad take the place of its first part.
-void sum_parts(Tile t, uint key) {
+vec4 sum_of_parts(uint r, uint quad) {
+  vec4 s = part_tile[r * PARTS * QUADS + quad];
+  for (uint part = 1; part < PARTS; ++part) s += part_tile[(r * PARTS + part) * QUADS + quad];
+  return s;
+}
+
+// The parts summed in order, adjusted and masked; the scores of a quad take the place of its first part.
+void sum_parts(Tile t, int key) {
   for (uint i = lane(); i < ROWS * QUADS; i += GROUP) {
-    uint r = i / QUADS, quad = i % QUADS;
-    vec4 s = part_tile[r * PARTS * QUADS + quad];
-    for (uint part = 1; part < PARTS; ++part) s += part_tile[(r * PARTS + part) * QUADS + quad];
-    uint at = t.position + (t.first + r) / t.group;
-    Span seen = row_keys(at, t.stored, p.window, p.causal != 0);
-    uvec4 keys = key + 4 * quad + uvec4(0, 1, 2, 3);
-    s = mix(s, vec4(kMasked), greaterThanEqual(keys, uvec4(min(seen.end, t.keys.end))));
-    part_tile[r * PARTS * QUADS + quad] = mix(s, vec4(kMasked), lessThan(keys, uvec4(seen.begin)));
+    uint r = i / QUADS, quad = i % QUADS, folded = min(t.first + r, t.count - 1);
+    vec4 s = sum_of_parts(r, quad);
+    if (COSINE) {
+      vec4 squares = sum_of_parts(ROWS, quad);
+      s *= vec4(inverse_norm(squares.x), inverse_norm(squares.y), inverse_norm(squares.z),
+                inverse_norm(squares.w));
+    }
+    Row row = row_of(t.sequence, int(folded / t.group));
+    ivec4 keys = key + 4 * int(quad) + ivec4(0, 1, 2, 3);
+    if (ADJUSTS) {
+      ScoreRow at = score_row(t.sequence.batch, t.head + folded % t.group, folded / t.group, row.diagonal);
+      [[unroll]] for (uint e = 0; e < 4; ++e) s[e] = adjust(at, s[e], min(keys[e], t.span.end - 1));
+    }
+    s = mix(s, vec4(kMasked), greaterThanEqual(keys, ivec4(min(row.seen.end, t.span.end))));
+    part_tile[r * PARTS * QUADS + quad] = mix(s, vec4(kMasked), lessThan(keys, ivec4(row.seen.begin)));
   }
 }
 
 // o += p v over the quads of this lane, with a running maximum of the lane's own keys.
-void weigh_v(Tile t, uint key) {
+void weigh_v(Tile t, int key) {
   uint d0 = lane() % DIM_LANES;
-  uint quads = min(QUADS, (t.keys.end - key + 3) / 4);
+  uint quads = min(QUADS, uint(t.span.end - key + 3) / 4);
   for (uint quad = lane() / DIM_LANES; quad < quads; quad += KEY_LANES) {
-    uvec4 row = t.kv_row + min(key + 4 * quad + uvec4(0, 1, 2, 3), uvec4(t.keys.end - 1));
+    uvec4 keys = min(uint(key) + 4 * quad + uvec4(0, 1, 2, 3), uvec4(t.span.end - 1));
+    uvec4 row =
+        uvec4(v_row(t.keys, keys.x), v_row(t.keys, keys.y), v_row(t.keys, keys.z), v_row(t.keys, keys.w));
     vec4 v[4 * DIM_TILE];
     [[unroll]] for (uint d = 0; d < DIM_TILE; ++d) {
-      uint at = min(d0 + d * DIM_LANES, DIM4 - 1);
+      uint at = min(d0 + d * DIM_LANES, V_DIM4 - 1);
       [[unroll]] for (uint e = 0; e < 4; ++e) v[4 * d + e] = load_v(row[e], at);
     }
     [[unroll]] for (uint r = 0; r < ROWS; ++r) {
@@ -128,14 +141,16 @@ void weigh_v(Tile t, uint key) {
 void write_out(Tile t, uint r, uint d, vec4 sum, float best, float total) {
   uint folded = t.first + r;
   if (folded >= t.count) return;
-  uint row = folded / t.group, head = t.head + folded % t.group;
+  uint batch = t.sequence.batch, row = folded / t.group, head = t.head + folded % t.group;
   if (DIRECT != 0) {
-    if (d < DIM4) store_out(row, head, d, total > 0 ? sum / total : vec4(0));
+    Finish f = finish(best, total, head);
+    if (d < V_DIM4) store_y(y_row(batch, head, row), d, sum * f.factor);
+    if (d == 0) store_lse(batch, head, row, f.lse);
     return;
   }
-  uint at = ((row * p.heads + head) * p.parts + gl_WorkGroupID.x) * (DIM4 + 1);
-  if (d < DIM4) out4[at + d] = sum;
-  if (d == 0) out4[at + DIM4] = vec4(best, total, 0, 0);
+  uint at = (((batch * p.q_len + row) * p.heads + head) * p.parts + gl_WorkGroupID.x) * (V_DIM4 + 1);
+  if (d < V_DIM4) y4[at + d] = sum;
+  if (d == 0) y4[at + V_DIM4] = vec4(best, total, 0, 0);
 }
 
 // Sums over the lanes that shared out the keys, each brought to the common maximum.
@@ -167,25 +182,24 @@ void merge_lanes(Tile t) {
 
 void main() {
   Tile t;
+  t.sequence = sequence_of(gl_WorkGroupID.z);
   t.group = p.heads / p.kv_heads;
-  t.head = gl_WorkGroupID.y * t.group;
-  t.kv_row = gl_WorkGroupID.y * p.context;
-  uint rows = min(state[kStateRows], p.rows);
-  t.count = rows * t.group;
-  t.first = gl_WorkGroupID.z * ROWS;
+  uint kv_head = gl_WorkGroupID.y % p.kv_heads;
+  t.head = kv_head * t.group;
+  t.keys = keys_of(t.sequence.batch, kv_head);
+  t.count = uint(t.sequence.rows) * t.group;
+  t.first = gl_WorkGroupID.y / p.kv_heads * ROWS;
   if (t.first >= t.count) return;
-  t.position = min(state[kStatePosition], p.context);
-  t.stored = kv_length(t.position, rows, p.context);
-  Span all = visible_keys(t.position, t.position + rows - 1, t.stored, p.window, p.causal != 0);
-  uint share = split_keys(all, p.parts);
-  t.keys.begin = all.begin + gl_WorkGroupID.x * share;
-  t.keys.end = min(t.keys.begin + share, all.end);
-  if (t.keys.begin >= all.end && gl_WorkGroupID.x != 0) return;  // the merge does not read this split
+  Span all = rows_seen(t.sequence, 0, t.sequence.rows - 1).any;
+  int share = split_keys(all, p.parts);
+  t.span.begin = all.begin + int(gl_WorkGroupID.x) * share;
+  t.span.end = min(t.span.begin + share, all.end);
+  if (t.span.begin >= all.end && gl_WorkGroupID.x != 0) return;  // the merge does not read this split
   [[unroll]] for (uint i = 0; i < ROWS * DIM_TILE; ++i) o[i] = vec4(0);
   [[unroll]] for (uint r = 0; r < ROWS; ++r) row_max[r] = kLeastMax;
   [[unroll]] for (uint r = 0; r < ROWS; ++r) row_sum[r] = 0;
   stage_q(t);
-  for (uint key = t.keys.begin; key < t.keys.end; key += COLS) {
+  for (int key = t.span.begin; key < t.span.end; key += int(COLS)) {
     barrier();
     score_parts(t, key);
     barrier();

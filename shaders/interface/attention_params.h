@@ -39,8 +39,8 @@ TSR_CONST uint kAttentionWindow = 4096;       // window_left or window_right is 
 TSR_CONST uint kAttentionMaskShift = 16;  // 4 bits
 TSR_CONST uint kAttentionBiasShift = 20;  // 4 bits
 
-// A storage buffer, because it is larger than push constants may be. Strides are in elements, except those of q8_0
-// keys and values, in words.
+// A storage buffer, because it is larger than push constants may be. Strides are in elements, except those of
+// q8_0 keys and values, in words.
 struct AttentionParams {
   uint batch, q_len, kv_len, heads, kv_heads;
   uint q_batch, q_head, q_row, q_element;

@@ -1,23 +1,45 @@
-// Vectors of four elements of a KV cache in f32 or f16, from words: f16 needs no optional capability. The
-// including shader defines DIM and KV_TYPE. Declares the buffer `name` at `slot` under three types and
-//   vec4 load_NAME(uint row, uint i)  // elements 4i..4i+3 of cache row `row`; past head_dim they are zero
-#define TSR_KV_CACHE(name, slot)                                                                       \
-  layout(std430, binding = slot) readonly buffer Words4##name { uvec4 name##4[]; };                    \
-  layout(std430, binding = slot) readonly buffer Words2##name { uvec2 name##2[]; };                    \
-  layout(std430, binding = slot) readonly buffer Words1##name { uint name##1[]; };                     \
-  float element_##name(uint i) {                                                                       \
-    if (KV_TYPE == kTypeF32) return uintBitsToFloat(name##1[i]);                                       \
-    vec2 pair = unpackHalf2x16(name##1[i >> 1]);                                                       \
-    return (i & 1u) == 0u ? pair.x : pair.y;                                                           \
-  }                                                                                                    \
-  vec4 load_##name(uint row, uint i) {                                                                 \
-    if (DIM % 4 != 0) {                                                                                \
-      vec4 v = vec4(0);                                                                                \
-      for (uint e = 0; e < 4; ++e)                                                                     \
-        if (4 * i + e < DIM) v[e] = element_##name(row * DIM + 4 * i + e);                             \
-      return v;                                                                                        \
-    }                                                                                                  \
-    if (KV_TYPE == kTypeF32) return uintBitsToFloat(name##4[row * (DIM / 4) + i]);                     \
-    uvec2 words = name##2[row * (DIM / 4) + i];                                                        \
-    return vec4(unpackHalf2x16(words.x), unpackHalf2x16(words.y));                                     \
+// Where rows of q, k and v start: load_q(q_row(...), i), load_k(k_row(...), i), load_v(v_row(...), i).
+#include "lib/rows.glsl"
+TSR_ROWS(q, kAttentionQ, Q_TYPE, DIM, p.q_element)
+TSR_ROWS(k, kAttentionK, KV_TYPE, DIM, p.k_element)
+TSR_ROWS(v, kAttentionV, KV_TYPE, V_DIM, p.v_element)
+layout(std430, binding = kAttentionTable) readonly buffer Table { uint table[]; };  // (batch, table_stride)
+
+uint q_row(uint batch, uint head, uint row) { return batch * p.q_batch + head * p.q_head + row * p.q_row; }
+
+// One KV head of one sequence.
+struct Keys {
+  uint k;      // start of row 0, of block 0 when paged
+  uint v;
+  uint table;  // of the sequence
+};
+Keys keys_of(uint batch, uint kv_head) {
+  Keys c = Keys(kv_head * p.k_head, kv_head * p.v_head, 0);
+  if (PAGED) {
+    c.table = batch * p.table_stride;
+  } else {
+    c.k += batch * p.k_batch;
+    c.v += batch * p.v_batch;
   }
+  return c;
+}
+
+// The block of a key and its place there. A number past the blocks is taken for the last block.
+uvec2 page_of(Keys c, uint key) {
+  uint i = key / p.block_size;
+  return uvec2(min(table[c.table + i], p.blocks - 1), key - i * p.block_size);
+}
+uint k_row(Keys c, uint key) {
+  if (PAGED) {
+    uvec2 page = page_of(c, key);
+    return c.k + page.x * p.k_batch + page.y * p.k_row;
+  }
+  return c.k + (RING ? key % p.kv_len : key) * p.k_row;
+}
+uint v_row(Keys c, uint key) {
+  if (PAGED) {
+    uvec2 page = page_of(c, key);
+    return c.v + page.x * p.v_batch + page.y * p.v_row;
+  }
+  return c.v + (RING ? key % p.kv_len : key) * p.v_row;
+}

@@ -265,7 +265,7 @@ std::string below_floor(const Limits& limits, std::uint32_t api_version) {
   if (limits.max_shared_bytes < floor.max_shared_bytes)
     return std::to_string(limits.max_shared_bytes) + " bytes of shared memory; 16384 are needed";
   if (limits.max_bindings < floor.max_bindings)
-    return std::to_string(limits.max_bindings) + " storage buffers a pipeline; 8 are needed";
+    return std::to_string(limits.max_bindings) + " storage buffers a pipeline; 16 are needed";
   return {};
 }
 

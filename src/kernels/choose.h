@@ -12,6 +12,7 @@
 #include <string>
 #include <vector>
 
+#include "base/attention.h"
 #include "base/dtype.h"
 #include "base/result.h"
 #include "device/limits.h"
@@ -25,9 +26,17 @@ struct Dispatch {
   std::uint32_t subgroup_size = 0;             // required size, 0: any
   std::vector<std::uint32_t> push;             // the kernel's push struct as words
   std::array<std::uint32_t, 3> grid{1, 1, 1};  // workgroups; each dimension within the device's limit
-  double flops = 0;                            // useful arithmetic at full rows
-  double bytes = 0;                            // compulsory traffic at full rows
+  std::vector<std::uint32_t> params;           // content of its parameter buffer; empty: it has none
+  // Binding i is operand operands[i] of the call, or one of the markers below. Empty: the call's, in order.
+  std::vector<std::uint8_t> operands;
+  double flops = 0;  // useful arithmetic at full rows
+  double bytes = 0;  // compulsory traffic at full rows
 };
+
+// Markers in Dispatch::operands.
+inline constexpr std::uint8_t kScratchOperand = 128;  // + i: scratch i of the call
+inline constexpr std::uint8_t kParamsOperand = 254;   // Dispatch::params
+inline constexpr std::uint8_t kNoOperand = 255;       // a binding that is not used
 
 struct Target {  // what a choice may depend on
   Limits limits;
@@ -88,20 +97,26 @@ Result<Dispatch> choose_rope_append(const RopeAppendShape& shape, const Target& 
 Result<Dispatch> choose_rope(const RopeAppendShape& shape, const Target& target);       // uses heads
 Result<Dispatch> choose_kv_append(const RopeAppendShape& shape, const Target& target);  // uses kv_heads
 
-// Causal attention of `rows` new positions over the cache, online softmax. One dispatch, or for few rows two:
-// split-KV partials and their merge.
-// Bindings: q, k_cache, v_cache, state, out          (one dispatch)
-//           q, k_cache, v_cache, state, partials     (first of two)
-//           partials, state, out                     (second of two)
+// Attention as base/attention.h defines it. Operands of the call: the bindings of
+// shaders/interface/attention_params.h in order (the one of the parameters is not used), then the scores.
 struct AttentionShape {
-  std::uint32_t rows = 1, heads = 1, kv_heads = 1, head_dim = 0, context = 0, window = 0;
-  float scale = 0;
-  bool causal = true;
-  DType kv_type = DType::f32;
+  AttentionAttrs attrs;  // strides that are all zero are filled in from the layout
+  AttentionOperands operands;
+  DType q_type = DType::f32, kv_type = DType::f32, y_type = DType::f32;
+  std::uint32_t blocks = 0;  // paged: blocks that the caches have
+};
+inline constexpr std::uint8_t kAttentionScoresOperand = 14;
+inline constexpr std::uint32_t kAttentionOperands = 15;
+
+struct Refusal {
+  std::string tier;    // the form of the kernel
+  std::string reason;  // why it cannot do this shape on this device
 };
 struct AttentionChoice {
-  std::vector<Dispatch> dispatches;  // one or two
-  std::uint64_t partial_bytes = 0;   // scratch between the two
+  std::vector<Dispatch> dispatches;  // in order, each reads what the ones before it wrote
+  std::vector<std::uint64_t>
+      scratch;                   // bytes of each scratch: linear in the query rows, never rows times keys
+  std::vector<Refusal> refused;  // forms that would have been preferred
 };
 Result<AttentionChoice> choose_attention(const AttentionShape& shape, const Target& target);
 

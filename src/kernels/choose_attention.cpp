@@ -3,13 +3,12 @@
 #include <optional>
 
 #include "interface/attention.h"
-#include "kernels/choose.h"
+#include "kernels/attention_shape.h"
 #include "kernels/grid.h"
 
 namespace tessera {
 namespace {
 
-constexpr std::uint32_t kMostDim = 256;
 constexpr std::uint32_t kGroup = 128;  // the floor; more rows a workgroup would need more shared memory too
 // Up to this many rows the work is reading the cache: split keys. Above, it is arithmetic: tiles of rows.
 constexpr std::uint32_t kMostSplitRows = 8;
@@ -24,62 +23,33 @@ constexpr std::uint32_t kMostShared = 48 * 1024;
 
 std::uint32_t as_u32(std::uint64_t v) { return static_cast<std::uint32_t>(v); }
 
-std::string describe(const AttentionShape& s) {
-  return "attention of " + std::to_string(s.rows) + " rows, " + std::to_string(s.heads) + "/" +
-         std::to_string(s.kv_heads) + " heads of " + std::to_string(s.head_dim) + ", context " +
-         std::to_string(s.context);
+std::uint32_t group_of(const Limits& limits) {
+  return std::min(
+      {kGroup, std::bit_floor(limits.max_group_invocations), std::bit_floor(limits.max_group_size[0])});
 }
 
-Result<void> check(const AttentionShape& s, const Limits& limits) {
-  const std::string what = describe(s);
-  if (s.rows == 0 || s.heads == 0 || s.kv_heads == 0 || s.head_dim == 0 || s.context == 0)
-    return Error{Code::invalid_argument, what + ": an empty shape"};
-  if (s.heads % s.kv_heads != 0)
-    return Error{Code::invalid_argument, what + ": heads are no multiple of KV heads"};
-  if (s.head_dim > kMostDim)
-    return Error{Code::unsupported, what + ": head_dim above " + std::to_string(kMostDim)};
-  if (s.kv_type != DType::f32 && s.kv_type != DType::f16)
-    return Error{Code::unsupported, what + ": a cache must be F32 or F16"};
-  const std::uint64_t cache =
-      std::uint64_t{s.kv_heads} * s.context * s.head_dim * (s.kv_type == DType::f16 ? 2 : 4);
-  const std::uint64_t q = std::uint64_t{s.rows} * s.heads * s.head_dim * 4;
-  if (cache > limits.max_storage_range || q > limits.max_storage_range)
-    return Error{Code::unsupported, what + ": a tensor is larger than this device's maxStorageBufferRange"};
-  if (s.kv_heads > limits.max_group_count[1])
-    return Error{Code::unsupported, what + ": more KV heads than maxComputeWorkGroupCount allows"};
-  return {};
+Error too_many(const AttentionShape& s) {
+  return {Code::unsupported, describe(s) + ": more workgroups than maxComputeWorkGroupCount allows"};
 }
-
-std::vector<std::uint32_t> push_of(const AttentionShape& s, std::uint64_t parts) {
-  // A window that reaches as far as the context hides nothing.
-  const std::uint32_t window = s.window >= s.context ? 0 : s.window;
-  return {s.rows,
-          s.heads,
-          s.kv_heads,
-          s.context,
-          window,
-          s.causal ? 1u : 0u,
-          std::bit_cast<std::uint32_t>(s.scale),
-          as_u32(parts)};
+Error too_little_shared(const AttentionShape& s) {
+  return {Code::unsupported, describe(s) + ": too little shared memory for any tile"};
 }
-
-void count_work(const AttentionShape& s, Dispatch& d) {
-  const double q = double(s.rows) * s.heads * s.head_dim;
-  d.flops = 4 * q * s.context;
-  d.bytes = 8 * q + 2.0 * s.kv_heads * s.context * s.head_dim * (s.kv_type == DType::f16 ? 2 : 4);
+bool fits(const Dispatch& d, const Limits& limits) {
+  return d.grid[0] <= limits.max_group_count[0] && d.grid[1] <= limits.max_group_count[1] &&
+         d.grid[2] <= limits.max_group_count[2];
 }
 
 struct TileSizes {
-  std::uint32_t group, col_groups, row_tile, col_tile, chunk, q_whole, v_cols, dim4;
+  std::uint32_t group, col_groups, row_tile, col_tile, chunk, q_whole, v_cols, dim4, v_dim4;
   std::uint32_t rows() const { return group / col_groups * row_tile; }
   std::uint32_t cols() const { return col_groups * col_tile; }
-  // The shared arrays of attention.comp.
+  // The shared arrays of lib/attention_tile.glsl and attention.comp.
   std::uint64_t shared_bytes() const {
     const std::uint64_t q_pitch = (q_whole ? as_u32(ceil_div(dim4, chunk)) * chunk : chunk) | 1;
-    const std::uint64_t v_pitch = ceil_div(dim4, col_groups) * col_groups;
+    const std::uint64_t v_pitch = ceil_div(v_dim4, col_groups) * col_groups;
     const std::uint64_t kv = std::max(cols() * std::uint64_t{chunk | 1}, v_cols * v_pitch);
     return 16 * (rows() * q_pitch + kv + rows() * std::uint64_t{(cols() / 4) | 1}) +
-           4 * std::uint64_t{rows()} * col_groups;
+           std::uint64_t{rows()} * (4 * col_groups + 12);
   }
 };
 
@@ -91,16 +61,17 @@ bool fit(TileSizes& t, std::uint64_t budget) {
 }
 
 // The tallest tile first, with whole q rows before staged ones and large chunks before small ones.
-std::optional<TileSizes> choose_tile(std::uint64_t folded_rows, std::uint32_t dim, const Limits& limits) {
+std::optional<TileSizes> choose_tile(std::uint64_t folded_rows, std::uint32_t dim, std::uint32_t v_dim,
+                                     const Limits& limits) {
   TileSizes t{};
-  t.group = std::min(
-      {kGroup, std::bit_floor(limits.max_group_invocations), std::bit_floor(limits.max_group_size[0])});
+  t.group = group_of(limits);
   t.dim4 = as_u32(ceil_div(dim, 4));
-  t.col_groups = t.dim4 > 16 ? 16 : 8;
+  t.v_dim4 = as_u32(ceil_div(v_dim, 4));
+  t.col_groups = std::max(t.dim4, t.v_dim4) > 16 ? 16 : 8;
   t.col_tile = 32 / t.col_groups;
   if (t.group < t.col_groups) return std::nullopt;
   const std::uint64_t budget = std::min(limits.max_shared_bytes, kMostShared);
-  const auto most_rows = std::bit_floor(kMostOutput / as_u32(ceil_div(t.dim4, t.col_groups)));
+  const auto most_rows = std::bit_floor(kMostOutput / as_u32(ceil_div(t.v_dim4, t.col_groups)));
   for (std::uint32_t least_chunk : {8u, 2u, 1u})
     for (t.row_tile = std::min(4u, most_rows); t.row_tile > 0; t.row_tile /= 2) {
       if (t.row_tile > 1 && t.rows() / 2 >= folded_rows) continue;
@@ -114,97 +85,162 @@ std::optional<TileSizes> choose_tile(std::uint64_t folded_rows, std::uint32_t di
   return std::nullopt;
 }
 
-Result<AttentionChoice> choose_tiles(const AttentionShape& s, const Limits& limits) {
-  const std::uint64_t folded = std::uint64_t{s.rows} * (s.heads / s.kv_heads);
-  const auto t = choose_tile(folded, s.head_dim, limits);
-  if (!t) return Error{Code::unsupported, describe(s) + ": too little shared memory for any tile"};
+Result<void> choose_tiles(const AttentionShape& s, const Limits& limits, AttentionChoice& out) {
+  const AttentionAttrs& a = s.attrs;
+  const std::uint64_t folded = std::uint64_t{a.q_len} * (a.heads / a.kv_heads);
+  const auto t = choose_tile(folded, a.head_dim, a.v_dim, limits);
+  if (!t) return too_little_shared(s);
   const std::uint64_t tiles = ceil_div(folded, t->rows());
-  if (tiles > limits.max_group_count[0])
-    return Error{Code::unsupported, describe(s) + ": more tiles than maxComputeWorkGroupCount allows"};
+  if (tiles > limits.max_group_count[0]) return too_many(s);
   Dispatch d;
   d.kernel = KernelId::attention;
-  d.spec = {t->group,    t->col_groups, t->row_tile,
-            t->col_tile, s.head_dim,    t->chunk,
-            t->q_whole,  t->v_cols,     static_cast<std::uint32_t>(s.kv_type)};
-  d.push = push_of(s, tiles);
-  d.grid = {as_u32(tiles), s.kv_heads, 1};
-  count_work(s, d);
-  return AttentionChoice{{d}, 0};
+  d.spec = attention_specs(s, t->group);
+  d.spec.insert(d.spec.end(), {t->col_groups, t->row_tile, t->col_tile, t->chunk, t->q_whole, t->v_cols});
+  d.params = words_of(attention_params(s, tiles));
+  d.operands = attention_operands(s);
+  d.grid = {as_u32(tiles), a.kv_heads, a.batch};
+  if (!fits(d, limits)) return too_many(s);
+  count_attention(s, d);
+  out.dispatches.push_back(std::move(d));
+  return {};
 }
 
 struct SplitSizes {
-  std::uint32_t group, parts, dim_lanes, rows, dim4;
+  std::uint32_t group, parts, dim_lanes, rows, dim4, v_dim4;
+  bool cosine;
   // The shared arrays of attention_split.comp.
   std::uint64_t shared_bytes() const {
-    return std::uint64_t{rows} * (16 * (dim4 + group) + 8 * (group / dim_lanes));
+    return std::uint64_t{rows} * (16 * (dim4 + group) + 8 * (group / dim_lanes)) + (cosine ? 16 * group : 0);
   }
 };
 
-SplitSizes split_sizes(std::uint64_t folded_rows, std::uint32_t dim, const Limits& limits) {
+SplitSizes split_sizes(const AttentionShape& s, std::uint64_t folded_rows, const Limits& limits) {
   SplitSizes t{};
-  t.group = std::min(
-      {kGroup, std::bit_floor(limits.max_group_invocations), std::bit_floor(limits.max_group_size[0])});
-  t.dim4 = as_u32(ceil_div(dim, 4));
+  t.group = group_of(limits);
+  t.dim4 = as_u32(ceil_div(s.attrs.head_dim, 4));
+  t.v_dim4 = as_u32(ceil_div(s.attrs.v_dim, 4));
+  t.cosine = s.attrs.score == AttentionScore::cosine;
   t.parts = std::min(8u, std::bit_floor(t.dim4));  // 8 lanes read 128 bytes of a key side by side
-  t.dim_lanes = std::min({32u, std::bit_ceil(t.dim4), t.group});
-  const std::uint64_t dim_tile = ceil_div(t.dim4, t.dim_lanes);
+  t.dim_lanes = std::min({32u, std::bit_ceil(t.v_dim4), t.group});
+  const std::uint64_t dim_tile = ceil_div(t.v_dim4, t.dim_lanes);
   t.rows = as_u32(std::min(std::bit_ceil(folded_rows), std::bit_floor(kMostOutput / dim_tile)));
   while (t.rows > 1 && t.shared_bytes() > limits.max_shared_bytes) t.rows /= 2;
   return t;
 }
 
 Dispatch merge_of(const AttentionShape& s, std::uint32_t splits, const Limits& limits) {
-  const std::uint32_t dim4 = as_u32(ceil_div(s.head_dim, 4));
+  const AttentionAttrs& a = s.attrs;
+  const std::uint32_t dim4 = as_u32(ceil_div(a.v_dim, 4));
   const std::uint32_t dim_lanes = std::min(group_size(dim4, 64, limits), std::bit_ceil(dim4));
   Dispatch d;
   d.kernel = KernelId::attention_merge;
-  d.spec = {std::max(dim_lanes, group_size(std::uint64_t{dim_lanes} * splits, 64, limits)), dim_lanes,
-            s.head_dim, splits};
-  d.push = push_of(s, splits);
-  d.grid = {s.heads, s.rows, 1};
-  d.bytes = double(s.rows) * s.heads * (splits * 16.0 * (dim4 + 1) + 4.0 * s.head_dim);
-  d.flops = double(s.rows) * s.heads * splits * 2.0 * s.head_dim;
+  d.spec = attention_specs(s, std::max(dim_lanes, group_size(std::uint64_t{dim_lanes} * splits, 64, limits)));
+  d.spec.insert(d.spec.end(), {dim_lanes, splits});
+  d.params = words_of(attention_params(s, splits));
+  d.operands = attention_operands(s);
+  for (std::uint8_t& operand : d.operands) {
+    const auto i = static_cast<std::uint32_t>(&operand - d.operands.data());
+    if (i == shader::kAttentionK || i == shader::kAttentionV || i == shader::kAttentionMask ||
+        i == shader::kAttentionBias || i == shader::kAttentionSlopes || i == shader::kAttentionTable)
+      operand = kNoOperand;
+  }
+  d.operands[shader::kMergePartials] = kScratchOperand;
+  d.grid = {a.heads, a.q_len, a.batch};
+  const double rows = double(a.batch) * a.q_len * a.heads;
+  d.bytes = rows * (splits * 16.0 * (dim4 + 1) + a.v_dim * double(info(s.y_type).block_bytes));
+  d.flops = rows * splits * 2.0 * a.v_dim;
   return d;
 }
 
-Result<AttentionChoice> choose_splits(const AttentionShape& s, const Limits& limits) {
-  const std::uint64_t folded = std::uint64_t{s.rows} * (s.heads / s.kv_heads);
-  const SplitSizes t = split_sizes(folded, s.head_dim, limits);
-  if (t.shared_bytes() > limits.max_shared_bytes)
-    return Error{Code::unsupported, describe(s) + ": too little shared memory for any tile"};
+// Keys that some row may see, at most.
+std::uint64_t most_keys(const AttentionAttrs& a) {
+  if (a.window_left == kNoWindow || a.causal == Causal::none) return a.kv_len;
+  return std::min<std::uint64_t>(a.kv_len, std::uint64_t{a.window_left} + a.q_len);
+}
+
+Result<void> choose_splits(const AttentionShape& s, const Limits& limits, AttentionChoice& out) {
+  const AttentionAttrs& a = s.attrs;
+  const std::uint64_t folded = std::uint64_t{a.q_len} * (a.heads / a.kv_heads);
+  const SplitSizes t = split_sizes(s, folded, limits);
+  if (t.shared_bytes() > limits.max_shared_bytes) return too_little_shared(s);
   const std::uint64_t blocks = ceil_div(folded, t.rows);
-  const std::uint64_t keys =
-      s.window == 0 ? s.context : std::min<std::uint64_t>(s.context, std::uint64_t{s.window} + s.rows);
-  const std::uint64_t partial = 16ull * s.rows * s.heads * (t.dim4 + 1);  // bytes a split
+  const std::uint64_t partial = 16ull * a.batch * a.q_len * a.heads * (t.v_dim4 + 1);  // bytes a split
   const std::uint32_t splits = as_u32(std::max<std::uint64_t>(
-      1, std::min<std::uint64_t>({ceil_div(kFill, s.kv_heads * blocks), ceil_div(keys, kKeysASplit),
-                                  kMostSplits, limits.max_group_count[0], limits.max_storage_range / partial,
-                                  limits.max_shared_bytes / 16})));
-  if (blocks > limits.max_group_count[2] || s.heads > limits.max_group_count[0] ||
-      s.rows > limits.max_group_count[1])
-    return Error{Code::unsupported, describe(s) + ": more workgroups than maxComputeWorkGroupCount allows"};
+      1, std::min<std::uint64_t>({ceil_div(kFill, std::uint64_t{a.batch} * a.kv_heads * blocks),
+                                  ceil_div(most_keys(a), kKeysASplit), kMostSplits, limits.max_group_count[0],
+                                  limits.max_storage_range / partial, limits.max_shared_bytes / 16})));
+  if (a.kv_heads * blocks > limits.max_group_count[1]) return too_many(s);
   Dispatch d;
   d.kernel = KernelId::attention_split;
-  d.spec = {t.group,
-            t.parts,
-            t.dim_lanes,
-            t.rows,
-            s.head_dim,
-            splits == 1 ? 1u : 0u,
-            static_cast<std::uint32_t>(s.kv_type)};
-  d.push = push_of(s, splits);
-  d.grid = {splits, s.kv_heads, as_u32(blocks)};
-  count_work(s, d);
-  if (splits == 1) return AttentionChoice{{d}, 0};
-  return AttentionChoice{{d, merge_of(s, splits, limits)}, partial * splits};
+  d.spec = attention_specs(s, t.group);
+  d.spec.insert(d.spec.end(), {t.parts, t.dim_lanes, t.rows, splits == 1 ? 1u : 0u});
+  d.params = words_of(attention_params(s, splits));
+  d.operands = attention_operands(s);
+  d.grid = {splits, as_u32(a.kv_heads * blocks), a.batch};
+  count_attention(s, d);
+  if (!fits(d, limits)) return too_many(s);
+  if (splits == 1) {
+    out.dispatches.push_back(std::move(d));
+    return {};
+  }
+  Dispatch merge = merge_of(s, splits, limits);
+  if (!fits(merge, limits)) return too_many(s);
+  d.operands[shader::kAttentionOut] = kScratchOperand;
+  d.operands[shader::kAttentionLse] = d.operands[shader::kAttentionSinks] = kNoOperand;
+  out.scratch.push_back(partial * splits);
+  out.dispatches.push_back(std::move(d));
+  out.dispatches.push_back(std::move(merge));
+  return {};
+}
+
+Result<void> choose_scores(const AttentionShape& s, std::uint8_t lse, const Limits& limits,
+                           AttentionChoice& out) {
+  const AttentionAttrs& a = s.attrs;
+  const auto t = choose_tile(a.score_rows, a.head_dim, 1, limits);
+  if (!t) return too_little_shared(s);
+  Dispatch d;
+  d.kernel = KernelId::attention_scores;
+  d.spec = attention_specs(s, t->group);
+  d.spec.insert(d.spec.end(), {t->col_groups, t->row_tile, t->col_tile, t->chunk, t->q_whole});
+  d.params = words_of(attention_params(s, 1));
+  d.operands = attention_operands(s);
+  d.operands[shader::kAttentionV] = d.operands[shader::kAttentionSinks] = kNoOperand;
+  d.operands[shader::kAttentionOut] = kAttentionScoresOperand;
+  d.operands[shader::kAttentionLse] = lse;
+  const std::uint64_t slots = std::uint64_t{a.batch} * a.score_heads;
+  if (slots > limits.max_group_count[2]) return too_many(s);
+  d.grid = {as_u32(ceil_div(std::max(a.kv_len, 1u), t->cols())), as_u32(ceil_div(a.score_rows, t->rows())),
+            as_u32(slots)};
+  if (!fits(d, limits)) return too_many(s);
+  const double pairs = double(slots) * a.score_rows * a.kv_len;
+  d.flops = 2 * pairs * a.head_dim;
+  d.bytes = 4 * pairs;
+  out.dispatches.push_back(std::move(d));
+  return {};
 }
 
 }  // namespace
 
 Result<AttentionChoice> choose_attention(const AttentionShape& shape, const Target& target) {
-  TSR_CHECK(check(shape, target.limits));
-  return shape.rows <= kMostSplitRows ? choose_splits(shape, target.limits)
-                                      : choose_tiles(shape, target.limits);
+  TSR_TRY(AttentionShape s, checked(shape, target.limits));
+  AttentionChoice out;
+  std::uint8_t lse = shape.operands.lse ? std::uint8_t{shader::kAttentionLse} : kNoOperand;
+  const bool own_lse = s.attrs.scores == AttentionScores::weights && !s.operands.lse;
+  s.operands.lse = s.operands.lse || own_lse;
+  if (s.attrs.q_len <= kMostSplitRows) {
+    TSR_CHECK(choose_splits(s, target.limits, out));
+  } else {
+    TSR_CHECK(choose_tiles(s, target.limits, out));
+  }
+  if (own_lse) {
+    lse = static_cast<std::uint8_t>(kScratchOperand + out.scratch.size());
+    out.scratch.push_back(std::uint64_t{s.attrs.batch} * s.attrs.heads * s.attrs.q_len * 4);
+    out.dispatches.back().operands[shader::kAttentionLse] = lse;
+  }
+  if (s.attrs.scores != AttentionScores::none)
+    TSR_CHECK(
+        choose_scores(s, s.attrs.scores == AttentionScores::weights ? lse : kNoOperand, target.limits, out));
+  return out;
 }
 
 }  // namespace tessera

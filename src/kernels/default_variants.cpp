@@ -27,8 +27,7 @@ class List {
     matmuls();
     elementwise();
     ropes();
-    for (const std::uint32_t head_dim : {64u, 128u})
-      for (const std::uint32_t rows : {kPrompt, 1u}) attention(head_dim, rows);
+    attentions();
     add("last_row", "", choose_last_row(kDim, false, target_));
     add("last_row", "residual", choose_last_row(kDim, true, target_));
     add("advance", "", choose_advance(target_));
@@ -98,19 +97,52 @@ class List {
     add("rope", "", choose_rope(shape, target_));
   }
 
-  // All that depends on how attention is described.
-  void attention(std::uint32_t head_dim, std::uint32_t rows) {
-    const std::string name =
-        "d" + std::to_string(head_dim) + ", f16 KV, " + std::to_string(rows) + (rows == 1 ? " row" : " rows");
-    const auto choice = choose_attention({.rows = rows,
-                                          .heads = kHeads,
-                                          .kv_heads = kKvHeads,
-                                          .head_dim = head_dim,
-                                          .context = kContext,
-                                          .scale = 1 / std::sqrt(static_cast<float>(head_dim)),
-                                          .causal = true,
-                                          .kv_type = DType::f16},
-                                         target_);
+  void attentions() {
+    for (const std::uint32_t head_dim : {64u, 128u, 256u})
+      for (const std::uint32_t rows : {kPrompt, 1u}) attention("f16 KV", attention_shape(head_dim, rows));
+    for (const std::uint32_t rows : {kPrompt, 1u}) {
+      AttentionShape q8 = attention_shape(128, rows);
+      q8.kv_type = DType::q8_0;
+      attention("q8_0 KV", q8);
+      AttentionShape paged = attention_shape(128, rows);
+      paged.attrs.block_size = 16;
+      paged.blocks = kContext / 16;
+      paged.operands.table = true;
+      attention("f16 KV, paged", paged);
+      AttentionShape adjusted = attention_shape(128, rows);
+      adjusted.attrs.softcap = 50;
+      adjusted.attrs.window_left = 1023;
+      adjusted.operands.slopes = adjusted.operands.sinks = true;
+      adjusted.operands.bias = DType::f16;
+      attention("f16 KV, window, soft-cap, slopes, bias, sinks", adjusted);
+    }
+    AttentionShape weights = attention_shape(128, kPrompt);
+    weights.attrs.scores = AttentionScores::weights;
+    attention("f16 KV, weights", weights);
+  }
+
+  // A prompt, or a token, over a cache.
+  static AttentionShape attention_shape(std::uint32_t head_dim, std::uint32_t rows) {
+    AttentionShape shape;
+    shape.attrs = {.q_len = rows,
+                   .kv_len = kContext,
+                   .heads = kHeads,
+                   .kv_heads = kKvHeads,
+                   .head_dim = head_dim,
+                   .v_dim = head_dim,
+                   .scale = 1 / std::sqrt(static_cast<float>(head_dim)),
+                   .causal = Causal::bottom_right,
+                   .cache = true};
+    shape.operands.state = true;
+    shape.kv_type = DType::f16;
+    return shape;
+  }
+
+  void attention(const char* what, const AttentionShape& shape) {
+    const std::uint32_t rows = shape.attrs.q_len;
+    const std::string name = "d" + std::to_string(shape.attrs.head_dim) + ", " + what + ", " +
+                             std::to_string(rows) + (rows == 1 ? " row" : " rows");
+    const auto choice = choose_attention(shape, target_);
     if (!choice) return add("attention", name, choice.error());
     for (const Dispatch& d : choice->dispatches) add("attention", name, d);
   }

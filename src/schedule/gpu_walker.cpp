@@ -85,11 +85,15 @@ class Walking final : public GpuWalker {
       if (options_.edit_schedule) options_.edit_schedule(graph, loaded.scheduled);
       map_.buffers[kArena].bytes = std::max(map_.buffers[kArena].bytes, loaded.scheduled.plan.arena_bytes);
       map_.buffers[kDummy].bytes = std::max(map_.buffers[kDummy].bytes, loaded.scheduled.dummy_bytes);
+      place_params(loaded.scheduled);
       graphs_.push_back(std::move(loaded));
     }
     TSR_CHECK(create_buffers());
     TSR_CHECK(make_pipelines());
     TSR_CHECK(upload_weights());
+    if (!params_.empty())
+      TSR_CHECK(
+          device_.upload(*buffers_[kParams], 0, std::as_bytes(std::span<const std::uint32_t>(params_))));
     for (LoadedGraph& graph : graphs_) {
       TSR_CHECK(bind(graph));
       estimate(rates_, graph.scheduled.steps);
@@ -225,6 +229,17 @@ class Walking final : public GpuWalker {
       if (storage == Storage::cache) stats_.cache_bytes += map_.places[id].bytes;
     }
     return {};
+  }
+
+  // The parameters of all graphs lie one after the other.
+  void place_params(ScheduledGraph& scheduled) {
+    const std::uint64_t base = round_up(params_.size() * 4, target_.limits.min_storage_alignment);
+    params_.resize(base / 4);
+    params_.insert(params_.end(), scheduled.params.begin(), scheduled.params.end());
+    for (Step& step : scheduled.steps)
+      for (Range& range : step.ranges)
+        if (range.buffer == kParams) range.offset += base;
+    map_.buffers[kParams].bytes = params_.size() * 4;
   }
 
   // Verification: what no kernel has written is NaN (in f32 and in f16), not what lay there before.
@@ -427,6 +442,7 @@ class Walking final : public GpuWalker {
   Target target_;
   Rates rates_;
   MemoryMap map_;
+  std::vector<std::uint32_t> params_;  // content of kParams
   std::vector<std::unique_ptr<Buffer>> buffers_;
   std::vector<LoadedGraph> graphs_;
   WalkerStats stats_;

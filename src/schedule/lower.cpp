@@ -4,6 +4,7 @@
 #include <numeric>
 
 #include "graph/kv_cache.h"
+#include "interface/attention_params.h"
 
 namespace tessera {
 namespace {
@@ -61,7 +62,7 @@ class Lowering {
         emit(rope_append_shape(op),
              {{op.in[0]}, {op.in[1]}, {op.in[2]}, {op.out[0]}, {op.in[3]}, {op.in[4]}, {op.in[5]}});
         break;
-      case OpKind::attention: return lower_attention(op);
+      case OpKind::attention: lower_attention(op); break;
       case OpKind::add: lower_elementwise(op, Elementwise::add, op.in[1]); break;
       case OpKind::activation: lower_elementwise(op, Elementwise::activation, kNoValue); break;
       case OpKind::glu: lower_elementwise(op, Elementwise::glu, op.in[1]); break;
@@ -195,22 +196,60 @@ class Lowering {
     return shape;
   }
 
-  Result<void> lower_attention(const Op& op) {
-    const AttentionAttrs& a = op.attrs.attention;
-    const Value& cache = value(op.in[1]);
-    if (!a.cache || a.batch != 1 || a.head_dim != a.v_dim || a.causal != Causal::bottom_right)
-      return Error{Code::unsupported, "attention '" + op.name + "' has no kernel"};
-    emit(AttentionShape{.rows = a.q_len,
-                        .heads = a.heads,
-                        .kv_heads = a.kv_heads,
-                        .head_dim = a.head_dim,
-                        .context = a.kv_len,
-                        .window = a.window_left == kNoWindow ? 0 : a.window_left + 1,
-                        .scale = a.scale,
-                        .causal = true,
-                        .kv_type = cache.dtype},
-         {{op.in[0]}, {op.in[1]}, {op.in[2]}, {op.in[3]}, {op.out[0]}});
-    return {};
+  // Strides of a tensor that is repeated along dimensions of one.
+  Strides broadcast_strides(ValueId id) const {
+    Strides strides{};
+    std::uint64_t step = 1;
+    for (std::size_t i = 4; i-- > 0;) {
+      const std::uint64_t extent = value(id).shape[i];
+      strides[i] = extent == 1 ? 0 : step;
+      step *= extent;
+    }
+    return strides;
+  }
+
+  void lower_attention(const Op& op) {
+    const auto in = [&](AttentionIn which) { return op.in[static_cast<std::size_t>(which)]; };
+    const auto has = [&](AttentionIn which) { return in(which) != kNoValue; };
+    AttentionShape shape;
+    shape.attrs = op.attrs.attention;
+    shape.q_type = value(in(AttentionIn::q)).dtype;
+    shape.kv_type = value(in(AttentionIn::k)).dtype;
+    shape.y_type = value(op.out[0]).dtype;
+    if (shape.attrs.block_size != 0) shape.blocks = u32(value(in(AttentionIn::k)).shape[0]);
+    AttentionOperands& o = shape.operands;
+    o.state = has(AttentionIn::state);
+    o.slopes = has(AttentionIn::slopes);
+    o.sinks = has(AttentionIn::sinks);
+    o.lengths = has(AttentionIn::lengths);
+    o.table = has(AttentionIn::table);
+    o.lse = op.out[1] != kNoValue;
+    if (has(AttentionIn::documents)) o.documents = dim(in(AttentionIn::documents)) - 1;
+    if (has(AttentionIn::mask)) {
+      o.mask = value(in(AttentionIn::mask)).dtype;
+      o.mask_strides = broadcast_strides(in(AttentionIn::mask));
+    }
+    if (has(AttentionIn::bias)) {
+      o.bias = value(in(AttentionIn::bias)).dtype;
+      o.bias_strides = broadcast_strides(in(AttentionIn::bias));
+    }
+    using namespace shader;
+    std::vector<Operand> operands(kAttentionOperands);
+    operands[kAttentionQ] = {in(AttentionIn::q)};
+    operands[kAttentionK] = {in(AttentionIn::k)};
+    operands[kAttentionV] = {in(AttentionIn::v)};
+    operands[kAttentionState] = {in(AttentionIn::state)};
+    operands[kAttentionOut] = {op.out[0]};
+    operands[kAttentionMask] = {in(AttentionIn::mask)};
+    operands[kAttentionBias] = {in(AttentionIn::bias)};
+    operands[kAttentionSlopes] = {in(AttentionIn::slopes)};
+    operands[kAttentionSinks] = {in(AttentionIn::sinks)};
+    operands[kAttentionLengths] = {in(AttentionIn::lengths)};
+    operands[kAttentionDocuments] = {in(AttentionIn::documents)};
+    operands[kAttentionTable] = {in(AttentionIn::table)};
+    operands[kAttentionLse] = {op.out[1]};
+    operands[kAttentionScoresOperand] = {op.out[2]};
+    emit(std::move(shape), std::move(operands));
   }
 
   void lower_elementwise(const Op& op, Elementwise kind, ValueId b) {

@@ -32,7 +32,7 @@ std::uint64_t rows_of(const Value& value) { return value.elems() / value.last_di
 
 Result<MemoryMap> map_memory(const Program& program, const Limits& limits) {
   MemoryMap map;
-  map.buffers = {{"arena", 0, Memory::device}, {"dummy", 0, Memory::device}};
+  map.buffers = {{"arena", 0, Memory::device}, {"dummy", 0, Memory::device}, {"params", 0, Memory::device}};
   map.places.resize(program.values.size());
   const std::vector<bool> used = used_values(program);
   BufferId weights = 0;  // the buffer being filled, 0: none yet

@@ -11,8 +11,9 @@
 namespace tessera {
 
 using BufferId = std::uint32_t;
-inline constexpr BufferId kArena = 0;  // activations and scratch of whichever graph runs
-inline constexpr BufferId kDummy = 1;  // stands in for absent optional tensors
+inline constexpr BufferId kArena = 0;   // activations and scratch of whichever graph runs
+inline constexpr BufferId kDummy = 1;   // stands in for absent optional tensors
+inline constexpr BufferId kParams = 2;  // parameter buffers of kernels, written once at load time
 
 struct BufferSpec {
   std::string name;
@@ -28,8 +29,9 @@ struct Place {
 };
 
 struct MemoryMap {
-  std::vector<BufferSpec> buffers;  // kArena and kDummy get their sizes when all graphs are scheduled
-  std::vector<Place> places;        // by ValueId
+  std::vector<BufferSpec>
+      buffers;                // kArena, kDummy and kParams get their sizes when all graphs are scheduled
+  std::vector<Place> places;  // by ValueId
 };
 
 // Weights and constants that some op reads are packed into few buffers of at most max_buffer_size; inputs,

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cinttypes>
 #include <cstdio>
+#include <map>
 
 namespace tessera {
 namespace {
@@ -14,49 +15,53 @@ struct Overloaded : F... {
 template <class... F>
 Overloaded(F...) -> Overloaded<F...>;
 
-Result<std::vector<Dispatch>> one(Result<Dispatch> dispatch) {
+struct Chosen {  // the dispatches of a call and the scratches that they share
+  std::vector<Dispatch> dispatches;
+  std::vector<std::uint64_t> scratch;
+};
+
+Result<Chosen> one(Result<Dispatch> dispatch, std::vector<std::uint64_t> scratch = {}) {
   if (!dispatch) return dispatch.error();
-  return std::vector<Dispatch>{*std::move(dispatch)};
+  return Chosen{{*std::move(dispatch)}, std::move(scratch)};
 }
 
-// The dispatches of a call and the scratch that they share.
-Result<std::vector<Dispatch>> choose(const Call& call, const Target& target, std::uint64_t& scratch_bytes) {
-  using Chosen = Result<std::vector<Dispatch>>;
+Result<Chosen> choose(const Call& call, const Target& target) {
+  using Out = Result<Chosen>;
   return std::visit(
-      Overloaded{
-          [&](const EmbeddingShape& s) -> Chosen { return one(choose_embedding(s, target)); },
-          [&](const NormShape& s) -> Chosen { return one(choose_norm(s, target)); },
-          [&](const MatmulShape& s) -> Chosen { return one(choose_matmul(s, target)); },
-          [&](const RopeAppendShape& s) -> Chosen { return one(choose_rope_append(s, target)); },
-          [&](const RopeCall& s) -> Chosen { return one(choose_rope(s, target)); },
-          [&](const KvAppendCall& s) -> Chosen { return one(choose_kv_append(s, target)); },
-          [&](const ElementwiseShape& s) -> Chosen { return one(choose_elementwise(s, target)); },
-          [&](const LastRowCall& s) -> Chosen { return one(choose_last_row(s.dim, s.residual, target)); },
-          [&](const AdvanceCall&) -> Chosen { return one(choose_advance(target)); },
-          [&](const SampleCall& s) -> Chosen {
-            scratch_bytes = std::uint64_t{s.vocab} * 4;
-            return one(choose_sample(s.vocab, s.context, target));
-          },
-          [&](const AttentionShape& s) -> Chosen {
-            TSR_TRY(AttentionChoice choice, choose_attention(s, target));
-            scratch_bytes = choice.partial_bytes;
-            return std::move(choice.dispatches);
-          }},
+      Overloaded{[&](const EmbeddingShape& s) -> Out { return one(choose_embedding(s, target)); },
+                 [&](const NormShape& s) -> Out { return one(choose_norm(s, target)); },
+                 [&](const MatmulShape& s) -> Out { return one(choose_matmul(s, target)); },
+                 [&](const RopeAppendShape& s) -> Out { return one(choose_rope_append(s, target)); },
+                 [&](const RopeCall& s) -> Out { return one(choose_rope(s, target)); },
+                 [&](const KvAppendCall& s) -> Out { return one(choose_kv_append(s, target)); },
+                 [&](const ElementwiseShape& s) -> Out { return one(choose_elementwise(s, target)); },
+                 [&](const LastRowCall& s) -> Out { return one(choose_last_row(s.dim, s.residual, target)); },
+                 [&](const AdvanceCall&) -> Out { return one(choose_advance(target)); },
+                 [&](const SampleCall& s) -> Out {
+                   return one(choose_sample(s.vocab, s.context, target), {std::uint64_t{s.vocab} * 4});
+                 },
+                 [&](const AttentionShape& s) -> Out {
+                   TSR_TRY(AttentionChoice choice, choose_attention(s, target));
+                   return Chosen{std::move(choice.dispatches), std::move(choice.scratch)};
+                 }},
       call.shape);
 }
 
-// Operands of dispatch `index` of `count` of a call, in the binding order that kernels/choose.h states.
-std::vector<Operand> operands_of(const Call& call, std::size_t index, std::size_t count) {
+// By binding, as Dispatch::operands or else the order that kernels/choose.h states.
+std::vector<Operand> operands_of(const Call& call, const Dispatch& dispatch) {
   std::vector<Operand> operands = call.operands;
   if (std::holds_alternative<SampleCall>(call.shape)) operands.push_back({kScratch});
-  if (count == 2) {
-    const Operand state = operands[3], out = operands[4];
-    if (index == 0)
-      operands[4] = {kScratch};
+  if (dispatch.operands.empty()) return operands;
+  std::vector<Operand> by_binding;
+  for (const std::uint8_t i : dispatch.operands) {
+    if (i == kParamsOperand)
+      by_binding.push_back({kStepParams});
+    else if (i != kNoOperand && i >= kScratchOperand)
+      by_binding.push_back({kScratch, static_cast<std::uint64_t>(i - kScratchOperand)});
     else
-      operands = {{kScratch}, state, out};
+      by_binding.push_back(i < operands.size() ? operands[i] : Operand{});
   }
-  return operands;
+  return by_binding;
 }
 
 const char* name(Access access) {
@@ -69,6 +74,17 @@ const char* name(Access access) {
   return "?";
 }
 
+// Large ones, which are mostly floats, in hexadecimal.
+std::string print_words(const std::vector<std::uint32_t>& words) {
+  std::string text;
+  for (const std::uint32_t word : words) {
+    char digits[16];
+    std::snprintf(digits, sizeof digits, word < 1u << 24 ? " %" PRIu32 : " 0x%08" PRIx32, word);
+    text += digits;
+  }
+  return text;
+}
+
 bool writes(Access access) { return access == Access::write || access == Access::read_write; }
 
 }  // namespace
@@ -76,37 +92,87 @@ bool writes(Access access) { return access == Access::write || access == Access:
 Result<ScheduledGraph> choose_kernels(const std::vector<Call>& calls, const Target& target) {
   ScheduledGraph out;
   for (const Call& call : calls) {
-    std::uint64_t scratch_bytes = 0;
-    TSR_TRY(std::vector<Dispatch> dispatches, choose(call, target, scratch_bytes));
-    if (scratch_bytes != 0) out.scratch.push_back({call.op, scratch_bytes});
-    for (std::size_t i = 0; i < dispatches.size(); ++i) {
+    TSR_TRY(Chosen chosen, choose(call, target));
+    for (const std::uint64_t bytes : chosen.scratch) out.scratch.push_back({call.op, bytes});
+    for (Dispatch& dispatch : chosen.dispatches) {
       Step step;
       step.op = call.op;
-      step.operands = operands_of(call, i, dispatches.size());
-      step.dispatch = std::move(dispatches[i]);
+      step.operands = operands_of(call, dispatch);
+      step.dispatch = std::move(dispatch);
       out.steps.push_back(std::move(step));
     }
   }
   return out;
 }
 
+namespace {
+
+// Ranges of the operands of steps, one after the other.
+class Binding {
+ public:
+  Binding(const Program& program, const Graph& graph, const MemoryMap& map, const Limits& limits,
+          ScheduledGraph& scheduled)
+      : map_(map),
+        limits_(limits),
+        scheduled_(scheduled),
+        of_value_(program.values.size(), nullptr),
+        of_scratch_(graph.ops.size()) {
+    for (const Placement& p : scheduled.plan.placements) {
+      if (p.value == kNoValue)
+        of_scratch_[p.first_op].push_back(&p);
+      else
+        of_value_[p.value] = &p;
+    }
+  }
+
+  Range range_of(const Step& step, const Operand& operand, Access access) {
+    const std::uint64_t align = limits_.min_storage_alignment;
+    if (operand.value == kNoValue) {
+      // A place of its own each time, so that a declared write to it never meets another.
+      const Range range{kDummy, scheduled_.dummy_bytes, align, Access::none};
+      scheduled_.dummy_bytes += align;
+      return range;
+    }
+    if (operand.value == kStepParams)
+      return {kParams, params_at(step.dispatch.params), step.dispatch.params.size() * 4, access};
+    const Placement* placed =
+        operand.value == kScratch ? of_scratch_[step.op][operand.first_row] : of_value_[operand.value];
+    if (placed != nullptr) return {kArena, placed->offset, placed->bytes, access};
+    const Place& place = map_.places[operand.value];
+    return {place.buffer, place.offset + operand.first_row * place.row_bytes,
+            operand.rows != 0 ? operand.rows * place.row_bytes : place.bytes, access};
+  }
+
+ private:
+  // Where these words are, which are added unless an earlier step has the same ones.
+  std::uint64_t params_at(const std::vector<std::uint32_t>& words) {
+    const auto found = params_.find(words);
+    if (found != params_.end()) return found->second;
+    const std::uint64_t at = round_up(scheduled_.params.size() * 4, limits_.min_storage_alignment);
+    scheduled_.params.resize(at / 4);
+    scheduled_.params.insert(scheduled_.params.end(), words.begin(), words.end());
+    return params_[words] = at;
+  }
+
+  const MemoryMap& map_;
+  const Limits& limits_;
+  ScheduledGraph& scheduled_;
+  std::vector<const Placement*> of_value_;
+  std::vector<std::vector<const Placement*>> of_scratch_;  // by op
+  std::map<std::vector<std::uint32_t>, std::uint64_t> params_;
+};
+
+}  // namespace
+
 Result<void> bind_arena(const Program& program, const Graph& graph, const MemoryMap& map,
                         const Limits& limits, bool alias, ScheduledGraph& scheduled) {
-  const std::uint64_t align = limits.min_storage_alignment;
-  scheduled.plan = plan_arena(program, graph, align, alias, scheduled.scratch);
+  scheduled.plan = plan_arena(program, graph, limits.min_storage_alignment, alias, scheduled.scratch);
   if (scheduled.plan.arena_bytes > limits.max_buffer_size)
     return Error{Code::unsupported,
                  "the arena of graph '" + graph.name + "' takes " +
                      std::to_string(scheduled.plan.arena_bytes) +
                      " bytes, more than this device's max_buffer_size (use a smaller chunk)"};
-  std::vector<const Placement*> of_value(program.values.size(), nullptr);
-  std::vector<const Placement*> of_scratch(graph.ops.size(), nullptr);
-  for (const Placement& p : scheduled.plan.placements) {
-    if (p.value == kNoValue)
-      of_scratch[p.first_op] = &p;
-    else
-      of_value[p.value] = &p;
-  }
+  Binding binding(program, graph, map, limits, scheduled);
   for (Step& step : scheduled.steps) {
     const Kernel& k = kernel(step.dispatch.kernel);
     if (step.operands.size() != k.binding_count)
@@ -115,26 +181,7 @@ Result<void> bind_arena(const Program& program, const Graph& graph, const Memory
                                        std::to_string(step.operands.size())};
     step.ranges.resize(k.binding_count);
     for (std::uint32_t b = 0; b < k.binding_count; ++b) {
-      const Operand& operand = step.operands[b];
-      Range& range = step.ranges[b];
-      range.access = k.access[b];
-      const Placement* placed = operand.value == kScratch   ? of_scratch[step.op]
-                                : operand.value == kNoValue ? nullptr
-                                                            : of_value[operand.value];
-      if (operand.value == kNoValue) {
-        // A place of its own each time, so that a declared write to it never meets another.
-        range = {kDummy, scheduled.dummy_bytes, align, Access::none};
-        scheduled.dummy_bytes += align;
-      } else if (placed != nullptr) {
-        range.buffer = kArena;
-        range.offset = placed->offset;
-        range.bytes = placed->bytes;
-      } else {
-        const Place& place = map.places[operand.value];
-        range.buffer = place.buffer;
-        range.offset = place.offset + operand.first_row * place.row_bytes;
-        range.bytes = operand.rows != 0 ? operand.rows * place.row_bytes : place.bytes;
-      }
+      const Range& range = step.ranges[b] = binding.range_of(step, step.operands[b], k.access[b]);
       if (range.bytes > limits.max_storage_range)
         return Error{Code::unsupported,
                      "an operand of '" + graph.ops[step.op].name + "' takes " + std::to_string(range.bytes) +
@@ -192,14 +239,17 @@ std::string print(const Program& program, const Graph& graph, const MemoryMap& m
             std::to_string(step.dispatch.grid[2]) + ") spec";
     for (std::uint32_t v : step.dispatch.spec) text += " " + std::to_string(v);
     text += "\n";
+    if (!step.dispatch.params.empty()) text += "    params" + print_words(step.dispatch.params) + "\n";
     for (std::size_t b = 0; b < step.ranges.size(); ++b) {
       const Range& r = step.ranges[b];
       if (r.access == Access::none) continue;
       const ValueId id = step.operands[b].value;
       text += "    " + std::to_string(b) + " " + name(r.access) + " " +
-              (id == kScratch ? std::string("scratch") : program.values[id].name) + " @ " +
-              map.buffers[r.buffer].name + "+" + std::to_string(r.offset) + ":" + std::to_string(r.bytes) +
-              "\n";
+              (id == kScratch      ? std::string("scratch")
+               : id == kStepParams ? std::string("params")
+                                   : program.values[id].name) +
+              " @ " + map.buffers[r.buffer].name + "+" + std::to_string(r.offset) + ":" +
+              std::to_string(r.bytes) + "\n";
     }
   }
   return text;

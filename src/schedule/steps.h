@@ -25,7 +25,7 @@ struct Range {
 struct Step {
   std::uint32_t op = 0;
   Dispatch dispatch;
-  std::vector<Operand> operands;  // by binding; scratch operands have no value
+  std::vector<Operand> operands;  // by binding; kScratch and kStepParams are no values
   std::vector<Range> ranges;      // by binding, from bind_arena on
   bool barrier_before = false;
   double cost_us = 0;  // estimate at full rows
@@ -37,14 +37,18 @@ struct Hazard {
   bool operator==(const Hazard&) const = default;
 };
 
-// A call's scratch operand is marked by this value; its bytes are in ScheduledGraph::scratch, by op.
+// A call's scratch operand is marked by this value, and its number among those of the op by first_row; its
+// bytes are in ScheduledGraph::scratch, by op and in order.
 inline constexpr ValueId kScratch = 0xfffffffeu;
+// A step's own parameter buffer (Dispatch::params).
+inline constexpr ValueId kStepParams = 0xfffffffdu;
 
 struct ScheduledGraph {
   std::vector<Step> steps;
   std::vector<Scratch> scratch;
   Plan plan;
   std::uint64_t dummy_bytes = 0;
+  std::vector<std::uint32_t> params;  // content of kParams, equal ones of several steps once
 };
 
 Result<ScheduledGraph> choose_kernels(const std::vector<Call>& calls, const Target& target);

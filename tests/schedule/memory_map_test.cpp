@@ -21,7 +21,7 @@ TEST(MapMemory, PacksWeightsAndGivesTheRestBuffers) {
   const Lookup l(10, 6, 5, DType::f32);
   const auto map = map_memory(l.program, floor_target().limits);
   ASSERT_TRUE(map.ok()) << map.error().message;
-  EXPECT_THAT(names(*map), ElementsAre("arena", "dummy", "tokens", "state", "weights4", "y"));
+  EXPECT_THAT(names(*map), ElementsAre("arena", "dummy", "params", "tokens", "state", "weights5", "y"));
   // Rows of 5 floats take 32 bytes; the second weight begins at the alignment.
   const Place &table = map->places[l.table], &weight = map->places[l.weight];
   EXPECT_EQ(table.buffer, weight.buffer);

@@ -138,9 +138,9 @@ TEST(ChooseKernels, SplitAttentionHasScratchBetweenItsSteps) {
     if (split.dispatch.kernel != KernelId::attention_split || merge.op != split.op) continue;
     ++pairs;
     EXPECT_EQ(merge.dispatch.kernel, KernelId::attention_merge);
-    EXPECT_EQ(split.operands[4].value, kScratch);
+    EXPECT_EQ(split.operands[5].value, kScratch);
     EXPECT_EQ(merge.operands[0].value, kScratch);
-    EXPECT_EQ(merge.operands[2].value, graph.ops[merge.op].out[0]);
+    EXPECT_EQ(merge.operands[5].value, graph.ops[merge.op].out[0]);
   }
   EXPECT_EQ(pairs, 2u);
 }
@@ -166,9 +166,10 @@ TEST(BindArena, EveryRangeIsAlignedAndInsideItsBuffer) {
           ASSERT_EQ(step.ranges.size(), k.binding_count);
           for (std::size_t b = 0; b < step.ranges.size(); ++b) {
             const Range& r = step.ranges[b];
-            const std::uint64_t size = r.buffer == kArena   ? s.plan.arena_bytes
-                                       : r.buffer == kDummy ? s.dummy_bytes
-                                                            : map.buffers[r.buffer].bytes;
+            const std::uint64_t size = r.buffer == kArena    ? s.plan.arena_bytes
+                                       : r.buffer == kDummy  ? s.dummy_bytes
+                                       : r.buffer == kParams ? s.params.size() * 4
+                                                             : map.buffers[r.buffer].bytes;
             EXPECT_EQ(r.offset % target.limits.min_storage_alignment, 0u);
             EXPECT_GT(r.bytes, 0u);
             EXPECT_LE(r.bytes, target.limits.max_storage_range);

@@ -120,4 +120,34 @@ inline ::testing::AssertionResult run_dispatch(Device& device, const Dispatch& d
   return ::testing::AssertionSuccess();
 }
 
+// Runs the dispatches of one call whose operands are given (null: absent), with its scratches and parameters.
+inline ::testing::AssertionResult run_call(Device& device, const std::vector<Dispatch>& dispatches,
+                                           const std::vector<std::uint64_t>& scratch_bytes,
+                                           const std::vector<Bytes*>& operands, std::uint32_t slices = 1) {
+  const auto poison = [](std::uint64_t bytes) {
+    return to_bytes(std::vector<std::uint32_t>((bytes + 3) / 4, kPoison));
+  };
+  std::vector<Bytes> scratch;
+  for (const std::uint64_t bytes : scratch_bytes) scratch.push_back(poison(bytes));
+  for (const Dispatch& dispatch : dispatches) {
+    Bytes params = to_bytes(dispatch.params);
+    std::vector<Bytes> absent(dispatch.operands.size(), poison(16));
+    std::vector<Bytes*> bindings;
+    for (std::size_t i = 0; i < dispatch.operands.size(); ++i) {
+      const std::uint8_t operand = dispatch.operands[i];
+      Bytes* bytes = &absent[i];
+      if (operand == kParamsOperand)
+        bytes = &params;
+      else if (operand < kScratchOperand && operands[operand] != nullptr)
+        bytes = operands[operand];
+      else if (operand != kNoOperand && operand >= kScratchOperand)
+        bytes = &scratch[operand - kScratchOperand];
+      bindings.push_back(bytes);
+    }
+    const ::testing::AssertionResult done = run_dispatch(device, dispatch, bindings, slices);
+    if (!done) return done;
+  }
+  return ::testing::AssertionSuccess();
+}
+
 }  // namespace tessera::test

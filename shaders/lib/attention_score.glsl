@@ -1,0 +1,69 @@
+// From a product q.k to what goes into softmax, in units of log2(e), for one row of one head and one key.
+layout(std430, binding = kAttentionMask) readonly buffer Mask { uint mask_words[]; };
+layout(std430, binding = kAttentionBias) readonly buffer Bias { uint bias_words[]; };
+layout(std430, binding = kAttentionSlopes) readonly buffer Slopes { float slopes[]; };
+
+const uint MASK_TYPE = (FLAGS >> kAttentionMaskShift) & 15u;  // plus 1; 0: none
+const uint BIAS_TYPE = (FLAGS >> kAttentionBiasShift) & 15u;
+const uint kMaskU8 = 6;
+const bool HAS_MASK = MASK_TYPE != 0;
+const bool HAS_BIAS = BIAS_TYPE != 0;
+// adjust() changes scores also where every row sees every key.
+const bool ADJUSTS = HAS_MASK || HAS_BIAS || HAS_SLOPES || HAS_SOFTCAP;
+
+// What q is multiplied by (with cosine: the cosine). With a soft-cap, scores are in units of it until adjust().
+float score_scale() { return HAS_SOFTCAP ? p.scale / p.softcap : p.scale * kLog2E; }
+
+// Relative error of a few ulp everywhere; tanh() of some drivers overflows.
+float tanh_of(float x) {
+  float t = exp2(2 * kLog2E * clamp(x, -10.0, 10.0)), xx = x * x;
+  float near_0 = x + x * xx * (-1 / 3.0 + xx * (2 / 15.0 + xx * (-17 / 315.0 + xx * (62 / 2835.0))));
+  return abs(x) < 0.25 ? near_0 : (t - 1) / (t + 1);
+}
+
+// 1/|x| from |x|^2, 0 of a zero vector.
+float inverse_norm(float square) { return square > 0 ? 1 / sqrt(square) : 0; }
+
+float word_element(uint type, uint word, uint i) {
+  if (type == kTypeF32) return uintBitsToFloat(word);
+  uint half_word = (i & 1u) == 0u ? word & 0xffffu : word >> 16;
+  return type == kTypeF16 ? unpackHalf2x16(half_word).x : uintBitsToFloat(half_word << 16);
+}
+
+struct ScoreRow {
+  uint mask;   // element of key 0
+  uint bias;
+  float slope;  // times log2(e)
+  int diagonal;
+};
+
+ScoreRow score_row(uint batch, uint head, uint row, int diagonal) {
+  ScoreRow r = ScoreRow(0, 0, 0, diagonal);
+  if (HAS_MASK) r.mask = batch * p.mask_batch + head * p.mask_head + row * p.mask_row;
+  if (HAS_BIAS) r.bias = batch * p.bias_batch + head * p.bias_head + row * p.bias_row;
+  if (HAS_SLOPES) r.slope = slopes[head] * kLog2E;
+  return r;
+}
+
+float capped(float s) { return HAS_SOFTCAP ? tanh_of(s) * (p.softcap * kLog2E) : s; }
+
+// `key` is one that exists.
+float adjust(ScoreRow r, float s, int key) {
+  s = capped(s);
+  if (HAS_SLOPES) s -= r.slope * float(abs(r.diagonal - key));
+  if (HAS_BIAS) {
+    uint i = r.bias + uint(key) * p.bias_key;
+    float bias = word_element(BIAS_TYPE - 1, bias_words[BIAS_TYPE - 1 == kTypeF32 ? i : i >> 1], i);
+    s = bias < -1e38 ? kMasked : s + bias * kLog2E;
+  }
+  if (HAS_MASK) {
+    uint i = r.mask + uint(key) * p.mask_key;
+    if (MASK_TYPE - 1 == kMaskU8) {
+      if (((mask_words[i >> 2] >> (8 * (i & 3u))) & 255u) == 0) s = kMasked;
+    } else {
+      float mask = word_element(MASK_TYPE - 1, mask_words[MASK_TYPE - 1 == kTypeF32 ? i : i >> 1], i);
+      s = mask < -1e38 ? kMasked : s + mask * kLog2E;
+    }
+  }
+  return max(s, kMasked);
+}

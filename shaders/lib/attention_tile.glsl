@@ -1,0 +1,134 @@
+// The scores of a tile of rows against a tile of keys, in registers: what attention and attention_scores share.
+// Lane (row group, column group) has ROW_TILE rows and COL_TILE keys.
+layout(constant_id = kAttentionSpecColGroups) const uint COL_GROUPS = 8;
+layout(constant_id = kAttentionSpecRowTile) const uint ROW_TILE = 4;
+layout(constant_id = kAttentionSpecColTile) const uint COL_TILE = 4;
+layout(constant_id = kAttentionSpecChunk) const uint CHUNK = 8;
+layout(constant_id = kAttentionSpecQWhole) const uint Q_WHOLE = 0;
+
+const uint ROW_GROUPS = GROUP / COL_GROUPS;
+const uint ROWS = ROW_GROUPS * ROW_TILE;
+const uint COLS = COL_GROUPS * COL_TILE;
+const uint D_STEP = CHUNK % 4 == 0 ? 4 : 1;  // unrolled: all of a chunk would take drivers long to compile
+const uint CHUNKS = (DIM4 + CHUNK - 1) / CHUNK;
+// Odd pitches in units of 16 bytes: rows next to each other start in different banks.
+const uint Q_PITCH = (Q_WHOLE != 0 ? CHUNKS * CHUNK : CHUNK) | 1;
+const uint K_PITCH = CHUNK | 1;
+
+struct Tile {
+  uint first;  // folded row: position in the sequence * group + head of the group
+  uint count;  // folded rows of the sequence
+  uint group;  // heads folded into rows
+  uint head;   // the first of them
+  uint row;    // position of folded row 0
+  Sequence sequence;
+  Keys keys;
+  int end;     // keys from here on are not read: the last one stands in for them
+};
+
+shared vec4 q_tile[ROWS * Q_PITCH];  // (ROWS, CHUNK or all of DIM4), times the scale
+shared vec4 kv_tile[KV_SIZE];        // K: (COLS, CHUNK)
+shared Span row_span[ROWS];          // keys that each row sees
+shared int row_diagonal[HAS_SLOPES ? ROWS : 1];
+
+float s[ROW_TILE * COL_TILE];
+
+uint lane() { return gl_LocalInvocationID.x; }
+uint tile_row(uint r) { return r * ROW_GROUPS + lane() / COL_GROUPS; }
+uint tile_col(uint c) { return c * COL_GROUPS + lane() % COL_GROUPS; }
+uint row_of_folded(Tile t, uint folded) { return t.row + folded / t.group; }
+uint head_of_folded(Tile t, uint folded) { return t.head + folded % t.group; }
+
+void stage_spans(Tile t) {
+  for (uint i = lane(); i < ROWS; i += GROUP) {
+    Row row = Row(Span(0, 0), 0);
+    if (t.first + i < t.count) row = row_of(t.sequence, int(row_of_folded(t, t.first + i)));
+    row_span[i] = row.seen;
+    if (HAS_SLOPES) row_diagonal[i] = row.diagonal;
+  }
+}
+
+void stage_q(Tile t, uint first, uint width) {
+  float scale = COSINE ? 1.0 : score_scale();
+  [[dont_unroll]] for (uint i = lane(); i < ROWS * width; i += GROUP) {
+    uint row = i / width, d = i % width, folded = t.first + row;
+    vec4 q = vec4(0);
+    if (folded < t.count && first + d < DIM4)
+      q = load_q(q_row(t.sequence.batch, head_of_folded(t, folded), row_of_folded(t, folded)), first + d) *
+          scale;
+    q_tile[row * Q_PITCH + d] = q;
+  }
+}
+
+void stage_k(Tile t, int key, uint first) {
+  [[dont_unroll]] for (uint i = lane(); i < COLS * CHUNK; i += GROUP) {
+    uint col = i / CHUNK, d = i % CHUNK;
+    vec4 k = vec4(0);
+    if (first + d < DIM4) k = load_k(k_row(t.keys, min(uint(key) + col, uint(t.end - 1))), first + d);
+    kv_tile[col * K_PITCH + d] = k;
+  }
+}
+
+float dot_add(float sum, vec4 a, vec4 b) {
+  sum += a.x * b.x;
+  sum += a.y * b.y;
+  sum += a.z * b.z;
+  return sum + a.w * b.w;
+}
+
+void scores(Tile t, int key) {  // s = scale q k^T
+  float qq[COSINE ? ROW_TILE : 1], kk[COSINE ? COL_TILE : 1];
+  [[unroll]] for (uint i = 0; i < ROW_TILE * COL_TILE; ++i) s[i] = 0;
+  if (COSINE) {
+    [[unroll]] for (uint r = 0; r < ROW_TILE; ++r) qq[r] = 0;
+    [[unroll]] for (uint c = 0; c < COL_TILE; ++c) kk[c] = 0;
+  }
+  [[dont_unroll]] for (uint chunk = 0; chunk < CHUNKS; ++chunk) {
+    if (chunk != 0) barrier();
+    stage_k(t, key, chunk * CHUNK);
+    if (Q_WHOLE == 0) stage_q(t, chunk * CHUNK, CHUNK);
+    barrier();
+    uint at = Q_WHOLE != 0 ? chunk * CHUNK : 0;
+    [[dont_unroll]] for (uint d0 = 0; d0 < CHUNK; d0 += D_STEP)
+      [[unroll]] for (uint d = d0; d < d0 + D_STEP; ++d) {
+        vec4 q[ROW_TILE];
+        [[unroll]] for (uint r = 0; r < ROW_TILE; ++r) {
+          q[r] = q_tile[tile_row(r) * Q_PITCH + at + d];
+          if (COSINE) qq[r] = dot_add(qq[r], q[r], q[r]);
+        }
+        [[unroll]] for (uint c = 0; c < COL_TILE; ++c) {
+          vec4 k = kv_tile[tile_col(c) * K_PITCH + d];
+          if (COSINE) kk[c] = dot_add(kk[c], k, k);
+          [[unroll]] for (uint r = 0; r < ROW_TILE; ++r)
+            s[r * COL_TILE + c] = dot_add(s[r * COL_TILE + c], q[r], k);
+        }
+      }
+  }
+  if (!COSINE) return;
+  float scale = score_scale();
+  [[unroll]] for (uint r = 0; r < ROW_TILE; ++r) {
+    float of_row = inverse_norm(qq[r]) * scale;
+    [[unroll]] for (uint c = 0; c < COL_TILE; ++c) s[r * COL_TILE + c] *= of_row * inverse_norm(kk[c]);
+  }
+}
+
+// Soft-cap, slopes, bias and mask.
+void adjust_scores(Tile t, int key) {
+  [[unroll]] for (uint r = 0; r < ROW_TILE; ++r) {
+    uint folded = min(t.first + tile_row(r), t.count - 1);
+    ScoreRow row = score_row(t.sequence.batch, head_of_folded(t, folded), row_of_folded(t, folded),
+                             HAS_SLOPES ? row_diagonal[tile_row(r)] : 0);
+    [[unroll]] for (uint c = 0; c < COL_TILE; ++c)
+      s[r * COL_TILE + c] = adjust(row, s[r * COL_TILE + c], min(key + int(tile_col(c)), t.end - 1));
+  }
+}
+
+void mask_scores(int key) {
+  [[unroll]] for (uint r = 0; r < ROW_TILE; ++r) {
+    Span seen = row_span[tile_row(r)];
+    [[unroll]] for (uint c = 0; c < COL_TILE; ++c) {
+      int col = key + int(tile_col(c));
+      if (col < seen.begin || col >= seen.end) s[r * COL_TILE + c] = kMasked;
+    }
+  }
+}

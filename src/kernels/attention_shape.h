@@ -1,0 +1,28 @@
+// What every form of attention needs of a shape: checked once, and put into the words that kernels read.
+#pragma once
+
+#include "interface/attention_params.h"
+#include "kernels/choose.h"
+
+namespace tessera {
+
+// "attention of 2x512 rows, 8/2 heads of 64, 512 keys"
+std::string describe(const AttentionShape& shape);
+// Strides filled in, windows that hide nothing removed, the scores' empty ranges made whole; invalid_argument
+// or unsupported when no kernel can do it.
+Result<AttentionShape> checked(AttentionShape shape, const Limits& limits);
+
+// Of a checked shape.
+std::uint32_t attention_flags(const AttentionShape& shape);
+shader::AttentionParams attention_params(const AttentionShape& shape, std::uint64_t parts);
+std::vector<std::uint32_t> words_of(const shader::AttentionParams& params);
+// Bit i: rows of binding i are vectors of four elements (kAttentionSpecWide).
+std::uint32_t attention_wide(const AttentionShape& shape);
+// The shared specialization constants, kAttentionSharedSpecs of them.
+std::vector<std::uint32_t> attention_specs(const AttentionShape& shape, std::uint32_t group);
+// Dispatch::operands of a kernel that reads q, k and v and writes y.
+std::vector<std::uint8_t> attention_operands(const AttentionShape& shape);
+// Arithmetic and compulsory traffic; keys that a window or causality hides from all rows do not count.
+void count_attention(const AttentionShape& shape, Dispatch& dispatch);
+
+}  // namespace tessera

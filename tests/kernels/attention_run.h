@@ -1,0 +1,114 @@
+// Runs attention cases on the device of a test and compares all that they write.
+#pragma once
+
+#include "kernels/attention_case.h"
+#include "support/gpu_fixture.h"
+
+namespace tessera::test {
+
+inline std::string describe(const AttentionCase& c) {
+  const AttentionAttrs& a = c.shape.attrs;
+  const AttentionOperands& o = c.shape.operands;
+  std::string text;
+  const auto put = [&](const char* name, double value) {
+    text += std::string(text.empty() ? "" : " ") + name + " " + std::to_string(value).substr(0, 8);
+  };
+  put("seed", c.seed);
+  put("batch", a.batch);
+  put("rows", a.q_len);
+  put("keys", a.kv_len);
+  put("heads", a.heads);
+  put("kv", a.kv_heads);
+  put("d", a.head_dim);
+  put("v", a.v_dim);
+  put("causal", static_cast<int>(a.causal));
+  if (a.window_left != kNoWindow) put("left", a.window_left);
+  if (a.window_right != kNoWindow) put("right", a.window_right);
+  if (a.softcap > 0) put("softcap", a.softcap);
+  if (a.score == AttentionScore::cosine) put("cosine", 1);
+  if (a.block_size != 0) put("block", a.block_size);
+  if (a.ring) put("ring", 1);
+  if (a.scores != AttentionScores::none) put("scores", static_cast<int>(a.scores));
+  if (o.state) put("position", c.position), put("live", c.rows);
+  if (o.lengths) put("lengths", c.lengths[0]);
+  if (o.documents != 0) put("documents", o.documents);
+  if (o.slopes) put("slopes", 1);
+  if (o.sinks) put("sinks", 1);
+  if (o.lse) put("lse", 1);
+  for (const auto& [name, type] : {std::pair{"mask", o.mask}, std::pair{"bias", o.bias}})
+    if (type) text += std::string(" ") + name + " " + std::string(info(*type).name);
+  text += " q " + std::string(info(c.shape.q_type).name) + " kv " + std::string(info(c.shape.kv_type).name) +
+          " y " + std::string(info(c.shape.y_type).name);
+  return text;
+}
+
+class AttentionGpu : public GpuTest {
+ protected:
+  // Fills y, lse and scores of `a`.
+  ::testing::AssertionResult run(Attention& a, std::uint32_t slices = 1) {
+    Target target = target_of(*device_);
+    for (std::size_t i = 0; i < 3; ++i)
+      target.limits.max_group_count[i] = std::min(target.limits.max_group_count[i], most_groups_[i]);
+    const auto choice = choose_attention(a.c.shape, target);
+    if (!choice) return ::testing::AssertionFailure() << choice.error().message;
+    return run_call(*device_, choice->dispatches, choice->scratch, a.operands(), slices);
+  }
+
+  void check(const AttentionCase& c, std::uint32_t slices = 1) {
+    Attention a(c);
+    const std::string what = describe(a.c);
+    ASSERT_TRUE(run(a, slices)) << what;
+    const AttentionAttrs& s = a.c.shape.attrs;
+    const std::vector<double> y = a.y_values();
+    std::vector<bool> written(y.size(), false);
+    for (std::uint32_t b = 0; b < s.batch; ++b)
+      for (std::uint32_t h = 0; h < s.heads; ++h)
+        for (std::uint32_t i = 0; i < a.c.n_q(); ++i) {
+          const Attention::Row e = a.expected(b, h, i);
+          const std::string row =
+              what + ": [" + std::to_string(b) + "," + std::to_string(h) + "," + std::to_string(i) + "]";
+          for (std::uint32_t d = 0; d < s.v_dim; ++d) {
+            const std::uint64_t at = a.y_at(b, h, i, d);
+            written[at] = true;
+            ASSERT_LE(std::abs(y[at] - e.value[d]), e.bound[d])
+                << row << ": y[" << d << "] is " << y[at] << ", not " << e.value[d];
+          }
+          ASSERT_NO_FATAL_FAILURE(check_outputs(a, e, b, h, i, row));
+        }
+    for (std::size_t at = 0; at < y.size(); ++at)
+      ASSERT_TRUE(written[at] || std::isnan(y[at])) << what << ": y at " << at << " was touched";
+  }
+
+  std::array<std::uint32_t, 3> most_groups_{65535, 65535, 65535};
+
+ private:
+  static void expect_close(double value, double wanted, double bound, const std::string& what) {
+    if (std::isinf(wanted))
+      ASSERT_EQ(value, wanted) << what;
+    else
+      ASSERT_LE(std::abs(value - wanted), bound) << what << " is " << value << ", not " << wanted;
+  }
+
+  static void check_outputs(const Attention& a, const Attention::Row& e, std::uint32_t b, std::uint32_t h,
+                            std::uint32_t i, const std::string& row) {
+    const AttentionAttrs& s = a.c.shape.attrs;
+    if (a.c.shape.operands.lse) {
+      float lse = 0;
+      std::memcpy(&lse, a.lse.data() + ((std::size_t{b} * s.heads + h) * s.q_len + i) * 4, 4);
+      ASSERT_NO_FATAL_FAILURE(expect_close(lse, e.lse, e.lse_bound, row + ": lse"));
+    }
+    if (s.scores == AttentionScores::none || h < s.score_head || h >= s.score_head + s.score_heads ||
+        i < s.score_row || i >= s.score_row + s.score_rows)
+      return;
+    const std::size_t first =
+        ((std::size_t{b} * s.score_heads + h - s.score_head) * s.score_rows + i - s.score_row) * s.kv_len;
+    for (std::uint32_t j = 0; j < s.kv_len; ++j) {
+      float score = 0;
+      std::memcpy(&score, a.scores.data() + (first + j) * 4, 4);
+      ASSERT_NO_FATAL_FAILURE(
+          expect_close(score, e.score[j], e.score_bound[j], row + ": score " + std::to_string(j)));
+    }
+  }
+};
+
+}  // namespace tessera::test
