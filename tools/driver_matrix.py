@@ -2,7 +2,7 @@
 """Every driver at hand: the GPU tests on those that execute, `tessera shaders` on those that only compile.
 
     tools/driver_matrix.py                            what this machine has, to standard output
-    tools/driver_matrix.py --config FILE --out docs/drivers.md
+    tools/driver_matrix.py --config FILE --keep FOLDER --out docs/drivers.md [--only NAME...]
     tools/driver_matrix.py --check FILE...            reads `tessera shaders --json`; status 1 on vector spills or scratch
 
 A line of FILE: NAME run|compile BUILD COMMAND...; the command is put in front of BUILD/tessera and of
@@ -11,8 +11,10 @@ A line of FILE: NAME run|compile BUILD COMMAND...; the command is put in front o
     lavapipe-w4  run      build  env VK_DRIVER_FILES=/usr/share/vulkan/icd.d/lvp_icd.x86_64.json LP_NATIVE_VECTOR_WIDTH=128
     navi21       compile  build  env VK_DRIVER_FILES=/usr/share/vulkan/icd.d/radeon_icd.x86_64.json RADV_FORCE_FAMILY=navi21
 
-Without a file: each installed driver that finds a device, and three GPUs of RADV's null device. In the output file,
-what follows the line "<!-- by hand -->" is kept.
+Without a file: each installed driver that finds a device, and three GPUs of RADV's null device. --keep holds what each
+device gave, so that a slow matrix may be gone through in parts (--only): the document is of all devices of the list that
+have a result there. Beside --out come the tables of single pipelines, out's name/VENDOR.md, the vendor being a device's
+name up to its first "-". In the output file, what follows the line "<!-- by hand -->" is kept.
 """
 import argparse
 import datetime
@@ -23,13 +25,17 @@ import re
 import shlex
 import subprocess
 import sys
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 BY_HAND = "<!-- by hand -->"
 NULL_FAMILIES = ("vega20", "navi21", "gfx1100")
 # Values kept in lanes of vector registers: they cost an instruction, no memory.
 HARMLESS = ("Spilled SGPRs",)
+# Columns of the tables of pipelines.
+FIGURES = [("regs", lambda p: p["registers"]), ("spills", lambda p: vector_spills(p)),
+           ("scratch", lambda p: p["scratch_bytes"]), ("shared", lambda p: p["shared_bytes"]),
+           ("instr", lambda p: p["instructions"]), ("cycles", lambda p: p["cycles"])]
 
 
 @dataclass
@@ -43,6 +49,12 @@ class Device:
     skipped: int = 0
     failed: list = field(default_factory=list)
     error: str = ""
+    commit: str = ""  # and date, of the result
+    date: str = ""
+
+    @property
+    def vendor(self):
+        return self.name.split("-")[0]
 
 
 def execute(device, program, timeout):
@@ -137,32 +149,34 @@ def largest(pipelines, figure):
 
 
 def executing_table(devices):
-    out = ["| name | device | driver | tests passed | failed |", "|---|---|---|---|---|"]
+    out = ["| name | device | driver | commit | tests passed | failed |", "|---|---|---|---|---|---|"]
     for d in devices:
         if d.error:
-            out.append(f"| {d.name} | | | | {d.error} |")
+            out.append(f"| {d.name} | | | {d.commit} | | {d.error} |")
             continue
         total = d.passed + len(d.failed)
         failed = ", ".join(d.failed) if d.failed else "none"
-        out.append(f"| {d.name} | {d.info.get('name', '')} | {d.info.get('driver', '')} | {d.passed} of {total} | "
+        out.append(f"| {d.name} | {d.info.get('name', '')} | {d.info.get('driver', '')} | {d.commit} | "
+                   f"{d.passed} of {total} | "
                    f"{failed} |")
     return out
 
 
 def compiling_table(devices):
-    out = ["| name | device | driver | pipelines | no pipeline | vector spills | scratch |", "|---|---|---|---|---|---|---|"]
+    out = ["| name | device | driver | commit | pipelines | no pipeline | vector spills | scratch |",
+           "|---|---|---|---|---|---|---|---|"]
     for d in devices:
         if d.error:
-            out.append(f"| {d.name} | | {d.error} | | | | |")
+            out.append(f"| {d.name} | | {d.error} | {d.commit} | | | | |")
             continue
+        where = f"| {d.name} | {d.info['device']} | {d.info['driver']} | {d.commit} |"
         if not d.info["available"]:
-            out.append(f"| {d.name} | {d.info['device']} | {d.info['driver']} | not available | | | |")
+            out.append(f"{where} not available | | | |")
             continue
         p = d.info["pipelines"]
         counts = (sum(bool(x["failed"]) for x in p), sum(bool(vector_spills(x)) for x in p),
                   sum(bool(x["scratch_bytes"]) for x in p))
-        out.append(f"| {d.name} | {d.info['device']} | {d.info['driver']} | {len(p)} | "
-                   + " | ".join(str(c) if c else "none" for c in counts) + " |")
+        out.append(f"{where} {len(p)} | " + " | ".join(str(c) if c else "none" for c in counts) + " |")
     return out
 
 
@@ -199,11 +213,33 @@ def faults(devices):
     return out
 
 
-def document(devices, commit):
+def pipeline_tables(vendor, devices):
+    """A table a device, a row a pipeline."""
+    out = [f"# Pipelines: {vendor}", "",
+           "Every kernel as the product would use it, as `tessera shaders` prints it; [benchmarks.md](../benchmarks.md)",
+           "explains the columns. Written by `tools/driver_matrix.py`.", ""]
+    for d in devices:
+        out += [f"## {d.name}", "", f"{d.info['device']}, {d.info['driver']}, commit {d.commit}", "",
+                "| kernel | variant | lanes | " + " | ".join(name for name, _ in FIGURES) + " |",
+                "|---|---|" + "--:|" * (len(FIGURES) + 1)]
+        for p in d.info["pipelines"]:
+            cells = [cell(p["subgroup_size"]), *(cell(figure(p)) for _, figure in FIGURES)]
+            out.append(f"| {p['kernel']} | {p['variant']} | "
+                       + (p["failed"] + " |" * len(FIGURES) if p["failed"] else " | ".join(cells)) + " |")
+        out.append("")
+    return "\n".join(out)
+
+
+def with_pipelines(devices):
+    return [d for d in devices if d.kind == "compile" and not d.error and d.info["available"]]
+
+
+def document(devices, folder):
     runs = [d for d in devices if d.kind == "run"]
     compiles = [d for d in devices if d.kind == "compile"]
-    date = datetime.date.today().isoformat()
-    out = ["# Drivers", "", f"Written by `tools/driver_matrix.py` on {date} at commit {commit}.", ""]
+    dates = sorted(d.date for d in devices)
+    out = ["# Drivers", "", "Written by `tools/driver_matrix.py` on "
+           + (dates[0] if dates[0] == dates[-1] else f"{dates[0]} to {dates[-1]}") + ".", ""]
     if runs:
         out += ["## Where the GPU tests ran", "", "Cases of `ctest -L gpu`, each compared with the reference.", "",
                 *executing_table(runs), ""]
@@ -211,6 +247,10 @@ def document(devices, commit):
         out += ["## Where the shaders were only compiled", "",
                 "`tessera shaders` without a GPU: every kernel as the product would use it on that device. Spills are",
                 "those of vector registers to memory, as each driver counts them.", "", *compiling_table(compiles), ""]
+        vendors = dict.fromkeys(d.vendor for d in with_pipelines(compiles))
+        if folder:
+            out += ["Every pipeline, with registers, spills, scratch, shared memory, instructions and cycles: "
+                    + ", ".join(f"[{v}]({folder}/{v}.md)" for v in vendors) + ".", ""]
         found = faults(compiles)
         if found:
             out += ["### To be mended", "", *found, ""]
@@ -219,6 +259,36 @@ def document(devices, commit):
                 "Adreno: full vec4 registers; Intel: see the column); with spills or scratch, those too. – is not reported.",
                 "", *kernel_table(compiles), ""]
     return "\n".join(out)
+
+
+def write_documents(devices, path):
+    out = pathlib.Path(path)
+    old = out.read_text() if out.exists() else ""
+    tail = old[old.index(BY_HAND):] if BY_HAND in old else BY_HAND + "\n"
+    out.write_text(document(devices, out.stem) + "\n" + tail)
+    listed = with_pipelines(devices)
+    for vendor in dict.fromkeys(d.vendor for d in listed):
+        folder = out.with_suffix("")
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"{vendor}.md").write_text(pipeline_tables(vendor, [d for d in listed if d.vendor == vendor]))
+
+
+def measure(device, timeout):
+    try:
+        (run_tests if device.kind == "run" else run_shaders)(device, timeout)
+    except subprocess.TimeoutExpired:
+        device.error = f"no end within {timeout} s"
+    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True)
+    device.commit = commit.stdout.strip() or "unknown"
+    device.date = datetime.date.today().isoformat()
+
+
+def kept(device, folder):
+    """The device with the result that an earlier run kept, or None."""
+    path = pathlib.Path(folder or ".") / f"{device.name}.json"
+    if not folder or not path.exists():
+        return None
+    return Device(**json.loads(path.read_text()))
 
 
 def check(paths):
@@ -242,36 +312,32 @@ def main():
     parser.add_argument("--build", default="build", help="build folder for the default devices")
     parser.add_argument("--only", nargs="+", metavar="NAME", help="these devices of the list")
     parser.add_argument("--out", help="a Markdown file; without it standard output")
-    parser.add_argument("--raw", help="a folder for what `tessera shaders --json` said, NAME.json each")
+    parser.add_argument("--keep", metavar="FOLDER", help="results, NAME.json each")
     parser.add_argument("--timeout", type=int, default=3600, help="seconds a device may take")
     parser.add_argument("--check", nargs="+", metavar="FILE", help="only judge these files ('-': standard input)")
     options = parser.parse_args()
     if options.check:
         return check(options.check)
     devices = read_config(options.config) if options.config else installed(options.build)
-    if options.only:
-        devices = [d for d in devices if d.name in options.only]
-    if not devices:
-        sys.exit("no device")
+    results = []
     for device in devices:
+        if options.only and device.name not in options.only:
+            results.append(kept(device, options.keep))
+            continue
         print(f"{device.name}...", file=sys.stderr, flush=True)
-        try:
-            (run_tests if device.kind == "run" else run_shaders)(device, options.timeout)
-        except subprocess.TimeoutExpired:
-            device.error = f"no end within {options.timeout} s"
-        if options.raw and device.kind == "compile" and device.info:
-            pathlib.Path(options.raw).mkdir(parents=True, exist_ok=True)
-            (pathlib.Path(options.raw) / f"{device.name}.json").write_text(json.dumps(device.info, indent=1))
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True)
-    text = document(devices, commit.stdout.strip() or "unknown")
-    if not options.out:
-        print(text)
+        measure(device, options.timeout)
+        results.append(device)
+        if options.keep:
+            pathlib.Path(options.keep).mkdir(parents=True, exist_ok=True)
+            (pathlib.Path(options.keep) / f"{device.name}.json").write_text(json.dumps(asdict(device), indent=1))
+    results = [d for d in results if d]
+    if not results:
+        sys.exit("no device")
+    if options.out:
+        write_documents(results, options.out)
     else:
-        out = pathlib.Path(options.out)
-        old = out.read_text() if out.exists() else ""
-        tail = old[old.index(BY_HAND):] if BY_HAND in old else BY_HAND + "\n"
-        out.write_text(text + "\n" + tail)
-    failed = any(d.error or d.failed for d in devices) or faults([d for d in devices if d.kind == "compile"])
+        print(document(results, None))
+    failed = any(d.error or d.failed for d in results) or faults([d for d in results if d.kind == "compile"])
     return 1 if failed else 0
 
 

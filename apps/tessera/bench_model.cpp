@@ -11,7 +11,7 @@ namespace {
 using Json = nlohmann::ordered_json;
 using Clock = std::chrono::steady_clock;
 
-constexpr int kRounds = 3;
+constexpr int kRounds = 3;  // odd: the median is one of them
 
 struct Speeds {
   std::vector<double> prompt, generation;  // tokens a second, one a round
@@ -47,12 +47,12 @@ tessera::Expected<tessera::Done> one_round(tessera::Session& session, const Benc
 
 Json speed(std::uint32_t tokens, const std::vector<double>& values) {
   if (values.empty()) return {};
-  double sum = 0;
-  for (double v : values) sum += v;
+  std::vector<double> sorted = values;
+  std::sort(sorted.begin(), sorted.end());
   return {{"tokens", tokens},
-          {"tokens_per_s", sum / static_cast<double>(values.size())},
-          {"min", *std::min_element(values.begin(), values.end())},
-          {"max", *std::max_element(values.begin(), values.end())},
+          {"tokens_per_s", sorted[sorted.size() / 2]},
+          {"min", sorted.front()},
+          {"max", sorted.back()},
           {"rounds", values}};
 }
 
@@ -119,7 +119,7 @@ int run(const BenchModelOptions& options) {
 
 void add_bench_model(CLI::App& bench, int& status) {
   auto* sub =
-      bench.add_subcommand("model", "Tokens a second of a prompt and of generation, mean of three rounds");
+      bench.add_subcommand("model", "Tokens a second of a prompt and of generation, median of three rounds");
   auto options = std::make_shared<BenchModelOptions>();
   add_device_options(*sub, options->device);
   add_model_option(*sub, options->model);

@@ -83,7 +83,7 @@ TESSERA_API tessera_status tessera_shaders(const tessera_context_desc* desc, con
 typedef struct tessera_bench_op {
   size_t size;
   const char* name;   /* "matmul/q8_0/4096x4096/n8" */
-  const char* failed; /* why there is no time; or "" */
+  const char* failed; /* why there is no time: wrong, no kernel, skipped as too slow here; or "" */
   int wrong;          /* nonzero: an element was over its bound; `failed` names it */
   double flops;       /* useful arithmetic of one run, 0 where only memory matters */
   double bytes;       /* of operands, each counted once */

@@ -33,21 +33,33 @@ void hand_out(const bench::OpCase& c, const bench::OpTime& time, const tessera_b
   desc.op(desc.user, &op);
 }
 
+// The longest prompts are for GPUs. At a twentieth of its peak a run should end within a minute.
+bench::OpTime too_slow(const bench::OpCase& c, const bench::Peaks& peaks) {
+  bench::OpTime out;
+  const double seconds = c.flops() / (0.05 * peaks.flops_per_s);
+  if (seconds > 60)
+    out.failed =
+        "skipped: " + std::to_string(static_cast<int>(seconds)) + " s a run at 5 % of the device's peak";
+  return out;
+}
+
 Result<void> run(Device& device, const tessera_bench_desc& desc) {
   const Progress progress = make_progress(desc.progress, desc.progress_user);
   const std::vector<bench::OpCase> cases = wanted_cases(desc);
   if (cases.empty()) return Error{Code::invalid_argument, "no op has such a name"};
-  bench::Peaks peaks;
-  if (desc.device != nullptr) {
-    TSR_TRY(peaks, bench::measure_peaks(device));
+  TSR_TRY(const bench::Peaks peaks, bench::measure_peaks(device));
+  if (desc.device != nullptr)
     desc.device(desc.user, device.report().driver.c_str(), bench::has_gpu_clock(device),
                 peaks.copy_bytes_per_s, peaks.flops_per_s);
-  }
   bench::OpOptions options;
   if (desc.samples != 0) options.samples = desc.samples;
   std::string wrong;
   for (std::size_t i = 0; i < cases.size(); ++i) {
     if (!report(progress, "ops", i, cases.size())) return Error{Code::cancelled, "benchmark cancelled"};
+    if (const bench::OpTime skipped = too_slow(cases[i], peaks); !skipped.failed.empty()) {
+      hand_out(cases[i], skipped, desc);
+      continue;
+    }
     TSR_TRY(const bench::OpTime time, bench::time_op(device, cases[i], options));
     hand_out(cases[i], time, desc);
     if (time.wrong && wrong.empty()) wrong = cases[i].name + ": " + time.failed;

@@ -26,9 +26,10 @@ void add_attentions(std::vector<OpCase>& out) {
     bool both;  // without causality too; a single row sees every key either way
   };
   constexpr Shape kShapes[] = {
-      {64, 8, 8, 512, 512, true},  {64, 8, 8, 1024, 1024, true}, {64, 32, 8, 512, 512, true},
-      {128, 8, 8, 512, 512, true}, {64, 32, 8, 1, 1024, false},  {64, 32, 8, 1, 4096, false},
-      {64, 8, 8, 1, 4096, false},  {128, 32, 8, 1, 1024, false}, {128, 32, 8, 1, 4096, false},
+      {64, 8, 8, 512, 512, true},    {64, 8, 8, 1024, 1024, true},   {64, 32, 8, 512, 512, true},
+      {128, 8, 8, 512, 512, true},   {64, 32, 8, 1, 1024, false},    {64, 32, 8, 1, 4096, false},
+      {64, 8, 8, 1, 4096, false},    {128, 32, 8, 1, 1024, false},   {128, 32, 8, 1, 4096, false},
+      {128, 32, 8, 1, 32768, false}, {128, 32, 8, 4096, 4096, true},
   };
   for (const Shape& s : kShapes)
     for (const bool causal : {false, true}) {

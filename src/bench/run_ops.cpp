@@ -11,6 +11,11 @@ namespace {
 constexpr double kOneSlice = 1e12;  // microseconds: a benchmark's op is one dispatch, never cut
 constexpr std::uint32_t kLeastSamples = 3;
 constexpr std::uint32_t kWarmUps = 2;
+constexpr double kWarmUpSeconds = 0.05;  // at least, on the host's clock: GPUs raise theirs under load
+
+using Clock = std::chrono::steady_clock;
+
+double since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
 
 Result<void> give(Walker& walker, const OneOp& op) {
   for (const OneOp::Write& w : op.writes) TSR_CHECK(walker.write(w.value, 0, w.bytes));
@@ -42,7 +47,8 @@ void judge(const ReferenceOutput& expected, std::size_t i, double found, std::ui
 Result<void> measure(TimedOp& op, const OpOptions& options, OpTime& out) {
   std::vector<double> times;
   double total = 0;
-  for (std::uint32_t i = 0; i < kWarmUps; ++i) TSR_CHECK(op.seconds());
+  const auto start = Clock::now();
+  for (std::uint32_t i = 0; i < kWarmUps || since(start) < kWarmUpSeconds; ++i) TSR_CHECK(op.seconds());
   while (times.size() < options.samples && (times.size() < kLeastSamples || total < options.seconds)) {
     TSR_TRY(const double seconds, op.seconds());
     times.push_back(seconds);
@@ -79,10 +85,10 @@ Result<TimedOp> TimedOp::create(Device& device, const OpCase& c) {
 
 Result<double> TimedOp::seconds() {
   TSR_CHECK(walker_->write(op_.state.value, 0, op_.state.bytes));
-  const auto start = std::chrono::steady_clock::now();
+  const auto start = Clock::now();
   TSR_CHECK(walker_->run(0));
   if (gpu_clock_) return walker_->gpu_seconds(0);
-  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  return since(start);
 }
 
 Result<void> TimedOp::check(OpTime& out) {

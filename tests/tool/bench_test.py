@@ -85,8 +85,9 @@ class BenchOps(ToolTest):
         found = self.ok("bench", "ops", "--json", "--samples", 3, "--filter", names, *on_device())
         self.assertEqual(found.err, "")
         out = found.json
-        self.assertEqual(list(out), ["version", "date", "device", "driver", "copy_gbyte_per_s", "peak_gflop_per_s",
-                                     "ops"])
+        self.assertEqual(list(out), ["version", "date", "device", "driver", "clock", "copy_gbyte_per_s",
+                                     "peak_gflop_per_s", "ops"])
+        self.assertIn(out["clock"], ("gpu", "host"))
         self.assertGreater(out["copy_gbyte_per_s"], 0)
         self.assertGreater(out["peak_gflop_per_s"], 0)
         self.assertEqual(len(out["ops"]), 7)
@@ -109,6 +110,14 @@ class BenchOps(ToolTest):
             self.assertAlmostEqual(op["gbyte_per_s"] * op["median_s"] * 1e9 / bytes_, 1)
             self.assertAlmostEqual(op["of_flop_peak"] * out["peak_gflop_per_s"] / op["gflop_per_s"], 1)
             self.assertAlmostEqual(op["of_copy"] * out["copy_gbyte_per_s"] / op["gbyte_per_s"], 1)
+
+    def test_without_timestamps(self):
+        off = ["--samples", 1, "--filter", "^add/1x", *on_device(), "--cap", "timestamp_ns=0"]
+        out = self.ok("bench", "ops", "--json", *off).json
+        self.assertEqual(out["clock"], "host")
+        self.assertGreater(out["ops"][0]["median_s"], 0)
+        self.assertGreater(out["peak_gflop_per_s"], 0)
+        self.assertIn("No GPU timestamps", self.ok("bench", "ops", *off).text)
 
     def test_table(self):
         text = self.ok("bench", "ops", "--samples", 1, "--filter", "^add/1x", *on_device()).text
