@@ -60,6 +60,7 @@ struct Run {
   const OpsOptions& options;
   Regex filter;
   ProgressBar bar;
+  std::string device;
   Json driver, clock, ops = Json::array();
   double copy = 0, flops = 0;
 };
@@ -125,8 +126,8 @@ tessera_bench_desc make_desc(Run& run) {
     to.flops = flops;
     if (to.options.json) return;
     to.bar.clear();
-    std::printf("%s\ncopies %.1f GB/s, multiplies and adds %.0f GFLOP/s (f32, from registers)\n", driver,
-                copy * 1e-9, flops * 1e-9);
+    std::printf("%s\n%s\ncopies %.1f GB/s, multiplies and adds %.0f GFLOP/s (f32, from registers)\n",
+                to.device.c_str(), driver, copy * 1e-9, flops * 1e-9);
     if (gpu_clock == 0)
       std::puts("No GPU timestamps here: times are the host's, from submission to completion.");
     std::printf("%-38s %10s %10s %10s %9s %6s %8s %6s\n", "op", "median ms", "min", "max", "GFLOP/s", "peak",
@@ -143,14 +144,14 @@ tessera_bench_desc make_desc(Run& run) {
 }
 
 int run_ops(const OpsOptions& options) {
-  Run run{.options = options, .filter = {}, .bar = {}, .driver = {}, .clock = {}};
+  Run run{.options = options, .filter = {}, .bar = {}, .device = {}, .driver = {}, .clock = {}};
   if (const std::string why = run.filter.compile(options.filter); !why.empty()) {
     fail("--filter '" + options.filter + "': " + why);
     return kUsage;
   }
   auto context = CachedContext::create(options.device);
   if (!context) return fail(context.failure());
-  if (!options.json) std::printf("%s\n", (*context)->device_name().c_str());
+  run.device = (*context)->device_name();
   tessera_bench_desc desc = make_desc(run);
   tessera::ProgressFn progress = run.bar.callback();
   desc.progress = tessera::detail::progress;
@@ -163,7 +164,7 @@ int run_ops(const OpsOptions& options) {
   if (options.json)
     std::printf("%s\n", Json{{"version", TESSERA_VERSION},
                              {"date", utc_now()},
-                             {"device", (*context)->device_name()},
+                             {"device", run.device},
                              {"driver", run.driver},
                              {"clock", run.clock},
                              {"copy_gbyte_per_s", run.copy * 1e-9},
@@ -188,8 +189,12 @@ void add_bench_ops(CLI::App& bench, int& status) {
   sub->footer(
       "Median, least and most GPU time (the host's where the device has no timestamps). 'peak' and\n"
       "'copy' hold GFLOP/s and GB/s against what the device reaches in multiply-adds and in copying.\n"
-      "docs/benchmarks.md explains. Examples:\n"
-      "  tessera bench ops --filter '^matmul/q'\n"
+      "docs/benchmarks.md explains and lists the shapes. Names are like these:\n"
+      "  matmul/q8_0/4096x4096/n1              4096 x 4096 weight, one row of activations\n"
+      "  attention/d64/h32kv8/512x512/causal   head_dim 64, 32 heads on 8, 512 queries, 512 keys\n"
+      "  norm/rms_residual/512x4096  rope/d128/h32/1x4096  glu/silu/1x11008  sample/greedy/32000\n"
+      "Examples:\n"
+      "  tessera bench ops --filter '^matmul/q.*n1$'\n"
       "  tessera bench ops --filter 'attention.*causal' --samples 30 --json");
   sub->callback([=, &status] { status = run_ops(*options); });
 }
