@@ -118,6 +118,7 @@ class List {
     }
     AttentionShape weights = attention_shape(128, kPrompt);
     weights.attrs.scores = AttentionScores::weights;
+    weights.attrs.score_heads = 1;
     attention("f16 KV, weights", weights);
   }
 
