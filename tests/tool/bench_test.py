@@ -10,6 +10,7 @@ from harness import MODEL, REFERENCE, ROOT, ToolTest, main, on_device
 
 FIGURES = ["registers", "spills", "scratch_bytes", "shared_bytes", "instructions", "cycles"]
 MATRIX = str(ROOT / "tools/driver_matrix.py")
+LOOPS = str(ROOT / "tools/inner_loops.py")
 
 
 def null_device():
@@ -72,6 +73,16 @@ class Shaders(ToolTest):
         found = self.ok("shaders", "--filter", "advance", "--disassembly", "--json", env=env).json
         self.assertTrue(any("s_endpgm" in t["text"] for t in found["pipelines"][0]["texts"]))
         self.assertEqual(self.ok("shaders", "--filter", "no such kernel", "--json", env=env).json["pipelines"], [])
+
+    def test_inner_loops(self):
+        found = self.ok("shaders", "--filter", "d64, f16 KV, 512", "--disassembly", "--json", env=null_device())
+        counted = subprocess.run([sys.executable, LOOPS], input=found.text, text=True, capture_output=True)
+        self.assertEqual(counted.returncode, 0, counted.stderr)
+        rows = [[c.strip() for c in line.split("|")[1:-1]] for line in counted.stdout.splitlines()[2:]]
+        self.assertEqual([row[3] for row in rows], ["256", "128"])  # 4 rows x 4 keys x 16; 4 rows x 2 vec4 x 16
+        for row in rows:
+            self.assertAlmostEqual(sum(map(float, row[3:8])) / float(row[3]), float(row[8]), delta=0.006)
+            self.assertLess(float(row[8]), 1.5)
 
     def test_refusals(self):
         self.refused("shaders", *REFERENCE, says="reference")
