@@ -33,6 +33,11 @@ TSR_CONST uint kSplitSpecDimLanes = 9;  // lanes that share a row of V
 TSR_CONST uint kSplitSpecRows = 10;     // rows of q a workgroup
 TSR_CONST uint kSplitSpecDirect = 11;   // 1: one split, which writes the output itself
 TSR_CONST uint kSplitSpecs = 12;
+// attention_keys: a lane a key, one subgroup a workgroup
+TSR_CONST uint kKeysSpecRows = 8;    // rows of q a workgroup
+TSR_CONST uint kKeysSpecDirect = 9;  // 1: one split, which writes the output itself
+TSR_CONST uint kKeysSpecs = 10;
+
 // Fewest keys of a split that is not the last: below this a workgroup costs more than it computes.
 TSR_CONST uint kSplitMinKeys = 64;
 
