@@ -28,8 +28,10 @@ struct Tile {
 uint lane() { return gl_SubgroupInvocationID; }
 uint known_row(Tile t, uint r) { return min(t.first + r, t.count - 1); }
 
-vec4 q[ROWS * DIM4];    // times the scale; the same in all lanes
-vec4 o[ROWS * V_DIM4];  // output before division, of the lane's keys
+const uint DIM8 = (DIM4 + 1) / 2;
+const uint V_DIM8 = (V_DIM4 + 1) / 2;
+vec4 q[ROWS * 2 * DIM8];    // times the scale; the same in all lanes
+vec4 o[ROWS * 2 * V_DIM8];  // output before division, of the lane's keys
 float s[ROWS];          // scores, then weights, of the lane's key
 float row_max[ROWS];
 float row_sum[ROWS];
@@ -51,24 +53,28 @@ void load_rows(Tile t) {
     uint at = q_row(t.sequence.batch, t.head + folded % t.group, row);
     float scale = COSINE ? 1.0 : score_scale(), square = 0;
     [[unroll]] for (uint d = 0; d < DIM4; ++d) {
-      q[r * DIM4 + d] = load_q(at, d) * scale;
-      if (COSINE) square = dot_add(square, q[r * DIM4 + d], q[r * DIM4 + d]);
+      q[2 * r * DIM8 + d] = load_q(at, d) * scale;
+      if (COSINE) square = dot_add(square, q[2 * r * DIM8 + d], q[2 * r * DIM8 + d]);
     }
     if (COSINE) {
       float norm = inverse_norm(square) * score_scale();
-      [[unroll]] for (uint d = 0; d < DIM4; ++d) q[r * DIM4 + d] *= norm;
+      [[unroll]] for (uint d = 0; d < DIM4; ++d) q[2 * r * DIM8 + d] *= norm;
     }
   }
-  [[unroll]] for (uint i = 0; i < ROWS * V_DIM4; ++i) o[i] = vec4(0);
+  [[unroll]] for (uint i = 0; i < ROWS * 2 * V_DIM8; ++i) o[i] = vec4(0);
 }
 
 void scores(uint at) {  // s = scale q k^T; `at`: k of the lane's key
   float square = 0;
   [[unroll]] for (uint r = 0; r < ROWS; ++r) s[r] = 0;
-  [[unroll]] for (uint d = 0; d < DIM4; ++d) {
-    vec4 k = load_k(at, d);
-    if (COSINE) square = dot_add(square, k, k);
-    [[unroll]] for (uint r = 0; r < ROWS; ++r) s[r] = dot_add(s[r], q[r * DIM4 + d], k);
+  [[unroll]] for (uint d = 0; d < DIM8; ++d) {
+    vec4 k0, k1;
+    load8_k(at, d, k0, k1);
+    if (COSINE) square = dot_add(dot_add(square, k0, k0), k1, k1);
+    [[unroll]] for (uint r = 0; r < ROWS; ++r) {
+      s[r] = dot_add(s[r], q[2 * (r * DIM8 + d)], k0);
+      if (2 * d + 1 < DIM4) s[r] = dot_add(s[r], q[2 * (r * DIM8 + d) + 1], k1);
+    }
   }
   if (!COSINE) return;
   float norm = inverse_norm(square);
@@ -98,10 +104,14 @@ void softmax_and_weigh_v(uint at) {  // `at`: v of the lane's key
     s[r] = exp2(s[r] - best);
     row_sum[r] = row_sum[r] * rescale[r] + s[r];
   }
-  [[unroll]] for (uint d = 0; d < V_DIM4; ++d) {
-    vec4 v = load_v(at, d);
-    [[unroll]] for (uint r = 0; r < ROWS; ++r)
-      o[r * V_DIM4 + d] = o[r * V_DIM4 + d] * rescale[r] + s[r] * v;
+  [[unroll]] for (uint d = 0; d < V_DIM8; ++d) {
+    vec4 v0, v1;
+    load8_v(at, d, v0, v1);
+    [[unroll]] for (uint r = 0; r < ROWS; ++r) {
+      uint i = 2 * (r * V_DIM8 + d);
+      o[i] = o[i] * rescale[r] + s[r] * v0;
+      o[i + 1] = o[i + 1] * rescale[r] + s[r] * v1;
+    }
   }
 }
 
@@ -110,17 +120,17 @@ void write_out(Tile t) {  // sums over lanes, each brought to the common maximum
     float best = subgroupMax(row_max[r]), rescale = exp2(row_max[r] - best);
     float total = subgroupAdd(row_sum[r] * rescale);
     [[unroll]] for (uint d = 0; d < V_DIM4; ++d)
-      o[r * V_DIM4 + d] = subgroupAdd(o[r * V_DIM4 + d] * rescale);
+      o[2 * r * V_DIM8 + d] = subgroupAdd(o[2 * r * V_DIM8 + d] * rescale);
     if (lane() == 0 && t.first + r < t.count) {
       uint folded = t.first + r, batch = t.sequence.batch, row = folded / t.group, head = t.head + folded % t.group;
       if (DIRECT != 0) {
         Finish f = finish(best, total, head);
         uint at = y_row(batch, head, row);
-        [[unroll]] for (uint d = 0; d < V_DIM4; ++d) store_y(at, d, o[r * V_DIM4 + d] * f.factor);
+        [[unroll]] for (uint d = 0; d < V_DIM4; ++d) store_y(at, d, o[2 * r * V_DIM8 + d] * f.factor);
         store_lse(batch, head, row, f.lse);
       } else {
         uint at = (((batch * p.q_len + row) * p.heads + head) * p.parts + gl_WorkGroupID.x) * (V_DIM4 + 1);
-        [[unroll]] for (uint d = 0; d < V_DIM4; ++d) y4[at + d] = o[r * V_DIM4 + d];
+        [[unroll]] for (uint d = 0; d < V_DIM4; ++d) y4[at + d] = o[2 * r * V_DIM8 + d];
         y4[at + V_DIM4] = vec4(best, total, 0, 0);
       }
     }

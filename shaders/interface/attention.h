@@ -13,7 +13,7 @@ TSR_CONST uint kAttentionSpecQType = 4;   // kTypeF32, kTypeF16 or kTypeBf16
 TSR_CONST uint kAttentionSpecKvType = 5;  // kTypeF32, kTypeF16, kTypeBf16 or kTypeQ8_0
 TSR_CONST uint kAttentionSpecYType = 6;   // kTypeF32, kTypeF16 or kTypeBf16
 // Bit i: rows of binding i (q, k, v, y) are read or written as vectors of four elements: the stride of
-// elements is 1, the other strides and the dimension are multiples of 4.
+// elements is 1, the other strides and the dimension are multiples of 4. Bit 16 + i: multiples of 8.
 TSR_CONST uint kAttentionSpecWide = 7;
 TSR_CONST uint kAttentionSharedSpecs = 8;
 

@@ -20,8 +20,8 @@ constexpr std::uint32_t kKeysASplit = 128;  // of the context, at least: twice k
 constexpr std::uint32_t kMostSplits = 256;
 // A processor's cores, each with a few workgroups; loading q again costs more than idling a little.
 constexpr std::uint32_t kFillSoftware = 64;
-// attention_keys: vec4 of q and of the output that a lane holds; more take drivers long to compile.
-constexpr std::uint32_t kMostKeysVectors = 256;
+// attention_keys: vec4 of q and of the output that a lane holds; with more, drivers compile for seconds.
+constexpr std::uint32_t kMostKeysVectors = 64, kMostKeysVectorsFewRows = 128;
 // Shared memory a workgroup may take where there is more: 48 KiB leave room for two on 100 KiB.
 constexpr std::uint32_t kMostShared = 48 * 1024;
 
@@ -215,12 +215,19 @@ Result<void> choose_splits(const AttentionShape& s, const Limits& limits, Attent
   return add_splits(s, splits, as_u32(a.kv_heads * blocks), std::move(d), limits, out);
 }
 
+// 0: too long a code.
 std::uint32_t keys_rows(const AttentionShape& s) {
   const AttentionAttrs& a = s.attrs;
   const std::uint64_t folded = std::uint64_t{a.q_len} * (a.heads / a.kv_heads);
-  const std::uint64_t vectors = ceil_div(a.head_dim, 4) + ceil_div(a.v_dim, 4);
-  // Up to four rows are one read of the keys; more, and registers leave the nearest cache.
-  return as_u32(std::min<std::uint64_t>(folded <= 4 ? std::bit_ceil(folded) : 2, kMostKeysVectors / vectors));
+  const std::uint32_t wide = attention_wide(s),
+                      all = 1u << shader::kAttentionQ | 1u << shader::kAttentionK | 1u << shader::kAttentionV;
+  const std::uint64_t vectors = (ceil_div(a.head_dim, 4) + ceil_div(a.v_dim, 4)) *
+                                ((wide & all) == all || s.kv_type == DType::q8_0 ? 1 : 4);
+  // Up to four rows are one read of the keys; of many, with more than two registers leave the nearest cache.
+  if (folded <= 4)
+    return as_u32(
+        std::min<std::uint64_t>(std::bit_ceil(folded), std::bit_floor(kMostKeysVectorsFewRows / vectors)));
+  return as_u32(std::min<std::uint64_t>(2, kMostKeysVectors / vectors));
 }
 
 // A lane a key: only where shared memory is no nearer than any other and registers are memory.
