@@ -1,6 +1,7 @@
 # The rooms of src/ in order of the data flow, and what each may include (docs/architecture.md draws it).
 set(TESSERA_ROOMS base formats text graph models ops reference device kernels schedule session verify bench api)
 set(TESSERA_GPU_ROOMS device kernels schedule verify bench api)  # need Vulkan headers and a GLSL compiler
+set(TESSERA_FAST_ROOMS reference formats text)  # compute on the host
 set(TESSERA_ROOM_base "")
 set(TESSERA_ROOM_formats base)
 set(TESSERA_ROOM_text base)

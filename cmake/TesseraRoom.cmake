@@ -13,6 +13,9 @@ function(tessera_room name)
                                               ${PROJECT_SOURCE_DIR}/shaders ${PROJECT_BINARY_DIR}/generated)
   target_link_libraries(${target} PRIVATE tessera_warnings ${arg_HEADERS} PUBLIC ${arg_LIBS})
   set_target_properties(${target} PROPERTIES TESSERA_LIBS "${arg_LIBS}")
+  if(NOT name IN_LIST TESSERA_FAST_ROOMS)  # the rest waits for a device or a file: half the code, as fast
+    target_compile_options(${target} PRIVATE $<$<AND:$<CONFIG:Release>,$<CXX_COMPILER_ID:GNU,Clang>>:-Os>)
+  endif()
   set_target_properties(${target} PROPERTIES POSITION_INDEPENDENT_CODE ON CXX_VISIBILITY_PRESET hidden
                                              C_VISIBILITY_PRESET hidden VISIBILITY_INLINES_HIDDEN ON)
 endfunction()

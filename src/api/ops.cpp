@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "api/handles.h"
+#include "kernels/target.h"
 #include "schedule/memory_map.h"
 
 using namespace tessera;
@@ -108,7 +109,7 @@ Result<void> report_refusals(const std::vector<Call>& calls, const Target& targe
 }
 
 Result<void> plan(const Device& device, const Program& program, const tessera_op_plan_sink& sink) {
-  const Target target{device.report().limits, device.report().caps};
+  const Target target = target_of(device);
   TSR_TRY(const MemoryMap map, map_memory(program, target.limits));
   TSR_TRY(const ScheduledGraph scheduled, schedule(program, program.graphs[0], map, target, true));
   TSR_TRY(const std::vector<Call> calls, lower(program, program.graphs[0], map, target.limits));

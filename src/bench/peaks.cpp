@@ -2,7 +2,7 @@
 #include <chrono>
 
 #include "bench/run_ops.h"
-#include "kernels/choose.h"
+#include "kernels/target.h"
 
 namespace tessera::bench {
 namespace {
@@ -67,7 +67,7 @@ Result<double> probe_seconds(Device& device, const Dispatch& d, int runs) {
 }
 
 Result<double> arithmetic_rate(Device& device) {
-  const Target target{device.report().limits, device.report().caps};
+  const Target target = target_of(device);
   for (std::uint32_t loops = 16;; loops *= 2) {
     TSR_TRY(const Dispatch d, choose_probe(loops, target));
     TSR_TRY(const double once, probe_seconds(device, d, 1));

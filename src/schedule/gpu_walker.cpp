@@ -12,6 +12,7 @@
 #include "graph/state.h"
 #include "interface/state.h"
 #include "kernels/layout.h"
+#include "kernels/target.h"
 
 namespace tessera {
 namespace {
@@ -70,7 +71,7 @@ class Walking final : public GpuWalker {
       : device_(device),
         program_(std::move(program)),
         options_(std::move(options)),
-        target_{device.report().limits, device.report().caps, device.report().matrices},
+        target_(target_of(device)),
         rates_(guess_rates(device.report().type)) {}
 
   ~Walking() override {

@@ -13,7 +13,7 @@
 
 #include "device/device.h"
 #include "kernels/catalogue.h"
-#include "kernels/choose.h"
+#include "kernels/target.h"
 
 namespace tessera::test {
 
@@ -30,10 +30,6 @@ std::vector<T> from_bytes(const Bytes& bytes) {
   std::vector<T> out(bytes.size() / sizeof(T));
   if (!out.empty()) std::memcpy(out.data(), bytes.data(), out.size() * sizeof(T));
   return out;
-}
-
-inline Target target_of(const Device& device) {
-  return {device.report().limits, device.report().caps, device.report().matrices};
 }
 
 inline constexpr std::uint32_t kPoison = 0x7fc0beefu;  // a NaN
