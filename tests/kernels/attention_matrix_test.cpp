@@ -281,7 +281,7 @@ Target flexible() {
   t.matrices.max_dimension = 512;
   t.matrices.max_group = 256;
   t.matrices.reserved_shared = 4096;
-  for (const MatrixScope scope : {MatrixScope::subgroup, MatrixScope::workgroup})
+  for (const MatrixScope scope : {MatrixScope::workgroup, MatrixScope::subgroup})
     t.matrices.shapes.push_back({16, 16, 16, MatrixType::f16, MatrixType::f32, scope, true,
                                  scope == MatrixScope::workgroup ? 128u : 0u});
   return t;
@@ -294,10 +294,9 @@ TEST(ChooseAttentionMatrix, FlexibleMatrices) {
   ASSERT_TRUE(choice);
   EXPECT_EQ(form_of(*choice), "attention_coopmat2");
   Dispatch d = choice->dispatches[0];
-  EXPECT_EQ(d.spec[kFlexibleSpecScope], kScopeWorkgroup);
-  EXPECT_EQ(d.spec[kAttentionSpecGroup], 128u);
-  EXPECT_EQ(d.spec[kFlexibleSpecStrips], 1u);
-  EXPECT_EQ(d.subgroup_size, 0u);
+  EXPECT_EQ(d.spec[kFlexibleSpecScope], kScopeSubgroup);
+  EXPECT_EQ(d.subgroup_size, 32u);
+  EXPECT_EQ(d.spec[kAttentionSpecGroup], 32 * d.spec[kFlexibleSpecStrips]);
   EXPECT_EQ(d.spec[kFlexibleSpecDimBlock], 48u);  // two of 80 in steps of 16
   EXPECT_EQ(d.spec[kFlexibleSpecVBlock], 48u);
 
@@ -307,9 +306,10 @@ TEST(ChooseAttentionMatrix, FlexibleMatrices) {
   ASSERT_TRUE(choice);
   d = choice->dispatches[0];
   EXPECT_EQ(form_of(*choice), "attention_coopmat2");
-  EXPECT_EQ(d.spec[kFlexibleSpecScope], kScopeSubgroup);
-  EXPECT_EQ(d.subgroup_size, 32u);
-  EXPECT_EQ(d.spec[kAttentionSpecGroup], 32 * d.spec[kFlexibleSpecStrips]);
+  EXPECT_EQ(d.spec[kFlexibleSpecScope], kScopeWorkgroup);
+  EXPECT_EQ(d.spec[kAttentionSpecGroup], 128u);
+  EXPECT_EQ(d.spec[kFlexibleSpecStrips], 1u);
+  EXPECT_EQ(d.subgroup_size, 0u);
 
   t.matrices.max_dimension = 8;
   choice = choose_attention(s, t);
