@@ -79,6 +79,9 @@ double exp_relative(double x);
 // Absolute error of tanh(x), as sinh / cosh or through one exponential of 2x.
 double tanh_error(double x);
 
+// Relative error of exp(x - max) in f32: the difference is rounded once, which exp turns into |x - max| ulp.
+double softmax_term(double difference);
+
 // act(x), x exact.
 double activation(Activation act, double x);
 // |act(x + d) - act(x)| for |d| <= error.
