@@ -153,10 +153,10 @@ std::optional<FlexibleTile> flexible_tile(const AttentionShape& s, const MatrixS
   return t;
 }
 
-// Matrices of the workgroup before those of subgroups, then the cheapest tile.
+// Matrices of subgroups first: those of workgroups have run on no device yet. Then the cheapest tile.
 std::optional<FlexibleTile> choose_flexible_tile(const AttentionShape& s, const Target& target) {
   std::optional<FlexibleTile> best;
-  for (const MatrixScope scope : {MatrixScope::workgroup, MatrixScope::subgroup}) {
+  for (const MatrixScope scope : {MatrixScope::subgroup, MatrixScope::workgroup}) {
     if (scope == MatrixScope::subgroup && !target.caps.subgroup_size_control) continue;
     const std::uint32_t all = target.limits.max_shared_bytes;
     const std::uint32_t taken = scope == MatrixScope::workgroup ? target.matrices.reserved_shared : 0;
