@@ -36,6 +36,7 @@ int main(int argc, char** argv) {
   app.set_help_flag("-h,--help", "Print this help");
   int status = 0;
   tool::add_generate(app, status);
+  tool::add_translate(app, status);
   tool::add_devices(app, status);
   tool::add_verify(app, status);
   tool::add_shaders(app, status);
@@ -43,6 +44,7 @@ int main(int argc, char** argv) {
   tool::add_inspect(app, status);
   tool::add_tokenize(app, status);
   tool::add_convert(app, status);
+  tool::add_op(app, status);
   app.set_help_all_flag("--help-all", "Print the help of every command");
   tool::catch_interrupts();
   try {

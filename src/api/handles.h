@@ -14,6 +14,7 @@
 #include "session/generate.h"
 #include "tessera/tessera.h"
 #include "text/tokenizer.h"
+#include "verify/verify.h"
 
 struct tessera_context {
   std::unique_ptr<tessera::Device> device;  // null: the reference
@@ -93,6 +94,9 @@ Progress make_progress(tessera_progress_fn callback, void* user);
 Result<SamplerParams> make_sampler(const tessera_sampler& sampler);
 Result<DecoderOptions> make_options(uint32_t context, uint32_t chunk, tessera_kv_type kv_type,
                                     bool all_logits);
+// Both walkers of `unfused` on this script, the rows handed out; invalid_argument on the reference.
+Result<void> run_verify(tessera_context& context, std::shared_ptr<const Program> unfused,
+                        std::vector<ScriptPass> script, const tessera_verify_desc& desc);
 // The one place that picks a Walker.
 Result<std::unique_ptr<Walker>> make_walker(tessera_context& context, std::shared_ptr<const Program> unfused,
                                             Progress progress);

@@ -1,4 +1,5 @@
 // Program::check: one function per family of ops, each stating what its op takes and gives.
+#include <algorithm>
 #include <cmath>
 #include <optional>
 
@@ -77,7 +78,7 @@ class OpChecker {
     };
     const Signature s = [&]() -> Signature {
       switch (op_.kind) {
-        case OpKind::embedding: return {3, 1, 0, 0};
+        case OpKind::embedding: return {std::clamp<std::size_t>(op_.in.size(), 3, 4), 1, 0b1000, 0};
         case OpKind::norm: return {4, 2, 0b1100, 0b10};
         case OpKind::matmul: return {5, 1, 0b11100, 0};
         case OpKind::rope: return {3, 1, 0b100, 0};
@@ -87,6 +88,7 @@ class OpChecker {
         case OpKind::add: return {2, 1, 0, 0};
         case OpKind::activation: return {1, 1, 0, 0};
         case OpKind::glu: return {2, 1, 0, 0};
+        case OpKind::softmax: return {1, 1, 0, 0};
         case OpKind::last_row: return {3, 1, 0b100, 0};
         case OpKind::sample: return {4, 2, 0, 0};
         case OpKind::advance: return {1, 1, 0, 0};
@@ -189,6 +191,7 @@ class OpChecker {
       case OpKind::add: return expect_alike({op_.in[0], op_.in[1], op_.out[0]});
       case OpKind::activation: return expect_alike({op_.in[0], op_.out[0]});
       case OpKind::glu: return expect_alike({op_.in[0], op_.in[1], op_.out[0]});
+      case OpKind::softmax: return softmax();
       case OpKind::last_row: return last_row();
       case OpKind::sample: return sample();
       case OpKind::advance: expect_state(op_.in[0]); return expect_same(op_.in[0], op_.out[0]);
@@ -200,7 +203,16 @@ class OpChecker {
     expect_state(op_.in[1]);
     expect_rank(op_.in[2], 2);
     expect_read_only(op_.in[2]);
-    if (error_.empty()) expect_rows(op_.out[0], graph_.max_rows, in(2).last_dim());
+    if (!error_.empty()) return;
+    const Value& out = value(op_.out[0]);
+    const std::uint64_t dim = in(2).last_dim();
+    expect_rows(op_.out[0], op_.attrs.batch ? in(0).shape[0] : graph_.max_rows, dim);
+    if (op_.attrs.batch && out.dynamic_rows) reject("value " + out.name + " of a batch has dynamic rows");
+    if (!std::isfinite(op_.attrs.embedding_scale)) reject("scale is not finite");
+    if (op_.in.size() < 4 || !has_in(3)) return;
+    expect_rank(op_.in[3], 2);
+    if (error_.empty()) expect(op_.in[3], {in(3).shape[0], dim});
+    expect_read_only(op_.in[3]);
   }
 
   void norm() {
@@ -223,6 +235,7 @@ class OpChecker {
     if (has_in(2)) expect_vector(op_.in[2], n);
     if (has_in(3)) expect_weight(op_.in[3], n, k, in(1).dtype);
     if (has_in(4) && !has_in(3)) return reject("has a bias of a second matrix but no second matrix");
+    if (has_in(3) && has_in(2) != has_in(4)) return reject("has a bias of one of its two matrices alone");
     if (has_in(4)) expect_vector(op_.in[4], n);
     expect_rows(op_.out[0], rows, n);
     same_rows(op_.in[0], op_.out[0]);
@@ -392,6 +405,17 @@ class OpChecker {
     same_rows(op_.in[0], op_.out[0]);
     expect_same(op_.in[3], op_.out[1]);
     expect_same(op_.in[4], op_.out[2]);
+  }
+
+  void softmax() {
+    expect_rank(op_.in[0], 3);
+    if (!error_.empty()) return;
+    for (ValueId id : {op_.in[0], op_.out[0]}) {
+      expect(id, in(0).shape);
+      if (value(id).storage != Storage::activation && value(id).storage != Storage::output)
+        reject("value " + value(id).name + " must be an activation or an output");
+      if (value(id).dynamic_rows) reject("value " + value(id).name + " must not have dynamic rows");
+    }
   }
 
   void last_row() {

@@ -38,9 +38,9 @@ std::uint64_t extent_bytes(const Strides& strides, const Extents& extents, DType
   return bytes < 0x1p62 ? static_cast<std::uint64_t>(bytes) : ~std::uint64_t{0};
 }
 
-bool all_wide(const Strides& strides, const Extents& extents) {
-  bool wide = extents[3] % 4 == 0 && strides[3] == 1;
-  for (std::size_t i = 0; i < 3; ++i) wide = wide && (extents[i] <= 1 || strides[i] % 4 == 0);
+bool all_wide(const Strides& strides, const Extents& extents, std::uint32_t width) {
+  bool wide = extents[3] % width == 0 && strides[3] == 1;
+  for (std::size_t i = 0; i < 3; ++i) wide = wide && (extents[i] <= 1 || strides[i] % width == 0);
   return wide;
 }
 
@@ -241,11 +241,14 @@ std::uint32_t attention_wide(const AttentionShape& s) {
   using namespace shader;
   const AttentionAttrs& a = s.attrs;
   std::uint32_t wide = 0;
-  const auto set = [&](bool on, std::uint32_t binding) { wide |= on ? 1u << binding : 0; };
-  set(all_wide(a.q_strides, q_extents(a)), kAttentionQ);
-  set(all_wide(a.k_strides, kv_extents(s, a.head_dim)), kAttentionK);
-  set(all_wide(a.v_strides, kv_extents(s, a.v_dim)), kAttentionV);
-  set(all_wide(a.y_strides, y_extents(a)), kAttentionOut);
+  const auto set = [&](const Strides& strides, const Extents& extents, std::uint32_t binding) {
+    wide |= all_wide(strides, extents, 4) ? 1u << binding : 0;
+    wide |= all_wide(strides, extents, 8) ? 0x10000u << binding : 0;
+  };
+  set(a.q_strides, q_extents(a), kAttentionQ);
+  set(a.k_strides, kv_extents(s, a.head_dim), kAttentionK);
+  set(a.v_strides, kv_extents(s, a.v_dim), kAttentionV);
+  set(a.y_strides, y_extents(a), kAttentionOut);
   return wide;
 }
 
@@ -294,6 +297,33 @@ void count_attention(const AttentionShape& s, Dispatch& d) {
   const double pairs = double(a.q_len) * keys;
   if (s.operands.mask) d.bytes += pairs * info(*s.operands.mask).block_bytes;
   if (s.operands.bias) d.bytes += pairs * info(*s.operands.bias).block_bytes;
+}
+
+AttentionTiles count_tiles(const AttentionShape& shape, const Dispatch& d) {
+  if (d.tile_rows == 0 || d.tile_keys == 0) return {};
+  const AttentionAttrs& a = shape.attrs;
+  const std::int64_t keys = a.kv_len, group = a.heads / a.kv_heads, folded = a.q_len * group;
+  // As row_of() of lib/attention.glsl: neither end decreases from row to row.
+  const auto centre = [&](std::int64_t row) {
+    return a.causal == Causal::bottom_right ? row + keys - a.q_len : row;
+  };
+  const auto begin = [&](std::int64_t row) {
+    return a.window_left == kNoWindow ? 0 : std::clamp<std::int64_t>(centre(row) - a.window_left, 0, keys);
+  };
+  const auto end = [&](std::int64_t row) {
+    std::int64_t last = a.causal != Causal::none ? centre(row) + 1 : keys;
+    if (a.window_right != kNoWindow) last = std::min(last, centre(row) + a.window_right + 1);
+    return std::clamp<std::int64_t>(last, 0, keys);
+  };
+  AttentionTiles tiles;
+  for (std::int64_t first = 0; first < folded; first += d.tile_rows) {
+    const std::int64_t last = std::min<std::int64_t>(first + d.tile_rows, folded) - 1;
+    const std::int64_t seen = end(last / group) - begin(first / group);
+    if (seen > 0) tiles.computed += static_cast<double>((seen + d.tile_keys - 1) / d.tile_keys);
+    tiles.all += static_cast<double>((keys + d.tile_keys - 1) / d.tile_keys);
+  }
+  const double slots = double(a.batch) * a.kv_heads;
+  return {tiles.computed * slots, tiles.all * slots};
 }
 
 }  // namespace tessera

@@ -8,6 +8,7 @@
 #include "interface/probe.h"
 #include "interface/rope.h"
 #include "interface/sample.h"
+#include "interface/softmax.h"
 #include "interface/step.h"
 #include "kernels/reflect.h"
 #include "spirv/embed.inc"

@@ -59,8 +59,9 @@ struct LoadedGraph {
   std::vector<std::shared_ptr<Pipeline>> pipelines;  // by step
   std::vector<std::unique_ptr<BindingSet>> sets;     // by step
   std::vector<RecordedSlice> slices;
-  bool timed = false;  // the slices have run
+  bool timed = false;  // the slices have run: their timestamps are those of the last run
   int runs = 0;
+  double seconds = 0;  // of that run
 };
 
 class Walking final : public GpuWalker {
@@ -69,7 +70,7 @@ class Walking final : public GpuWalker {
       : device_(device),
         program_(std::move(program)),
         options_(std::move(options)),
-        target_{device.report().limits, device.report().caps},
+        target_{device.report().limits, device.report().caps, device.report().matrices},
         rates_(guess_rates(device.report().type)) {}
 
   ~Walking() override {
@@ -161,7 +162,8 @@ class Walking final : public GpuWalker {
 
   Result<double> gpu_seconds(std::uint32_t index) override {
     TSR_CHECK(require_graph(index));
-    if (!graphs_[index].timed) return Error{Code::unsupported, "the graph was not run since it was recorded"};
+    if (!graphs_[index].timed && graphs_[index].seconds > 0) return graphs_[index].seconds;
+    if (!graphs_[index].timed) return Error{Code::unsupported, "the graph has not been run"};
     double sum = 0;
     for (const RecordedSlice& s : graphs_[index].slices) {
       TSR_TRY(const std::vector<double> ns, s.commands->timestamps());
@@ -403,13 +405,14 @@ class Walking final : public GpuWalker {
   // Lists are recorded again only if a slice is far over its budget.
   Result<void> calibrate(LoadedGraph& graph) {
     if (target_.limits.timestamp_ns == 0) return {};  // no timestamps on this queue
-    double worst_us = 0;
+    double worst_us = 0, sum_us = 0;
     std::vector<double> measured_us(graph.scheduled.steps.size(), 0);
     for (const RecordedSlice& s : graph.slices) {
       TSR_TRY(const std::vector<double> ns, s.commands->timestamps());
       if (ns.size() < 2 || ns[1] <= 0) return {};
       const double us = ns[1] / 1000;
       worst_us = std::max(worst_us, us);
+      sum_us += us;
       for (const Piece& piece : s.slice.pieces)
         measured_us[piece.step] += piece.cost_us * us / s.slice.cost_us;
     }
@@ -419,7 +422,9 @@ class Walking final : public GpuWalker {
       double& cost_us = graph.scheduled.steps[i].cost_us;
       cost_us = std::max(cost_us, measured_us[i]);
     }
-    return record(graph);
+    TSR_CHECK(record(graph));
+    graph.seconds = sum_us / 1e6;
+    return {};
   }
 
   Result<void> submit_and_wait(std::span<const CommandList* const> lists) {

@@ -34,8 +34,7 @@ class GpuWalker : public Walker {
   virtual Result<void> run_op(std::uint32_t graph, std::uint32_t op) = 0;
   // As Walker::read, and with alias=false activations too (of the graph that ran last).
   virtual Result<void> read_activation(std::uint32_t graph, ValueId value, std::span<std::byte> out) = 0;
-  // GPU time of the graph's latest run, by timestamps around its slices; unsupported without timestamps, or
-  // when calibration has just recorded it again.
+  // GPU time of the graph's latest run, by timestamps around its slices; unsupported without timestamps.
   virtual Result<double> gpu_seconds(std::uint32_t graph) = 0;
   virtual std::string print_schedule() const = 0;
 };
