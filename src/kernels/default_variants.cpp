@@ -30,6 +30,7 @@ class List {
     attentions();
     add("last_row", "", choose_last_row(kDim, false, target_));
     add("last_row", "residual", choose_last_row(kDim, true, target_));
+    add("softmax", "rows", choose_softmax({.outer = kPrompt, .n = kContext}, target_));
     add("advance", "", choose_advance(target_));
     add("probe", "", choose_probe(1, target_));
     add("sample", "32000 ids", choose_sample(kVocab, kContext, target_));
@@ -116,6 +117,12 @@ class List {
       adjusted.operands.bias = DType::f16;
       attention("f16 KV, window, soft-cap, slopes, bias, sinks", adjusted);
     }
+    if (target_.caps.coopmat)
+      for (const std::uint32_t head_dim : {64u, 128u, 256u}) {
+        AttentionShape mixed = attention_shape(head_dim, kPrompt);
+        mixed.attrs.precision = Precision::mixed;
+        attention("f16 KV, mixed", mixed);
+      }
     AttentionShape weights = attention_shape(128, kPrompt);
     weights.attrs.scores = AttentionScores::weights;
     weights.attrs.score_heads = 1;
