@@ -98,8 +98,8 @@ typedef struct tessera_bench_op {
   double bytes;       /* of operands, each counted once */
   uint32_t samples;
   double median_s, min_s, max_s;
-  uint64_t checked;              /* elements */
-  double worst_ratio;            /* error / bound */
+  uint64_t checked;   /* elements */
+  double worst_ratio; /* error / bound */
 } tessera_bench_op;
 
 typedef struct tessera_bench_desc {
