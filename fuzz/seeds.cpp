@@ -1,10 +1,12 @@
-// Writes the first inputs of the fuzz targets: fuzz_seeds DIR makes DIR/gguf and DIR/safetensors.
+// Writes the first inputs of the fuzz targets: fuzz_seeds DIR makes DIR/gguf, DIR/safetensors and
+// DIR/transformer.
 #include <cstdio>
 #include <filesystem>
 #include <fstream>
 
 #include "support/gguf_builder.h"
 #include "support/safetensors_builder.h"
+#include "support/tiny_transformer.h"
 
 namespace {
 
@@ -52,5 +54,12 @@ int main(int argc, char** argv) {
   plain.metadata = R"({"format":"pt","e":"\u00e9\ud83d\ude00"})";
   save(dir / "safetensors/plain", plain.build());
   save(dir / "safetensors/empty", tessera::test::SafetensorsBuilder::with_header("{}"));
+  const tessera::test::TinyTransformer tiny;
+  const std::string separator(1, '\0');
+  const std::string files =
+      tiny.config + separator + tiny.source + separator + tiny.target + separator + tiny.header;
+  const auto bytes = std::as_bytes(std::span(files));
+  std::filesystem::create_directories(dir / "transformer");
+  save(dir / "transformer/tiny", {bytes.begin(), bytes.end()});
   return 0;
 }

@@ -21,9 +21,9 @@ layout(local_size_x_id = kMatmulSpecGroup) in;
 
 const uint LOADS = MATRICES * COLUMNS;
 const uint SUMS = LOADS * X_ROWS;  // (MATRICES, COLUMNS, X_ROWS)
-// Of the vec4 in a chunk. More than 2 rows of x make enough independent work, and code: 8 rows of Q4_0
-// unrolled whole took a software driver 0.8 s to compile.
-const uint UNROLLED = X_ROWS > 2 && CHUNK > 8 ? 2 : CHUNK / 4;
+// Of the vec4 in a chunk. All 8 of Q4_0 at once took 256 registers of an AMD GPU (Mesa 25, GCN 5), and with 8
+// rows of x a software driver 0.8 s to compile.
+const uint UNROLLED = CHUNK > 8 ? 2 : CHUNK / 4;
 #define REDUCE_MANY SUMS
 #include "lib/reduce.glsl"
 
@@ -45,7 +45,8 @@ void main() {
     float part[SUMS];
     [[unroll]] for (uint i = 0; i < SUMS; ++i) part[i] = 0.0;
     [[dont_unroll]] for (uint j0 = 0; j0 < CHUNK / 4; j0 += UNROLLED)
-      [[unroll]] for (uint j = j0; j < j0 + UNROLLED; ++j) {
+      [[unroll]] for (uint i = 0; i < UNROLLED; ++i) {  // from a constant: else drivers do not unroll
+        uint j = UNROLLED == CHUNK / 4 ? i : j0 + i;
         vec4 w[LOADS];
         [[unroll]] for (uint l = 0; l < LOADS; ++l) w[l] = decode4(raw[l], j);
         [[unroll]] for (uint m = 0; m < X_ROWS; ++m) {

@@ -1,4 +1,5 @@
 #include <cstdio>
+#include <filesystem>
 #include <map>
 #include <nlohmann/json.hpp>
 
@@ -94,10 +95,31 @@ void print_file(const Json& file) {
                 human_bytes(static_cast<double>(sum.bytes)).c_str());
 }
 
-int run(const std::string& path, bool json, bool full) {
+// A folder is shown as its one safetensors file, with config.json as metadata.
+tessera::Expected<std::string> file_of(const std::string& folder, Json& config) {
+  auto text = read_text(folder + "/config.json");
+  if (!text) return text.failure();
+  config = Json::parse(*text, nullptr, false);
+  std::vector<std::string> found;
+  std::error_code failed;
+  for (std::filesystem::directory_iterator at(folder, failed); !failed && at != end(at); at.increment(failed))
+    if (at->path().extension() == ".safetensors") found.push_back(at->path().string());
+  if (found.size() == 1) return found[0];
+  return tessera::Failure{TESSERA_BAD_MODEL, "'" + folder + "' has " + std::to_string(found.size()) +
+                                                 " files *.safetensors, not one"};
+}
+
+int run(std::string path, bool json, bool full) {
   tessera::Failure failure{TESSERA_OK, {}};
-  const Json file = collect(path, full ? 0 : 8, failure);
+  Json config;
+  if (std::error_code failed; std::filesystem::is_directory(path, failed)) {
+    auto file = file_of(path, config);
+    if (!file) return fail(file.failure());
+    path = *std::move(file);
+  }
+  Json file = collect(path, full ? 0 : 8, failure);
   if (failure.status != TESSERA_OK) return fail(failure);
+  if (config.is_object()) file["metadata"].update(config);
   if (json)
     std::printf("%s\n", dump(file, 2).c_str());
   else
@@ -108,11 +130,12 @@ int run(const std::string& path, bool json, bool full) {
 }  // namespace
 
 void add_inspect(CLI::App& app, int& status) {
-  auto* sub = app.add_subcommand("inspect", "Show what a GGUF or safetensors file contains");
+  auto* sub =
+      app.add_subcommand("inspect", "Show what a GGUF or safetensors file, or a model's folder, contains");
   auto path = std::make_shared<std::string>();
   auto json = std::make_shared<bool>(false);
   auto full = std::make_shared<bool>(false);
-  sub->add_option("file", *path, "The file")->required()->type_name("FILE");
+  sub->add_option("file", *path, "The file or folder")->required()->type_name("FILE");
   sub->add_flag("--json", *json, "One JSON object");
   sub->add_flag("--full", *full, "Whole arrays, not their first 8 elements");
   sub->footer(

@@ -36,8 +36,11 @@ int main(int argc, char** argv) {
   app.set_help_flag("-h,--help", "Print this help");
   int status = 0;
   tool::add_generate(app, status);
+  tool::add_translate(app, status);
   tool::add_devices(app, status);
   tool::add_verify(app, status);
+  tool::add_shaders(app, status);
+  tool::add_bench(app, status);
   tool::add_inspect(app, status);
   tool::add_tokenize(app, status);
   tool::add_convert(app, status);

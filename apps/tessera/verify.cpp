@@ -1,5 +1,6 @@
 #include <cmath>
 #include <cstdio>
+#include <filesystem>
 #include <nlohmann/json.hpp>
 
 #include "common.h"
@@ -20,19 +21,15 @@ struct VerifyOptions {
 
 Json number(double value) { return std::isfinite(value) ? Json(value) : Json(nullptr); }
 
-Json collect(const tessera::Model& model, const VerifyOptions& options, tessera::Failure& failure) {
+// `check` runs the verification that `desc` describes.
+template <typename Check>
+Json collect(const VerifyOptions& options, std::vector<uint32_t> ids, tessera::Failure& failure,
+             const Check& check) {
   Json rows = Json::array();
   ProgressBar bar;
   tessera::ProgressFn progress = bar.callback();
   auto desc = tessera::init<tessera_verify_desc>();
-  std::vector<uint32_t> ids;
-  if (!options.text.empty()) {
-    auto tokens = model.tokenize(options.text);
-    if (!tokens) {
-      failure = tokens.failure();
-      return rows;
-    }
-    ids = *std::move(tokens);
+  if (!ids.empty()) {
     desc.ids = ids.data();
     desc.id_count = ids.size();
   }
@@ -50,8 +47,50 @@ Json collect(const tessera::Model& model, const VerifyOptions& options, tessera:
   };
   desc.progress = tessera::detail::progress;
   desc.progress_user = &progress;
-  if (auto done = model.verify(desc); !done) failure = done.failure();
+  if (tessera::Expected<tessera::Done> done = check(desc); !done) failure = done.failure();
   return rows;
+}
+
+Json verify_model(const tessera::Context& context, const VerifyOptions& options, tessera::Failure& failure) {
+  auto model = load_model(context, options.model);
+  if (!model) {
+    failure = model.failure();
+    return {};
+  }
+  std::vector<uint32_t> ids;
+  if (!options.text.empty()) {
+    auto tokens = model->tokenize(options.text);
+    if (!tokens) {
+      failure = tokens.failure();
+      return {};
+    }
+    ids = *std::move(tokens);
+  }
+  return collect(options, std::move(ids), failure,
+                 [&](const tessera_verify_desc& desc) { return model->verify(desc); });
+}
+
+// A folder: an encoder-decoder, with as many beams as `translate` is likely to follow.
+Json verify_folder(const tessera::Context& context, const VerifyOptions& options, tessera::Failure& failure) {
+  auto desc = tessera::init<tessera_translator_desc>();
+  desc.path = options.model.c_str();
+  desc.beams = 4;
+  auto translator = context.translator(desc);
+  if (!translator) {
+    failure = translator.failure();
+    return {};
+  }
+  std::vector<uint32_t> ids;
+  if (!options.text.empty()) {
+    auto found = translator->translate(options.text);
+    if (!found) {
+      failure = found.failure();
+      return {};
+    }
+    ids = found->source_ids;
+  }
+  return collect(options, std::move(ids), failure,
+                 [&](const tessera_verify_desc& d) { return translator->verify(d); });
 }
 
 void print_rows(const Json& rows) {
@@ -74,10 +113,11 @@ void print_rows(const Json& rows) {
 int run(const VerifyOptions& options) {
   auto context = CachedContext::create(options.device);
   if (!context) return fail(context.failure());
-  auto model = load_model(**context, options.model);
-  if (!model) return fail(model.failure());
   tessera::Failure failure{TESSERA_OK, {}};
-  const Json rows = collect(*model, options, failure);
+  std::error_code no_folder;
+  const Json rows = std::filesystem::is_directory(options.model, no_folder)
+                        ? verify_folder(**context, options, failure)
+                        : verify_model(**context, options, failure);
   context->save();
   const bool mismatch = failure.status == TESSERA_MISMATCH;
   if (failure.status != TESSERA_OK && !mismatch) return fail(failure);
@@ -113,6 +153,7 @@ void add_verify(CLI::App& app, int& status) {
       "docs/verification.md has every bound with its reason. Examples:\n"
       "  tessera verify\n"
       "  tessera verify -m model.gguf --device 1 --json\n"
+      "  tessera verify -m folder                     an encoder-decoder (see translate)\n"
       "  tessera verify --cap max_group_invocations=128 --cap max_shared_bytes=16384");
   sub->callback([=, &status] { status = run(*options); });
 }

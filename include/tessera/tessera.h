@@ -3,6 +3,7 @@
  *   tessera_context   a device, or the CPU reference ("reference")
  *   tessera_model     a file's weights description and tokenizer; cheap, holds no device memory
  *   tessera_session   one conversation: weights on the device, KV cache, sampler, position
+ *   tessera_translator  an encoder-decoder: weights on the device, one text at a time
  *
  * Rules for every call:
  * - A struct (but tessera_error) begins with `size`, its sizeof in the caller; TESSERA_INIT(type) gives one
@@ -135,15 +136,29 @@ typedef struct tessera_device_info {
   uint64_t memory_bytes; /* device-local */
 } tessera_device_info;
 
+/* What the device's matrix units multiply: c(m,n) += a(m,k) b(k,n). Types are "f16", "bf16", "f32", "s8",
+ * "u8", "s32", "u32". A flexible shape (VK_NV_cooperative_matrix2) takes multiples of m, n, k. */
+typedef struct tessera_matrix_shape {
+  size_t size;
+  uint32_t m, n, k;
+  const char* a; /* of a and b */
+  const char* c; /* of c and the result */
+  int flexible;
+  uint32_t group;       /* invocations of the workgroup that owns it; 0: a subgroup does */
+  const char* emulated; /* why this is no faster than scalar code; "" when it is a matrix unit */
+} tessera_matrix_shape;
+
 /* For each device, calls `device` (strings live during the call), then `value` for each of its limits and
  * capabilities under the names that caps take, then `kernel` for each SPIR-V module: origin is "built" or
- * "prebuilt", missing is the capability the device lacks for it or "". Any callback may be NULL. */
+ * "prebuilt", missing is the capability the device lacks for it or "", then `matrix` for each shape of its
+ * matrix units. Any callback may be NULL. */
 typedef struct tessera_device_sink {
   size_t size;
   void* user;
   void (*device)(void* user, const tessera_device_info* info);
   void (*value)(void* user, const char* name, double value, int is_capability);
   void (*kernel)(void* user, const char* name, const char* origin, const char* missing);
+  void (*matrix)(void* user, const tessera_matrix_shape* shape);
 } tessera_device_sink;
 TESSERA_API tessera_status tessera_devices(const tessera_context_desc* desc, const tessera_device_sink* sink,
                                            tessera_error* error);
@@ -280,6 +295,66 @@ typedef struct tessera_session_stats {
 TESSERA_API tessera_status tessera_session_get_stats(const tessera_session* session,
                                                      tessera_session_stats* stats, tessera_error* error);
 
+/* ---- translator ----------------------------------------------------------------------------------------
+ * An encoder-decoder (the 2017 Transformer): config.json, weights in safetensors, two vocabularies.
+ * docs/translate.md says what they hold. */
+
+typedef struct tessera_translator tessera_translator;
+
+typedef struct tessera_file { /* one file of a model, in memory */
+  size_t size;
+  const char* name; /* "config.json" */
+  const void* memory;
+  uint64_t memory_bytes;
+} tessera_file;
+
+typedef struct tessera_translator_desc {
+  size_t size;
+  const char*
+      path; /* a folder with config.json, one *.safetensors and the vocabularies that config.json names */
+  const tessera_file* files; /* or those files; their memory must outlive the translator */
+  uint32_t file_count;
+  uint32_t beams;               /* hypotheses followed at once, at most; 0: 1, which is greedy */
+  uint32_t max_source;          /* tokens of a text, at most; 0: 256 */
+  uint32_t max_target;          /* tokens of a translation, at most; 0: 256 */
+  tessera_progress_fn progress; /* while creating and translating */
+  void* progress_user;
+} tessera_translator_desc;
+
+/* Uploads the weights and makes every pipeline and command list. Used from one thread at a time; destroy it
+ * before its context. */
+TESSERA_API tessera_status tessera_translator_create(tessera_context* context,
+                                                     const tessera_translator_desc* desc,
+                                                     tessera_translator** translator, tessera_error* error);
+TESSERA_API void tessera_translator_destroy(tessera_translator* translator);
+
+typedef struct tessera_hypothesis { /* lives during the callback */
+  size_t size;
+  const char* text;    /* zero-terminated UTF-8 */
+  const uint32_t* ids; /* of the target vocabulary, the prefix's first; neither BOS nor EOS */
+  size_t id_count;
+  double score; /* sum of natural log-probabilities of the ids, and of EOS when it is finished */
+  int finished; /* nonzero: ended by EOS; else max_tokens was reached */
+} tessera_hypothesis;
+
+typedef struct tessera_translate_desc {
+  size_t size;
+  const char* prefix;  /* every translation begins with this text; NULL: nothing */
+  uint32_t beams;      /* 0: the translator's; 1: greedy */
+  uint32_t max_tokens; /* 0: max_target */
+  /* Called once with the ids of the text, then once for each hypothesis, the best first: as many as beams, or
+   * fewer. Either may be NULL. */
+  void (*source)(void* user, const uint32_t* ids, size_t count);
+  void (*hypothesis)(void* user, const tessera_hypothesis* hypothesis);
+  void* user;
+} tessera_translate_desc;
+
+/* Where every token of a vocabulary is one character, a text is its characters, and spaces between them are
+ * left out unless the space is a token; else it is the words between spaces. invalid_argument: a text without
+ * tokens or with too many, or a character or word that the vocabulary lacks when it has no <unk>. */
+TESSERA_API tessera_status tessera_translate(tessera_translator* translator, const char* text, size_t bytes,
+                                             const tessera_translate_desc* desc, tessera_error* error);
+
 /* ---- verify -------------------------------------------------------------------------------------------- */
 
 typedef struct tessera_verify_row { /* the worst element of one kind of op, or of the whole */
@@ -309,6 +384,10 @@ typedef struct tessera_verify_desc {
  * first op over its bound. */
 TESSERA_API tessera_status tessera_verify(tessera_model* model, const tessera_verify_desc* desc,
                                           tessera_error* error);
+/* The same of a translator: encodes a text and decodes a few positions with its beams, which are reordered in
+ * between. `ids` are the text's; context, chunk and kv_type are ignored. */
+TESSERA_API tessera_status tessera_translator_verify(tessera_translator* translator,
+                                                     const tessera_verify_desc* desc, tessera_error* error);
 
 /* ---- operations ---------------------------------------------------------------------------------------- */
 

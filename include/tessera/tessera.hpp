@@ -220,6 +220,54 @@ class Model {
   std::unique_ptr<tessera_model, Destroy<tessera_model, tessera_model_destroy>> handle_;
 };
 
+struct Hypothesis {  // tessera_hypothesis
+  std::string text;
+  std::vector<std::uint32_t> ids;
+  double score = 0;
+  bool finished = false;
+};
+struct Translation {
+  std::vector<std::uint32_t> source_ids;
+  std::vector<Hypothesis> hypotheses;  // the best first; at least one
+};
+struct TranslateOptions {
+  std::string prefix = {};
+  std::uint32_t beams = 0, max_tokens = 0;  // 0: the translator's
+};
+
+class Translator {
+ public:
+  Expected<Translation> translate(std::string_view text, const TranslateOptions& options = {}) {
+    Translation out;
+    tessera_translate_desc desc = init<tessera_translate_desc>();
+    desc.prefix = options.prefix.c_str();
+    desc.beams = options.beams;
+    desc.max_tokens = options.max_tokens;
+    desc.source = [](void* user, const std::uint32_t* ids, std::size_t count) {
+      static_cast<Translation*>(user)->source_ids.assign(ids, ids + count);
+    };
+    desc.hypothesis = [](void* user, const tessera_hypothesis* h) {
+      static_cast<Translation*>(user)->hypotheses.push_back(
+          {h->text, {h->ids, h->ids + h->id_count}, h->score, h->finished != 0});
+    };
+    desc.user = &out;
+    tessera_error error;
+    if (tessera_translate(handle_.get(), text.data(), text.size(), &desc, &error) != TESSERA_OK)
+      return detail::failure(error);
+    return out;
+  }
+  Expected<Done> verify(const tessera_verify_desc& desc) {
+    tessera_error error;
+    return detail::done(tessera_translator_verify(handle_.get(), &desc, &error), error);
+  }
+  tessera_translator* get() const { return handle_.get(); }
+
+ private:
+  friend class Context;
+  std::unique_ptr<ProgressFn> progress_;  // at a fixed address for the C callback
+  std::unique_ptr<tessera_translator, Destroy<tessera_translator, tessera_translator_destroy>> handle_;
+};
+
 class Context {
  public:
   static Expected<Context> create(const tessera_context_desc& desc = init<tessera_context_desc>()) {
@@ -273,6 +321,21 @@ class Context {
     std::vector<Tensor> out;
     for (const auto& tensor : made) out.push_back(std::move(*tensor));
     return out;
+  }
+  // desc.progress is replaced when `progress` is given.
+  Expected<Translator> translator(tessera_translator_desc desc, ProgressFn progress = {}) const {
+    Translator translator;
+    if (progress) {
+      translator.progress_ = std::make_unique<ProgressFn>(std::move(progress));
+      desc.progress = detail::progress;
+      desc.progress_user = translator.progress_.get();
+    }
+    tessera_error error;
+    tessera_translator* handle = nullptr;
+    if (tessera_translator_create(handle_.get(), &desc, &handle, &error) != TESSERA_OK)
+      return detail::failure(error);
+    translator.handle_.reset(handle);
+    return translator;
   }
   std::string device_name() const { return tessera_context_device_name(handle_.get()); }
   std::string cache_key() const { return tessera_context_cache_key(handle_.get()); }

@@ -13,7 +13,7 @@ TSR_CONST uint kAttentionSpecQType = 4;   // kTypeF32, kTypeF16 or kTypeBf16
 TSR_CONST uint kAttentionSpecKvType = 5;  // kTypeF32, kTypeF16, kTypeBf16 or kTypeQ8_0
 TSR_CONST uint kAttentionSpecYType = 6;   // kTypeF32, kTypeF16 or kTypeBf16
 // Bit i: rows of binding i (q, k, v, y) are read or written as vectors of four elements: the stride of
-// elements is 1, the other strides and the dimension are multiples of 4.
+// elements is 1, the other strides and the dimension are multiples of 4. Bit 16 + i: multiples of 8.
 TSR_CONST uint kAttentionSpecWide = 7;
 TSR_CONST uint kAttentionSharedSpecs = 8;
 
@@ -27,12 +27,37 @@ TSR_CONST uint kScoresSpecs = 13;
 TSR_CONST uint kAttentionSpecVCols = 13;  // keys of V staged at once; a divisor of the tile's, multiple of 4
 TSR_CONST uint kAttentionSpecs = 14;
 
+// attention_coopmat: tiles of rows on matrix fragments of MxNxK
+TSR_CONST uint kMatrixSpecM = 8;
+TSR_CONST uint kMatrixSpecN = 9;
+TSR_CONST uint kMatrixSpecK = 10;
+TSR_CONST uint kMatrixSpecCols = 11;       // keys of a tile
+TSR_CONST uint kMatrixSpecRowGroups = 12;  // subgroups one below the other
+TSR_CONST uint kMatrixSpecColGroups = 13;  // subgroups that share rows; the group is the product in subgroups
+TSR_CONST uint kMatrixSpecRowFrags = 14;   // fragments of M rows a subgroup
+TSR_CONST uint kMatrixSpecs = 15;
+
+// attention_coopmat2: tiles of rows on matrices of flexible sizes
+TSR_CONST uint kFlexibleSpecScope = 8;      // kScopeWorkgroup or kScopeSubgroup
+TSR_CONST uint kFlexibleSpecRows = 9;       // of a matrix
+TSR_CONST uint kFlexibleSpecStrips = 10;    // subgroups with rows of their own; 1 at workgroup scope
+TSR_CONST uint kFlexibleSpecCols = 11;      // keys of a tile
+TSR_CONST uint kFlexibleSpecDimBlock = 12;  // of head_dim that one product takes
+TSR_CONST uint kFlexibleSpecVBlock = 13;    // of v_dim that one matrix of the output has
+TSR_CONST uint kFlexibleSpecs = 14;
+TSR_CONST uint kScopeWorkgroup = 2, kScopeSubgroup = 3;  // SPIR-V's numbers
+
 // attention_split: few rows
 TSR_CONST uint kSplitSpecParts = 8;     // lanes that share the dot product of a key
 TSR_CONST uint kSplitSpecDimLanes = 9;  // lanes that share a row of V
 TSR_CONST uint kSplitSpecRows = 10;     // rows of q a workgroup
 TSR_CONST uint kSplitSpecDirect = 11;   // 1: one split, which writes the output itself
 TSR_CONST uint kSplitSpecs = 12;
+// attention_keys: a lane a key, one subgroup a workgroup
+TSR_CONST uint kKeysSpecRows = 8;    // rows of q a workgroup
+TSR_CONST uint kKeysSpecDirect = 9;  // 1: one split, which writes the output itself
+TSR_CONST uint kKeysSpecs = 10;
+
 // Fewest keys of a split that is not the last: below this a workgroup costs more than it computes.
 TSR_CONST uint kSplitMinKeys = 64;
 

@@ -14,6 +14,7 @@
 #include "session/generate.h"
 #include "tessera/tessera.h"
 #include "text/tokenizer.h"
+#include "verify/verify.h"
 
 struct tessera_context {
   std::unique_ptr<tessera::Device> device;  // null: the reference
@@ -86,12 +87,18 @@ inline Result<void> require(const void* pointer, const char* what) {
   return {};
 }
 
+bool asks_for_reference(const tessera_context_desc& desc);
+// Sets device, device_name and cache_key. Makes nothing but instance and device.
+Result<void> open_device(const tessera_context_desc& desc, tessera_context& context);
 Progress make_progress(tessera_progress_fn callback, void* user);
 Result<SamplerParams> make_sampler(const tessera_sampler& sampler);
 Result<DecoderOptions> make_options(uint32_t context, uint32_t chunk, tessera_kv_type kv_type,
                                     bool all_logits);
+// Both walkers of `unfused` on this script, the rows handed out; invalid_argument on the reference.
+Result<void> run_verify(tessera_context& context, std::shared_ptr<const Program> unfused,
+                        std::vector<ScriptPass> script, const tessera_verify_desc& desc);
 // The one place that picks a Walker.
 Result<std::unique_ptr<Walker>> make_walker(tessera_context& context, std::shared_ptr<const Program> unfused,
-                                            Progress progress, bool time_runs = false);
+                                            Progress progress);
 
 }  // namespace tessera::api

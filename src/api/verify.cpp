@@ -78,6 +78,10 @@ Result<std::vector<std::uint32_t>> choose_ids(const tessera_verify_desc& desc, s
   return ids;
 }
 
+Error no_device() {
+  return {Code::invalid_argument, "verification compares a device with the reference: choose a device"};
+}
+
 void hand_out(const VerifyReport& report, const tessera_verify_desc& desc) {
   if (desc.row == nullptr) return;
   for (const VerifyRow& row : report.rows) {
@@ -95,27 +99,35 @@ void hand_out(const VerifyReport& report, const tessera_verify_desc& desc) {
 
 }  // namespace
 
+namespace tessera::api {
+
+Result<void> run_verify(tessera_context& context, std::shared_ptr<const Program> unfused,
+                        std::vector<ScriptPass> script, const tessera_verify_desc& desc) {
+  if (context.device == nullptr) return no_device();
+  VerifyDesc verify_desc;
+  verify_desc.fused = std::make_shared<const Program>(fuse(*unfused));
+  verify_desc.unfused = std::move(unfused);
+  verify_desc.script = std::move(script);
+  verify_desc.walker.run_jobs = context.run_jobs;
+  verify_desc.progress = make_progress(desc.progress, desc.progress_user);
+  TSR_TRY(const VerifyReport report, verify(*context.device, verify_desc));
+  hand_out(report, desc);
+  if (!report.first_fault.empty()) return Error{Code::mismatch, report.first_fault};
+  return {};
+}
+
+}  // namespace tessera::api
+
 extern "C" tessera_status tessera_verify(tessera_model* model, const tessera_verify_desc* desc,
                                          tessera_error* error) {
   return guarded(error, [&]() -> Result<void> {
     TSR_CHECK(require(model, "model"));
     TSR_TRY(const tessera_verify_desc d, sized(desc, "tessera_verify_desc"));
-    if (model->context->device == nullptr)
-      return Error{Code::invalid_argument,
-                   "verification compares a device with the reference: choose a device"};
+    if (model->context->device == nullptr) return no_device();
     TSR_TRY(DecoderOptions options, make_options(d.context, d.chunk, d.kv_type, false));
     if (!model->config.ok()) return model->config.error();
     TSR_TRY(const DecoderProgram decoder, build_decoder(model->file, options));
     TSR_TRY(const std::vector<std::uint32_t> ids, choose_ids(d, decoder.config.vocab, decoder.context));
-    VerifyDesc verify_desc;
-    verify_desc.unfused = decoder.program;
-    verify_desc.fused = std::make_shared<const Program>(fuse(*decoder.program));
-    verify_desc.script = ScriptBuilder(decoder, ids).build();
-    verify_desc.walker.run_jobs = model->context->run_jobs;
-    verify_desc.progress = make_progress(d.progress, d.progress_user);
-    TSR_TRY(const VerifyReport report, verify(*model->context->device, verify_desc));
-    hand_out(report, d);
-    if (!report.first_fault.empty()) return Error{Code::mismatch, report.first_fault};
-    return {};
+    return run_verify(*model->context, decoder.program, ScriptBuilder(decoder, ids).build(), d);
   });
 }

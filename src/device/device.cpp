@@ -23,6 +23,9 @@ class DeviceImpl final : public Device {
     return pipelines_->get(desc);
   }
   std::uint32_t pipelines_made() const override { return pipelines_->made(); }
+  Result<std::vector<PipelineExecutable>> inspect_pipeline(const PipelineDesc& desc, bool texts) override {
+    return pipelines_->inspect(desc, texts);
+  }
   Result<std::unique_ptr<BindingSet>> create_binding_set(const Pipeline& pipeline,
                                                          std::span<const BindingRange> ranges) override {
     return BindingSetImpl::create(*gpu_, *pools_, pipeline, ranges);
@@ -73,6 +76,7 @@ Result<void> DeviceImpl::open(std::shared_ptr<InstanceImpl> instance, const Desc
                                       ") cannot be used: " + report.refused};
   gpu_->memory_budget = report.caps.memory_budget;
   TSR_CHECK(apply(desc.overrides, report.limits, report.caps));
+  restrict_to(report.caps, report.matrices);
   TSR_CHECK(create_device(features));
 
   std::vector<std::byte> cache;

@@ -20,6 +20,7 @@ Result<InstanceTable> load_instance_table(PFN_vkGetInstanceProcAddr get, VkInsta
   if (!t.name) return missing("vk" #name);
   TSR_VK_INSTANCE_FUNCTIONS(TSR_REQUIRE)
   TSR_VK_DEBUG_FUNCTIONS(TSR_LOAD)
+  TSR_VK_MATRIX_FUNCTIONS(TSR_LOAD)
 #undef TSR_REQUIRE
 #undef TSR_LOAD
   return t;
@@ -30,8 +31,11 @@ Result<DeviceTable> load_device_table(PFN_vkGetDeviceProcAddr get, VkDevice devi
 #define TSR_REQUIRE(name)                                           \
   t.name = reinterpret_cast<PFN_vk##name>(get(device, "vk" #name)); \
   if (!t.name) return missing("vk" #name);
+#define TSR_LOAD(name) t.name = reinterpret_cast<PFN_vk##name>(get(device, "vk" #name));
   TSR_VK_DEVICE_FUNCTIONS(TSR_REQUIRE)
+  TSR_VK_EXECUTABLE_FUNCTIONS(TSR_LOAD)
 #undef TSR_REQUIRE
+#undef TSR_LOAD
   return t;
 }
 

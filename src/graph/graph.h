@@ -51,7 +51,9 @@ struct Value {
 };
 
 enum class OpKind : std::uint8_t {
-  embedding,  // in tokens, state, table(vocab,d)          out x(rows,d): table[tokens[position+i]]
+  embedding,  // in tokens, state, table(vocab,d)[, positions(context,d)]  out x(rows,d):
+              // scale table[tokens[position+i]] + positions[position+i]; with `batch`, tokens(rows) of as
+              // many sequences at one position: scale table[tokens[i]] + positions[position]
   norm,    // in x, weight, bias|-, residual|-          out y(rows,d), sum|-: sum = x+residual, y = norm(sum);
            // sum is there when residual is
   matmul,  // in x(rows,k), w(n,k), bias(n)|-, up(n,k)|-, up_bias|-  out y(rows,n) = act(x w^T + b) [* (x up^T
@@ -87,6 +89,8 @@ struct OpAttrs {
   Activation act = Activation::none;  // matmul, activation, glu
   bool layer_norm = false;            // norm: LayerNorm (mean removed) instead of RMSNorm
   float eps = 0;                      // norm
+  float embedding_scale = 1;          // embedding
+  bool batch = false;                 // embedding: rows are sequences
   std::uint32_t heads = 0;            // rope, rope_append, attention
   std::uint32_t kv_heads = 0;         // kv_append, rope_append, attention
   std::uint32_t head_dim = 0;

@@ -92,6 +92,10 @@ std::string print_attrs(const Op& op) {
     put("rope_dims", std::to_string(a.rope_dims));
     put("pairs", a.rope_adjacent ? "adjacent" : "half");
   }
+  if (op.kind == OpKind::embedding) {
+    if (a.embedding_scale != 1) put("scale", number(a.embedding_scale));
+    if (a.batch) put("batch", "1");
+  }
   if (op.kind == OpKind::rope || op.kind == OpKind::kv_append || op.kind == OpKind::rope_append) {
     const AttentionAttrs& form = a.attention;
     if (a.table_by_row) put("table_by_row", "1");

@@ -16,6 +16,7 @@
 #include "base/dtype.h"
 #include "base/result.h"
 #include "device/limits.h"
+#include "device/matrices.h"
 #include "kernels/catalogue.h"
 
 namespace tessera {
@@ -43,14 +44,17 @@ inline constexpr std::uint8_t kNoOperand = 255;       // a binding that is not u
 struct Target {  // what a choice may depend on
   Limits limits;
   Caps caps;
+  Matrices matrices;
 };
 
-// Bindings: tokens, state, table, out. Table rows [first, first+count) of the vocabulary are bound; rows of
+// Bindings: tokens, state, table, out, positions. Table rows [first, first+count) of the vocabulary are bound; rows of
 // other ids are left alone, so a table larger than a binding takes several dispatches.
 struct EmbeddingShape {
   std::uint32_t rows = 1, dim = 0;
   DType type = DType::f32;
   std::uint32_t first = 0, count = 0;
+  bool batch = false, positions = false;
+  float scale = 1;
 };
 Result<Dispatch> choose_embedding(const EmbeddingShape& shape, const Target& target);
 
@@ -151,5 +155,8 @@ Result<Dispatch> choose_advance(const Target& target);
 // Bindings: logits, tokens, state, sampler, scratch. scratch holds vocab words. src/graph/state.h defines
 // what it does; past `context` tokens no token is written, only the state. At most 262,144 ids.
 Result<Dispatch> choose_sample(std::uint32_t vocab, std::uint32_t context, const Target& target);
+
+// Bindings: a word. `loops` rounds of multiply-adds from registers: measures the device, computes nothing.
+Result<Dispatch> choose_probe(std::uint32_t loops, const Target& target);
 
 }  // namespace tessera

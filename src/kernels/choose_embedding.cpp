@@ -1,3 +1,5 @@
+#include <bit>
+
 #include "base/dtype.h"
 #include "interface/embedding.h"
 #include "kernels/choose.h"
@@ -20,8 +22,16 @@ Result<Dispatch> choose_embedding(const EmbeddingShape& shape, const Target& tar
   Dispatch d;
   d.kernel = KernelId::embedding;
   d.spec = {group_size(ceil_div(shape.dim, 8), 128, target.limits), static_cast<std::uint32_t>(shape.type)};
-  d.push = {shape.rows, shape.dim, static_cast<std::uint32_t>(row_bytes / 16), shape.first, shape.count,
-            grid[0],    grid[1]};
+  d.push = {shape.rows,
+            shape.dim,
+            static_cast<std::uint32_t>(row_bytes / 16),
+            shape.first,
+            shape.count,
+            grid[0],
+            grid[1],
+            (shape.batch ? shader::kEmbeddingFlagBatch : 0) |
+                (shape.positions ? shader::kEmbeddingFlagPositions : 0),
+            std::bit_cast<std::uint32_t>(shape.scale)};
   d.grid = grid;
   d.bytes = static_cast<double>(shape.rows) * (static_cast<double>(row_bytes) + 4.0 * shape.dim + 4);
   return d;

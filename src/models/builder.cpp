@@ -13,8 +13,8 @@ GraphBuilder::GraphBuilder(Program& program, std::string name, std::uint32_t max
   graph_.max_rows = max_rows;
 }
 
-ValueId GraphBuilder::activation(const std::string& name, std::uint64_t rows, std::uint64_t dim,
-                                 bool dynamic_rows) {
+ValueId GraphBuilder::new_value(const std::string& name, std::uint64_t rows, std::uint64_t dim,
+                                bool dynamic_rows) {
   Value value;
   value.name = name;
   value.shape = {rows, dim};
@@ -25,7 +25,7 @@ ValueId GraphBuilder::activation(const std::string& name, std::uint64_t rows, st
 // The rows of `x`; `dim` columns, or as many as x when 0.
 ValueId GraphBuilder::like(const std::string& name, ValueId x, std::uint64_t dim) {
   const Value& value = program_.values[x];
-  return activation(name, value.shape[0], dim ? dim : value.last_dim(), value.dynamic_rows);
+  return new_value(name, value.shape[0], dim ? dim : value.last_dim(), value.dynamic_rows);
 }
 
 void GraphBuilder::op(OpKind kind, const std::string& name, const OpAttrs& attrs, std::vector<ValueId> in,
@@ -34,8 +34,26 @@ void GraphBuilder::op(OpKind kind, const std::string& name, const OpAttrs& attrs
 }
 
 ValueId GraphBuilder::embedding(const std::string& name, ValueId tokens, ValueId table) {
-  const ValueId out = activation(name, graph_.max_rows, program_.values[table].last_dim(), dynamic_rows_);
+  const ValueId out = new_value(name, graph_.max_rows, program_.values[table].last_dim(), dynamic_rows_);
   op(OpKind::embedding, name, {}, {tokens, program_.state, table}, {out});
+  return out;
+}
+
+ValueId GraphBuilder::embedding(const std::string& name, ValueId tokens, ValueId table, ValueId positions,
+                                const OpAttrs& attrs) {
+  const std::uint64_t rows = attrs.batch ? program_.values[tokens].shape[0] : graph_.max_rows;
+  const ValueId out = new_value(name, rows, program_.values[table].last_dim(), dynamic_rows_);
+  op(OpKind::embedding, name, attrs, {tokens, program_.state, table, positions}, {out});
+  return out;
+}
+
+ValueId GraphBuilder::layer_norm(const std::string& name, ValueId x, ValueId weight, ValueId bias,
+                                 float eps) {
+  const ValueId out = like(name, x);
+  OpAttrs attrs;
+  attrs.layer_norm = true;
+  attrs.eps = eps;
+  op(OpKind::norm, name, attrs, {x, weight, bias, kNoValue}, {out, kNoValue});
   return out;
 }
 
@@ -75,9 +93,43 @@ ValueId GraphBuilder::attention(const std::string& name, ValueId q, ValueId k_ca
   return out;
 }
 
+ValueId GraphBuilder::attention(const std::string& name, ValueId q, ValueId k, ValueId v,
+                                const AttentionAttrs& attrs, const Extras& extras) {
+  const ValueId out = like(name, q, std::uint64_t{attrs.heads} * attrs.v_dim);
+  std::vector<ValueId> in(static_cast<std::size_t>(AttentionIn::count), kNoValue);
+  const auto set = [&](AttentionIn which, ValueId id) { in[static_cast<std::size_t>(which)] = id; };
+  set(AttentionIn::q, q);
+  set(AttentionIn::k, k);
+  set(AttentionIn::v, v);
+  set(AttentionIn::state, extras.state);
+  set(AttentionIn::lengths, extras.lengths);
+  set(AttentionIn::table, extras.table);
+  OpAttrs all;
+  all.attention = attrs;
+  op(OpKind::attention, name, all, std::move(in), {out, kNoValue, kNoValue});
+  return out;
+}
+
+void GraphBuilder::kv_append(const std::string& name, ValueId x, ValueId cache, ValueId table,
+                             const AttentionAttrs& attrs) {
+  OpAttrs all;
+  all.kv_heads = attrs.kv_heads;
+  all.head_dim = attrs.head_dim;
+  all.attention = attrs;
+  op(OpKind::kv_append, name, all, {x, program_.state, cache, table}, {cache});
+}
+
 ValueId GraphBuilder::add(const std::string& name, ValueId a, ValueId b) {
   const ValueId out = like(name, a);
   op(OpKind::add, name, {}, {a, b}, {out});
+  return out;
+}
+
+ValueId GraphBuilder::activation(const std::string& name, ValueId x, Activation act) {
+  const ValueId out = like(name, x);
+  OpAttrs attrs;
+  attrs.act = act;
+  op(OpKind::activation, name, attrs, {x}, {out});
   return out;
 }
 

@@ -15,6 +15,10 @@ class GraphBuilder {
   std::uint32_t max_rows() const { return graph_.max_rows; }
 
   ValueId embedding(const std::string& name, ValueId tokens, ValueId table);
+  // `attrs`: embedding_scale, batch
+  ValueId embedding(const std::string& name, ValueId tokens, ValueId table, ValueId positions,
+                    const OpAttrs& attrs);
+  ValueId layer_norm(const std::string& name, ValueId x, ValueId weight, ValueId bias, float eps);
   // `out`: an existing output value to write instead of a new activation.
   ValueId rms_norm(const std::string& name, ValueId x, ValueId weight, float eps);
   ValueId matmul(const std::string& name, ValueId x, ValueId weight, ValueId bias = kNoValue,
@@ -26,7 +30,17 @@ class GraphBuilder {
   // `attrs`: heads, kv_heads, head_dim, scale, causal, window
   ValueId attention(const std::string& name, ValueId q, ValueId k_cache, ValueId v_cache,
                     const OpAttrs& attrs);
+  // Operands of attention and kv_append that are not always there.
+  struct Extras {
+    ValueId state = kNoValue, lengths = kNoValue, table = kNoValue;
+  };
+  ValueId attention(const std::string& name, ValueId q, ValueId k, ValueId v, const AttentionAttrs& attrs,
+                    const Extras& extras);
+  // Rows of `attrs.batch` sequences into a cache of whatever form; the program's state says where.
+  void kv_append(const std::string& name, ValueId x, ValueId cache, ValueId table,
+                 const AttentionAttrs& attrs);
   ValueId add(const std::string& name, ValueId a, ValueId b);
+  ValueId activation(const std::string& name, ValueId x, Activation act);
   ValueId glu(const std::string& name, ValueId gate, ValueId up, Activation act);
   void last_row(ValueId x, ValueId out);
   void sample(ValueId logits, ValueId tokens, ValueId sampler);
@@ -36,7 +50,7 @@ class GraphBuilder {
   std::uint32_t finish();
 
  private:
-  ValueId activation(const std::string& name, std::uint64_t rows, std::uint64_t dim, bool dynamic_rows);
+  ValueId new_value(const std::string& name, std::uint64_t rows, std::uint64_t dim, bool dynamic_rows);
   ValueId like(const std::string& name, ValueId x, std::uint64_t dim = 0);
   void op(OpKind kind, const std::string& name, const OpAttrs& attrs, std::vector<ValueId> in,
           std::vector<ValueId> out);

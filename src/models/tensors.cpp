@@ -15,21 +15,26 @@ std::string print_shape(const std::vector<std::uint64_t>& shape) {
 
 class FileWeights : public WeightReader {
  public:
-  explicit FileWeights(std::shared_ptr<const ModelFile> file) : file_(std::move(file)) {}
+  FileWeights(std::shared_ptr<const ModelFile> file, TensorSlices slices)
+      : file_(std::move(file)), slices_(std::move(slices)) {}
 
   Result<void> read(const Value& weight, std::uint64_t first_row, std::span<std::byte> out) const override {
-    TSR_TRY(const TensorInfo* tensor, file_->require(weight.name));
+    const auto slice = slices_.find(weight.name);
+    const bool whole = slice == slices_.end();
+    TSR_TRY(const TensorInfo* tensor, file_->require(whole ? weight.name : slice->second.tensor));
+    if (!whole) first_row += slice->second.first;
     return file_->read(*tensor, first_row * row_bytes(weight), out);
   }
 
  private:
   std::shared_ptr<const ModelFile> file_;
+  TensorSlices slices_;
 };
 
 }  // namespace
 
-std::shared_ptr<const WeightReader> file_weights(std::shared_ptr<const ModelFile> file) {
-  return std::make_shared<FileWeights>(std::move(file));
+std::shared_ptr<const WeightReader> file_weights(std::shared_ptr<const ModelFile> file, TensorSlices slices) {
+  return std::make_shared<FileWeights>(std::move(file), std::move(slices));
 }
 
 Error model_error(const ModelFile& file, Code code, const std::string& what) {
@@ -90,6 +95,30 @@ Result<ValueId> ModelTensors::vector(const std::string& name, std::uint64_t n) {
   TSR_TRY(const TensorInfo* tensor, lookup(name, {n}));
   if (auto at = known_.find(name); at != known_.end()) return at->second;
   return add(*tensor);
+}
+
+Result<ValueId> ModelTensors::rows(const std::string& name, std::uint64_t total, std::uint64_t k,
+                                   std::uint64_t first, std::uint64_t n) {
+  const bool matrix = k != 0;
+  TSR_TRY(const TensorInfo* whole, lookup(name, matrix ? std::vector{total, k} : std::vector{total}));
+  const std::string part = name + "[" + std::to_string(first) + ":" + std::to_string(first + n) + "]";
+  if (auto at = known_.find(part); at != known_.end()) return at->second;
+  Value value;
+  value.name = part;
+  value.storage = Storage::weight;
+  value.dtype = whole->dtype;
+  value.shape = whole->shape;
+  value.shape[0] = n;
+  if (!matrix && whole->dtype != DType::f32) {
+    TSR_TRY(const std::vector<float> all, read_floats(file_, *whole));
+    value.storage = Storage::constant;
+    value.dtype = DType::f32;
+    const auto begin = all.begin() + static_cast<std::ptrdiff_t>(first);
+    value.data = std::make_shared<const std::vector<float>>(begin, begin + static_cast<std::ptrdiff_t>(n));
+  }
+  slices_[part] = {name, first};
+  program_.values.push_back(std::move(value));
+  return known_[part] = static_cast<ValueId>(program_.values.size() - 1);
 }
 
 Result<ValueId> ModelTensors::optional_vector(const std::string& name, std::uint64_t n) {

@@ -38,22 +38,58 @@ double activate(Activation act, double x) {
   return x;
 }
 
+namespace {
+
+// Where row i of an embedding finds its token, and the position it is at.
+struct EmbeddingRow {
+  std::uint64_t token, position;
+};
+
+EmbeddingRow embedding_row(const OpCall& call, std::uint64_t i) {
+  const std::uint64_t position = call.state.position;
+  return call.op.attrs.batch ? EmbeddingRow{i, position} : EmbeddingRow{position + i, position + i};
+}
+
+Result<void> embedding_fits(const OpCall& call) {
+  const auto most = [&](ValueId id) { return call.value(id).shape[0]; };
+  if (call.rows == 0) return {};
+  const EmbeddingRow last = embedding_row(call, call.rows - 1);
+  const bool positions = call.in(3) != kNoValue;
+  if (last.token < most(call.in(0)) && (!positions || last.position < most(call.in(3)))) return {};
+  return call.error(Code::invalid_argument,
+                    "position " + std::to_string(call.state.position) + " and " + std::to_string(call.rows) +
+                        " rows exceed the " + std::to_string(most(call.in(0))) + " tokens" +
+                        (positions ? " or the " + std::to_string(most(call.in(3))) + " positions" : ""));
+}
+
+}  // namespace
+
 Result<Outputs> run_embedding(const OpCall& call) {
-  const ValueId tokens = call.in(0), table = call.in(2);
-  const std::uint64_t vocab = call.value(table).shape[0];
-  if (call.state.position + call.rows > call.value(tokens).elems())
-    return call.error(Code::invalid_argument, "position " + std::to_string(call.state.position) + " and " +
-                                                  std::to_string(call.rows) + " rows exceed the " +
-                                                  std::to_string(call.value(tokens).elems()) + " tokens");
+  const ValueId tokens = call.in(0), table = call.in(2), positions = call.in(3);
+  const std::uint64_t vocab = call.value(table).shape[0], dim = call.value(table).last_dim();
+  const double scale = call.op.attrs.embedding_scale;
+  TSR_CHECK(embedding_fits(call));
   ReferenceOutput x{.value = call.out(0)};
   for (std::uint64_t i = 0; i < call.rows; ++i) {
-    const std::uint32_t id = call.tensors.word(tokens, call.state.position + i);
+    const EmbeddingRow at = embedding_row(call, i);
+    const std::uint32_t id = call.tensors.word(tokens, at.token);
     if (id >= vocab)
       return call.error(Code::invalid_argument, "token " + std::to_string(id) + " at position " +
-                                                    std::to_string(call.state.position + i) +
+                                                    std::to_string(at.position) +
                                                     " is outside the vocabulary of " + std::to_string(vocab));
+    std::vector<float> added(dim, 0);
+    if (positions != kNoValue)
+      TSR_CHECK(call.tensors.for_rows(
+          positions, at.position, 1,
+          [&](std::uint64_t, std::span<const float> row) { added.assign(row.begin(), row.end()); }));
     TSR_CHECK(call.tensors.for_rows(table, id, 1, [&](std::uint64_t, std::span<const float> row) {
-      for (float e : row) put(call, x, e, copied(e, call.value(table).dtype));
+      for (std::size_t j = 0; j < row.size(); ++j) {
+        const double product = scale * row[j], value = product + added[j];
+        double error = std::fabs(scale) * copied(row[j], call.value(table).dtype);
+        if (scale != 1) error += bounds::kUlp * std::fabs(product) + bounds::kFlush;
+        if (positions != kNoValue) error += bounds::kUlp * std::fabs(value) + 2 * bounds::kFlush;
+        put(call, x, value, error);
+      }
     }));
   }
   return Outputs{std::move(x)};

@@ -89,7 +89,7 @@ class Lowering {
   }
 
   Result<void> lower_embedding(const Op& op) {
-    const ValueId table = op.in[2];
+    const ValueId table = op.in[2], positions = op.in.size() > 3 ? op.in[3] : kNoValue;
     TSR_TRY(const std::uint64_t window, window_rows(table));
     const std::uint64_t vocab = value(table).shape[0];
     for (std::uint64_t first = 0; first < vocab; first += window) {
@@ -98,8 +98,11 @@ class Lowering {
                           .dim = dim(op.out[0]),
                           .type = value(table).dtype,
                           .first = u32(first),
-                          .count = u32(count)},
-           {{op.in[0]}, {op.in[1]}, {table, first, count}, {op.out[0]}});
+                          .count = u32(count),
+                          .batch = op.attrs.batch,
+                          .positions = positions != kNoValue,
+                          .scale = op.attrs.embedding_scale},
+           {{op.in[0]}, {op.in[1]}, {table, first, count}, {op.out[0]}, {positions}});
     }
     return {};
   }
