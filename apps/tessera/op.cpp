@@ -21,29 +21,7 @@ struct OpOptions {
   bool plan = false, json = false, help = false;
 };
 
-// A tensor that owns what tessera_tensor points at.
-struct Tensor {
-  std::string name, type;
-  std::vector<uint64_t> shape;
-  std::vector<char> data;
-  tessera_tensor view() const {
-    auto out = tessera::init<tessera_tensor>();
-    out.name = name.c_str();
-    out.type = type.c_str();
-    out.shape = shape.data();
-    out.dims = static_cast<uint32_t>(shape.size());
-    out.data = data.data();
-    out.bytes = data.size();
-    return out;
-  }
-};
-
-Tensor copy_of(const tessera_tensor& t) {
-  Tensor out{t.name, t.type, {t.shape, t.shape + t.dims}, {}};
-  const char* bytes = static_cast<const char*>(t.data);
-  if (bytes != nullptr) out.data.assign(bytes, bytes + t.bytes);
-  return out;
-}
+using tessera::Tensor;
 
 std::string shape_text(const std::vector<uint64_t>& shape) {
   std::string text = "(";
@@ -192,7 +170,7 @@ class OpRun {
     for (const std::string& path : options_.in) {
       tessera_error error;
       const auto add = [](void* user, const tessera_tensor* t) {
-        static_cast<std::vector<Tensor>*>(user)->push_back(copy_of(*t));
+        static_cast<std::vector<Tensor>*>(user)->push_back(Tensor::of(*t));
       };
       if (tessera_read_tensors(path.c_str(), add, &inputs_, &error) != TESSERA_OK)
         return fail({error.status, error.message});
@@ -234,8 +212,7 @@ class OpRun {
     desc_.user = &outputs_;
     desc_.output = [](void* user, const tessera_tensor* t) -> void* {
       auto& outputs = *static_cast<std::vector<Tensor>*>(user);
-      outputs.push_back(copy_of(*t));
-      outputs.back().data.resize(t->bytes);
+      outputs.push_back(Tensor::of(*t));
       return outputs.back().data.data();
     };
     std::vector<double> seconds(options_.time);

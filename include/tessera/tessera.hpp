@@ -4,6 +4,7 @@
 #define TESSERA_HPP
 
 #include <cassert>
+#include <cstddef>
 #include <functional>
 #include <memory>
 #include <optional>
@@ -70,6 +71,34 @@ inline void to_string(void* user, const void* bytes, std::size_t count) {
 }
 
 }  // namespace detail
+
+// A tensor that owns what tessera_tensor points at.
+struct Tensor {
+  std::string name, type;
+  std::vector<std::uint64_t> shape;
+  std::vector<std::byte> data;
+
+  tessera_tensor view() const {  // of this object, while it lives and is not changed
+    auto out = init<tessera_tensor>();
+    out.name = name.c_str();
+    out.type = type.c_str();
+    out.shape = shape.data();
+    out.dims = static_cast<std::uint32_t>(shape.size());
+    out.data = data.empty() ? nullptr : data.data();
+    out.bytes = data.size();
+    return out;
+  }
+  // Room for its bytes when `from` has no data.
+  static Tensor of(const tessera_tensor& from) {
+    Tensor out{from.name, from.type, {from.shape, from.shape + from.dims}, {}};
+    const auto* bytes = static_cast<const std::byte*>(from.data);
+    if (bytes != nullptr)
+      out.data.assign(bytes, bytes + from.bytes);
+    else
+      out.data.resize(from.bytes);
+    return out;
+  }
+};
 
 struct GenerateOptions {
   std::uint32_t max_tokens = 256;
@@ -262,6 +291,36 @@ class Context {
     tessera_model_desc desc = init<tessera_model_desc>();
     desc.path = path.c_str();
     return load(desc);
+  }
+  // One operation: its outputs, the optional ones that are named in `outputs` among them.
+  Expected<std::vector<Tensor>> op(const std::string& name, std::span<const Tensor> inputs,
+                                   std::span<const std::string> attributes = {},
+                                   std::span<const std::string> outputs = {}) const {
+    std::vector<tessera_tensor> tensors;
+    std::vector<const char*> settings, wanted;
+    for (const Tensor& tensor : inputs) tensors.push_back(tensor.view());
+    for (const std::string& attribute : attributes) settings.push_back(attribute.c_str());
+    for (const std::string& output : outputs) wanted.push_back(output.c_str());
+    std::vector<std::unique_ptr<Tensor>> made;
+    auto desc = init<tessera_op_desc>();
+    desc.op = name.c_str();
+    desc.inputs = tensors.data();
+    desc.input_count = static_cast<std::uint32_t>(tensors.size());
+    desc.attributes = settings.data();
+    desc.attribute_count = static_cast<std::uint32_t>(settings.size());
+    desc.outputs = wanted.data();
+    desc.output_count = static_cast<std::uint32_t>(wanted.size());
+    desc.user = &made;
+    desc.output = [](void* user, const tessera_tensor* tensor) -> void* {
+      auto& list = *static_cast<std::vector<std::unique_ptr<Tensor>>*>(user);
+      list.push_back(std::make_unique<Tensor>(Tensor::of(*tensor)));
+      return list.back()->data.data();
+    };
+    tessera_error error;
+    if (tessera_op_run(handle_.get(), &desc, &error) != TESSERA_OK) return detail::failure(error);
+    std::vector<Tensor> out;
+    for (const auto& tensor : made) out.push_back(std::move(*tensor));
+    return out;
   }
   // desc.progress is replaced when `progress` is given.
   Expected<Translator> translator(tessera_translator_desc desc, ProgressFn progress = {}) const {

@@ -186,7 +186,7 @@ std::string never_on_matrices(const AttentionShape& s, const Target& target) {
 Error refuse(std::string why) { return {Code::unsupported, std::move(why)}; }
 
 Result<Dispatch> matrix_dispatch(const AttentionShape& s, const Target& target, KernelId kernel,
-                                 std::uint32_t group, std::uint32_t rows,
+                                 std::uint32_t group, std::uint32_t rows, std::uint32_t keys,
                                  std::initializer_list<std::uint32_t> spec) {
   const AttentionAttrs& a = s.attrs;
   const std::uint64_t tiles = ceil_div(std::uint64_t{a.q_len} * (a.heads / a.kv_heads), rows);
@@ -195,6 +195,8 @@ Result<Dispatch> matrix_dispatch(const AttentionShape& s, const Target& target, 
     return refuse("more workgroups than maxComputeWorkGroupCount allows");
   Dispatch d;
   d.kernel = kernel;
+  d.tile_rows = rows;
+  d.tile_keys = keys;
   d.spec = attention_specs(s, group);
   d.spec.insert(d.spec.end(), spec);
   d.params = words_of(attention_params(s, tiles));
@@ -216,7 +218,7 @@ Result<Dispatch> choose_attention_coopmat(const AttentionShape& s, const Target&
   TSR_TRY(Dispatch d,
           matrix_dispatch(
               s, target, f->half_sums ? KernelId::attention_coopmat_half : KernelId::attention_coopmat,
-              t->group(), t->rows(), {f->m, f->n, f->k, t->cols, t->row_groups, t->col_groups, 1}));
+              t->group(), t->rows(), t->cols, {f->m, f->n, f->k, t->cols, t->row_groups, t->col_groups, 1}));
   d.subgroup_size = t->subgroup;
   return d;
 }
@@ -228,10 +230,10 @@ Result<Dispatch> choose_attention_coopmat2(const AttentionShape& s, const Target
   if (!t)
     return refuse("no tile of these dimensions on its flexible matrices fits registers and shared memory");
   const bool whole = t->of.scope == MatrixScope::workgroup;
-  TSR_TRY(Dispatch d,
-          matrix_dispatch(s, target, KernelId::attention_coopmat2, t->lanes * t->strips, t->rows * t->strips,
-                          {whole ? shader::kScopeWorkgroup : shader::kScopeSubgroup, t->rows, t->strips,
-                           t->cols, t->dim_block, t->v_block}));
+  TSR_TRY(Dispatch d, matrix_dispatch(s, target, KernelId::attention_coopmat2, t->lanes * t->strips,
+                                      t->rows * t->strips, t->cols,
+                                      {whole ? shader::kScopeWorkgroup : shader::kScopeSubgroup, t->rows,
+                                       t->strips, t->cols, t->dim_block, t->v_block}));
   if (!whole) d.subgroup_size = t->lanes;
   return d;
 }
