@@ -34,6 +34,15 @@ function(tessera_read_catalogue prefix inc)
   set(${prefix}_NAMES "${names}" PARENT_SCOPE)
 endfunction()
 
+# The environment a module that needs `feature` is for: coopmat2 needs SPIR-V 1.6, and Caps::coopmat2 Vulkan 1.3.
+function(tessera_target_env out feature)
+  if(feature STREQUAL "coopmat2")
+    set(${out} vulkan1.3 PARENT_SCOPE)
+  else()
+    set(${out} vulkan1.2 PARENT_SCOPE)
+  endif()
+endfunction()
+
 # SHA-256 over the defines and the text of `source` and of everything it includes from `include_dir`.
 function(tessera_shader_hash out source include_dir)
   set(todo ${source})

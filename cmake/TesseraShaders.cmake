@@ -13,8 +13,9 @@ function(tessera_probe_glslang)
   set(summary "")
   foreach(probe ${probes})
     get_filename_component(feature ${probe} NAME_WE)
+    tessera_target_env(env ${feature})
     if(NOT "${TESSERA_GLSLANG_PROBED}" STREQUAL "${key}" OR NOT DEFINED TESSERA_GLSLANG_HAS_${feature})
-      execute_process(COMMAND ${TESSERA_GLSLANG} --target-env vulkan1.2 -o ${CMAKE_BINARY_DIR}/probe.spv ${probe}
+      execute_process(COMMAND ${TESSERA_GLSLANG} --target-env ${env} -o ${CMAKE_BINARY_DIR}/probe.spv ${probe}
                       RESULT_VARIABLE failed OUTPUT_QUIET ERROR_QUIET)
       if(failed)
         set(has OFF)
@@ -24,7 +25,7 @@ function(tessera_probe_glslang)
       set(TESSERA_GLSLANG_HAS_${feature} ${has} CACHE INTERNAL "glslang compiles ${probe}")
       set(unknown TRUE)
       if(has AND TESSERA_SPIRV_VAL)
-        execute_process(COMMAND ${TESSERA_SPIRV_VAL} --target-env vulkan1.2 ${CMAKE_BINARY_DIR}/probe.spv
+        execute_process(COMMAND ${TESSERA_SPIRV_VAL} --target-env ${env} ${CMAKE_BINARY_DIR}/probe.spv
                         RESULT_VARIABLE unknown OUTPUT_QUIET ERROR_QUIET)
       endif()
       if(unknown)
@@ -73,10 +74,11 @@ function(tessera_shader_catalogue target)
     if(NOT needs STREQUAL "-" AND NOT DEFINED TESSERA_GLSLANG_HAS_${needs})
       message(FATAL_ERROR "${arg_CATALOGUE}: ${name} needs ${needs}, which has no probe in cmake/glslang_probes")
     endif()
+    tessera_target_env(env ${needs})
     set(spirv ${arg_OUT}/${name}.spv)
     set(validate "")
     if(TESSERA_SPIRV_VAL AND (needs STREQUAL "-" OR TESSERA_SPIRV_VAL_KNOWS_${needs}))
-      set(validate COMMAND ${TESSERA_SPIRV_VAL} --target-env vulkan1.2 ${spirv})
+      set(validate COMMAND ${TESSERA_SPIRV_VAL} --target-env ${env} ${spirv})
     endif()
     set(to_inc COMMAND ${CMAKE_COMMAND} -DOUT=${arg_OUT}/${name}.inc)
     set(script -P ${TESSERA_SHADER_CMAKE_DIR}/spirv_to_inc.cmake)
@@ -84,7 +86,7 @@ function(tessera_shader_catalogue target)
       set(origin built)
       # The module first: ninja holds the depfile against the first output.
       add_custom_command(OUTPUT ${spirv} ${arg_OUT}/${name}.inc
-        COMMAND ${TESSERA_GLSLANG} --quiet --target-env vulkan1.2 -I${include_dir} ${k_DEFINES_${name}}
+        COMMAND ${TESSERA_GLSLANG} --quiet --target-env ${env} -I${include_dir} ${k_DEFINES_${name}}
                 --depfile ${spirv}.d -o ${spirv} ${source}
         ${validate}
         ${to_inc} -DSPIRV=${spirv} ${script}

@@ -29,10 +29,11 @@ foreach(name ${k_NAMES})
     continue()
   endif()
   file(MAKE_DIRECTORY ${folder}/prebuilt)
-  execute_process(COMMAND ${GLSLANG} --quiet --target-env vulkan1.2 -I${root}/shaders ${k_DEFINES_${name}}
+  tessera_target_env(env ${k_NEEDS_${name}})
+  execute_process(COMMAND ${GLSLANG} --quiet --target-env ${env} -I${root}/shaders ${k_DEFINES_${name}}
                           -o ${spirv} ${source} COMMAND_ERROR_IS_FATAL ANY)
   if(validator)
-    execute_process(COMMAND ${validator} --target-env vulkan1.2 ${spirv} COMMAND_ERROR_IS_FATAL ANY)
+    execute_process(COMMAND ${validator} --target-env ${env} ${spirv} COMMAND_ERROR_IS_FATAL ANY)
   endif()
   file(WRITE ${folder}/prebuilt/${name}.hash "${hash}\n")
 endforeach()

@@ -61,5 +61,6 @@ void add_inspect(CLI::App& app, int& status);
 void add_tokenize(CLI::App& app, int& status);
 void add_translate(CLI::App& app, int& status);
 void add_convert(CLI::App& app, int& status);
+void add_op(CLI::App& app, int& status);
 
 }  // namespace tool

@@ -29,7 +29,8 @@ Json collect(const tessera_context_desc& desc, tessera::Failure& failure) {
                                          {"refused", info->refused[0] == '\0' ? Json() : Json(info->refused)},
                                          {"limits", Json::object()},
                                          {"capabilities", Json::object()},
-                                         {"kernels", Json::array()}});
+                                         {"kernels", Json::array()},
+                                         {"matrices", Json::array()}});
   };
   sink.value = [](void* user, const char* name, double value, int is_capability) {
     Json& device = static_cast<Json*>(user)->back();
@@ -43,6 +44,18 @@ Json collect(const tessera_context_desc& desc, tessera::Failure& failure) {
   sink.kernel = [](void* user, const char* name, const char* origin, const char* missing) {
     static_cast<Json*>(user)->back()["kernels"].push_back(
         {{"name", name}, {"origin", origin}, {"missing", missing[0] == '\0' ? Json() : Json(missing)}});
+  };
+  sink.matrix = [](void* user, const tessera_matrix_shape* s) {
+    static_cast<Json*>(user)->back()["matrices"].push_back(
+        {{"m", s->m},
+         {"n", s->n},
+         {"k", s->k},
+         {"a", s->a},
+         {"c", s->c},
+         {"flexible", s->flexible != 0},
+         {"scope", s->group != 0 ? "workgroup" : "subgroup"},
+         {"group", s->group},
+         {"emulated", s->emulated[0] == '\0' ? Json() : Json(s->emulated)}});
   };
   tessera_error error;
   if (tessera_devices(&desc, &sink, &error) != TESSERA_OK) failure = {error.status, error.message};
@@ -65,6 +78,21 @@ void print_words(const char* label, const std::vector<std::string>& words) {
   std::printf("\n");
 }
 
+void print_matrices(const Json& matrices) {
+  if (matrices.empty()) return;
+  std::vector<std::string> shapes;
+  for (const Json& s : matrices) {
+    std::string text = s["m"].dump() + "x" + s["n"].dump() + "x" + s["k"].dump() + " " +
+                       s["a"].get<std::string>() + "->" + s["c"].get<std::string>();
+    if (s["flexible"].get<bool>()) text += " flexible";
+    if (s["group"].get<unsigned>() != 0) text += " workgroup of " + s["group"].dump();
+    shapes.push_back(text + (&s == &matrices.back() ? "" : ","));
+  }
+  print_words("matrix:", shapes);
+  if (!matrices[0]["emulated"].is_null())
+    std::printf("              not used: %s\n", matrices[0]["emulated"].get<std::string>().c_str());
+}
+
 void print_device(const Json& d) {
   std::printf("%c %s  %s\n", d["chosen"].get<bool>() ? '*' : ' ', d["index"].dump().c_str(),
               d["name"].get<std::string>().c_str());
@@ -79,6 +107,7 @@ void print_device(const Json& d) {
   std::vector<std::string> limits;
   for (const auto& [name, value] : d["limits"].items()) limits.push_back(name + "=" + value.dump());
   print_words("limits:", limits);
+  print_matrices(d["matrices"]);
   std::size_t usable = 0, prebuilt = 0;
   std::vector<std::string> missing;
   for (const Json& k : d["kernels"]) {

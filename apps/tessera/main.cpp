@@ -42,6 +42,7 @@ int main(int argc, char** argv) {
   tool::add_inspect(app, status);
   tool::add_tokenize(app, status);
   tool::add_convert(app, status);
+  tool::add_op(app, status);
   app.set_help_all_flag("--help-all", "Print the help of every command");
   tool::catch_interrupts();
   try {

@@ -136,15 +136,29 @@ typedef struct tessera_device_info {
   uint64_t memory_bytes; /* device-local */
 } tessera_device_info;
 
+/* What the device's matrix units multiply: c(m,n) += a(m,k) b(k,n). Types are "f16", "bf16", "f32", "s8",
+ * "u8", "s32", "u32". A flexible shape (VK_NV_cooperative_matrix2) takes multiples of m, n, k. */
+typedef struct tessera_matrix_shape {
+  size_t size;
+  uint32_t m, n, k;
+  const char* a; /* of a and b */
+  const char* c; /* of c and the result */
+  int flexible;
+  uint32_t group;       /* invocations of the workgroup that owns it; 0: a subgroup does */
+  const char* emulated; /* why this is no faster than scalar code; "" when it is a matrix unit */
+} tessera_matrix_shape;
+
 /* For each device, calls `device` (strings live during the call), then `value` for each of its limits and
  * capabilities under the names that caps take, then `kernel` for each SPIR-V module: origin is "built" or
- * "prebuilt", missing is the capability the device lacks for it or "". Any callback may be NULL. */
+ * "prebuilt", missing is the capability the device lacks for it or "", then `matrix` for each shape of its
+ * matrix units. Any callback may be NULL. */
 typedef struct tessera_device_sink {
   size_t size;
   void* user;
   void (*device)(void* user, const tessera_device_info* info);
   void (*value)(void* user, const char* name, double value, int is_capability);
   void (*kernel)(void* user, const char* name, const char* origin, const char* missing);
+  void (*matrix)(void* user, const tessera_matrix_shape* shape);
 } tessera_device_sink;
 TESSERA_API tessera_status tessera_devices(const tessera_context_desc* desc, const tessera_device_sink* sink,
                                            tessera_error* error);
@@ -373,6 +387,85 @@ TESSERA_API tessera_status tessera_verify(tessera_model* model, const tessera_ve
  * between. `ids` are the text's; context, chunk and kv_type must be 0. */
 TESSERA_API tessera_status tessera_translator_verify(tessera_translator* translator,
                                                      const tessera_verify_desc* desc, tessera_error* error);
+
+/* ---- operations ---------------------------------------------------------------------------------------- */
+
+/* One operation on named tensors, on a device or the reference, without a model. tessera_ops lists them. */
+
+typedef struct tessera_tensor {
+  size_t size; /* an array steps by its first element's */
+  const char* name;
+  const char* type; /* "F32", "F16", "BF16", "U32", "I32", "I64", "U8", "BOOL"; weights: "Q8_0", "Q4_0" too */
+  const uint64_t* shape; /* outermost first */
+  uint32_t dims;
+  const void* data; /* row-major */
+  uint64_t bytes;
+} tessera_tensor;
+
+typedef struct tessera_op_desc {
+  size_t size;
+  const char* op;
+  const tessera_tensor* inputs;
+  uint32_t input_count;
+  const char* const* attributes; /* "name=value" */
+  uint32_t attribute_count;
+  const char* const* outputs; /* names of optional outputs that are wanted too */
+  uint32_t output_count;
+  /* Called for each output when all arguments are accepted and before anything runs: gives where its `bytes`
+   * go, or NULL for nowhere. The tensor's data is NULL. */
+  void* (*output)(void* user, const tessera_tensor* tensor);
+  void* user;
+  uint32_t repeat; /* how often it runs; 0: once */
+  double*
+      seconds; /* NULL, or room for the time of each run: the device's timestamps, or the reference's time */
+} tessera_op_desc;
+
+/* invalid_argument names the op and the tensor, attribute or element that does not fit; nothing has run then,
+ * and nothing of a tensor's size was allocated for the device. */
+TESSERA_API tessera_status tessera_op_run(tessera_context* context, const tessera_op_desc* desc,
+                                          tessera_error* error);
+
+/* One dispatch of a plan. */
+typedef struct tessera_op_kernel {
+  size_t size;
+  const char* name;
+  uint32_t groups[3]; /* workgroups */
+  double flops;       /* arithmetic that the result needs */
+  double bytes;       /* traffic that cannot be avoided */
+  /* Of tiled attention: rows (of all heads that share a KV head) and keys of a tile of scores; how many tiles
+   * it goes through, and how many all rows by all keys would be. From the shape alone: nonpad_kv_seqlen,
+   * documents and dense masks can only lower the first. All 0 of other kernels. */
+  uint32_t tile_rows, tile_keys;
+  double tiles, all_tiles;
+} tessera_op_kernel;
+
+/* What an op would take, from shapes alone: inputs need no data, and nothing of a tensor's size is
+ * allocated for attention. Any callback may be NULL. */
+typedef struct tessera_op_plan_sink {
+  size_t size;
+  void* user;
+  void (*output)(void* user, const tessera_tensor* tensor);
+  void (*kernel)(void* user, const tessera_op_kernel* kernel); /* each dispatch, in order */
+  /* A faster tier that was not chosen, and why. */
+  void (*refused)(void* user, const char* tier, const char* reason);
+  /* scratch: device memory beside the op's own tensors. */
+  void (*total)(void* user, uint64_t scratch_bytes, uint64_t tensor_bytes, double flops, double bytes);
+} tessera_op_plan_sink;
+TESSERA_API tessera_status tessera_op_plan(tessera_context* context, const tessera_op_desc* desc,
+                                           const tessera_op_plan_sink* sink, tessera_error* error);
+
+/* Every op, then its tensors and attributes. Strings live during the call. */
+typedef struct tessera_op_list_sink {
+  size_t size;
+  void* user;
+  void (*op)(void* user, const char* name, const char* summary, const char* equations);
+  void (*tensor)(void* user, const char* name, const char* types, const char* shape, const char* text,
+                 int is_output, int is_optional);
+  /* kind: "integer", "number" or "choice"; fallback: the default, "" when there is none. */
+  void (*attribute)(void* user, const char* name, const char* kind, const char* fallback, const char* allowed,
+                    const char* text);
+} tessera_op_list_sink;
+TESSERA_API tessera_status tessera_ops(const tessera_op_list_sink* sink, tessera_error* error);
 
 #ifdef __cplusplus
 }

@@ -46,6 +46,15 @@ TESSERA_API tessera_status tessera_tensor_writer_row(tessera_tensor_writer* writ
 TESSERA_API tessera_status tessera_tensor_writer_close(tessera_tensor_writer* writer, int finish,
                                                        tessera_error* error);
 
+/* Every tensor of a GGUF or safetensors file with its bytes, which live during the call; types that no op
+ * takes come under the file's name for them. */
+TESSERA_API tessera_status tessera_read_tensors(const char* path,
+                                                void (*tensor)(void* user, const tessera_tensor* tensor),
+                                                void* user, tessera_error* error);
+/* A safetensors file of plain types. An existing one is replaced only when the new one is complete. */
+TESSERA_API tessera_status tessera_write_tensors(const char* path, const tessera_tensor* tensors,
+                                                 uint32_t count, tessera_error* error);
+
 /* The schedule of a session as text: steps with kernel, specialization, buffers, grid and barriers. */
 TESSERA_API tessera_status tessera_session_print_schedule(tessera_session* session, tessera_bytes_fn sink,
                                                           void* user, tessera_error* error);

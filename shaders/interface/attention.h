@@ -27,6 +27,26 @@ TSR_CONST uint kScoresSpecs = 13;
 TSR_CONST uint kAttentionSpecVCols = 13;  // keys of V staged at once; a divisor of the tile's, multiple of 4
 TSR_CONST uint kAttentionSpecs = 14;
 
+// attention_coopmat: tiles of rows on matrix fragments of MxNxK
+TSR_CONST uint kMatrixSpecM = 8;
+TSR_CONST uint kMatrixSpecN = 9;
+TSR_CONST uint kMatrixSpecK = 10;
+TSR_CONST uint kMatrixSpecCols = 11;       // keys of a tile
+TSR_CONST uint kMatrixSpecRowGroups = 12;  // subgroups one below the other
+TSR_CONST uint kMatrixSpecColGroups = 13;  // subgroups that share rows; the group is the product in subgroups
+TSR_CONST uint kMatrixSpecRowFrags = 14;   // fragments of M rows a subgroup
+TSR_CONST uint kMatrixSpecs = 15;
+
+// attention_coopmat2: tiles of rows on matrices of flexible sizes
+TSR_CONST uint kFlexibleSpecScope = 8;      // kScopeWorkgroup or kScopeSubgroup
+TSR_CONST uint kFlexibleSpecRows = 9;       // of a matrix
+TSR_CONST uint kFlexibleSpecStrips = 10;    // subgroups with rows of their own; 1 at workgroup scope
+TSR_CONST uint kFlexibleSpecCols = 11;      // keys of a tile
+TSR_CONST uint kFlexibleSpecDimBlock = 12;  // of head_dim that one product takes
+TSR_CONST uint kFlexibleSpecVBlock = 13;    // of v_dim that one matrix of the output has
+TSR_CONST uint kFlexibleSpecs = 14;
+TSR_CONST uint kScopeWorkgroup = 2, kScopeSubgroup = 3;  // SPIR-V's numbers
+
 // attention_split: few rows
 TSR_CONST uint kSplitSpecParts = 8;     // lanes that share the dot product of a key
 TSR_CONST uint kSplitSpecDimLanes = 9;  // lanes that share a row of V

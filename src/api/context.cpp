@@ -151,6 +151,20 @@ void list_device(const DeviceReport& report, bool chosen, const tessera_device_s
     for (const Kernel& k : kernels())
       sink.kernel(sink.user, std::string(k.name).c_str(), std::string(k.origin).c_str(),
                   std::string(missing_capability(k.id, report.caps)).c_str());
+  if (sink.matrix != nullptr)
+    for (const MatrixShape& s : report.matrices.shapes) {
+      tessera_matrix_shape shape{};
+      shape.size = sizeof(shape);
+      shape.m = s.m;
+      shape.n = s.n;
+      shape.k = s.k;
+      shape.a = name(s.a).data();
+      shape.c = name(s.c).data();
+      shape.flexible = s.flexible;
+      shape.group = s.scope == MatrixScope::workgroup ? s.group : 0;
+      shape.emulated = report.matrices.emulated.c_str();
+      sink.matrix(sink.user, &shape);
+    }
 }
 
 }  // namespace
@@ -240,6 +254,7 @@ tessera_status tessera_devices(const tessera_context_desc* desc, const tessera_d
     for (DeviceReport& report : choice.reports) {
       const bool chosen = picked == report.index;
       const auto applied = apply(choice.overrides, report.limits, report.caps);
+      restrict_to(report.caps, report.matrices);
       if (chosen) TSR_CHECK(applied);
       if (!applied.ok() && report.refused.empty()) report.refused = applied.error().message;
       list_device(report, chosen, s);

@@ -96,6 +96,6 @@ Result<void> run_verify(tessera_context& context, std::shared_ptr<const Program>
                         std::vector<ScriptPass> script, const tessera_verify_desc& desc);
 // The one place that picks a Walker.
 Result<std::unique_ptr<Walker>> make_walker(tessera_context& context, std::shared_ptr<const Program> unfused,
-                                            Progress progress);
+                                            Progress progress, bool time_runs = false);
 
 }  // namespace tessera::api

@@ -76,9 +76,71 @@ Result<void> write_tensor_file(tessera_tensor_writer& from) {
   return writer.finish();
 }
 
+// One tensor's bytes at a time.
+Result<void> read_tensor(const ModelFile& file, const std::string& name, const std::string& type,
+                         const std::vector<std::uint64_t>& shape, std::uint64_t offset, std::uint64_t bytes,
+                         void (*tensor)(void*, const tessera_tensor*), void* user) {
+  std::vector<std::byte> data(bytes);
+  TSR_CHECK(file.source().read(offset, data));
+  tessera_tensor out{};
+  out.size = sizeof(out);
+  out.name = name.c_str();
+  out.type = type.c_str();
+  out.shape = shape.data();
+  out.dims = static_cast<uint32_t>(shape.size());
+  out.data = data.data();
+  out.bytes = bytes;
+  tensor(user, &out);
+  return {};
+}
+
+Result<void> write_tensor_files(const char* path, const tessera_tensor* tensors, uint32_t count) {
+  TSR_TRY(SafetensorsWriter writer, SafetensorsWriter::create(path));
+  std::vector<tessera_tensor> list;
+  for (uint32_t i = 0; i < count; ++i) {
+    const auto* at = reinterpret_cast<const std::byte*>(tensors) + i * tensors->size;
+    TSR_TRY(const tessera_tensor t, sized(reinterpret_cast<const tessera_tensor*>(at), "tessera_tensor"));
+    TSR_CHECK(require(t.name, "a tensor's name"));
+    TSR_CHECK(require(t.type, "a tensor's type"));
+    const auto dtype = parse_dtype(t.type);
+    if (!dtype) return Error{Code::invalid_argument, "'" + std::string(t.type) + "' is no type of a tensor"};
+    TSR_CHECK(writer.add_tensor(t.name, *dtype, {t.shape, t.shape + t.dims}));
+    list.push_back(t);
+  }
+  for (const tessera_tensor& t : list)
+    TSR_CHECK(writer.write({static_cast<const std::byte*>(t.data), t.bytes}));
+  return writer.finish();
+}
+
 }  // namespace
 
 extern "C" {
+
+tessera_status tessera_read_tensors(const char* path,
+                                    void (*tensor)(void* user, const tessera_tensor* tensor), void* user,
+                                    tessera_error* error) {
+  return guarded(error, [&]() -> Result<void> {
+    TSR_CHECK(require(reinterpret_cast<const void*>(tensor), "tensor"));
+    TSR_TRY(const ModelFile file, open_file(path));
+    for (const TensorInfo& t : file.tensors())
+      TSR_CHECK(read_tensor(file, t.name, std::string(info(t.dtype).name), t.shape, t.offset, t.bytes, tensor,
+                            user));
+    for (const ModelFile::Unsupported& t : file.unsupported_tensors()) {
+      const std::string type = t.type.substr(0, t.type.find(" without elements"));
+      TSR_CHECK(read_tensor(file, t.name, type, t.shape, t.offset, t.bytes, tensor, user));
+    }
+    return {};
+  });
+}
+
+tessera_status tessera_write_tensors(const char* path, const tessera_tensor* tensors, uint32_t count,
+                                     tessera_error* error) {
+  return guarded(error, [&]() -> Result<void> {
+    TSR_CHECK(require(path, "path"));
+    if (count != 0) TSR_CHECK(require(tensors, "tensors"));
+    return write_tensor_files(path, tensors, count);
+  });
+}
 
 tessera_status tessera_inspect(const char* path, const tessera_inspect_sink* sink, tessera_error* error) {
   return guarded(error, [&]() -> Result<void> {

@@ -5,6 +5,8 @@
 #include <optional>
 #include <set>
 
+#include "device/matrices_query.h"
+
 namespace tessera {
 namespace {
 
@@ -39,7 +41,8 @@ struct Known {
   bool maintenance4() const { return v13 || has(VK_KHR_MAINTENANCE_4_EXTENSION_NAME); }
   bool executable() const { return has(VK_KHR_PIPELINE_EXECUTABLE_PROPERTIES_EXTENSION_NAME); }
   bool coopmat() const { return has(VK_KHR_COOPERATIVE_MATRIX_EXTENSION_NAME); }
-  bool coopmat2() const { return coopmat() && has(VK_NV_COOPERATIVE_MATRIX_2_EXTENSION_NAME); }
+  // Its modules are SPIR-V 1.6.
+  bool coopmat2() const { return v13 && coopmat() && has(VK_NV_COOPERATIVE_MATRIX_2_EXTENSION_NAME); }
   bool bf16() const { return has(VK_KHR_SHADER_BFLOAT16_EXTENSION_NAME); }
 };
 
@@ -95,6 +98,7 @@ struct Properties {
   VkPhysicalDeviceShaderIntegerDotProductProperties int_dot{};
   VkPhysicalDeviceMaintenance4Properties maintenance4{};
   VkPhysicalDeviceCooperativeMatrixPropertiesKHR coopmat{};
+  VkPhysicalDeviceCooperativeMatrix2PropertiesNV coopmat2{};
 };
 
 void read_properties(const InstanceTable& vk, VkPhysicalDevice handle, const Known& known, Properties& p) {
@@ -110,6 +114,8 @@ void read_properties(const InstanceTable& vk, VkPhysicalDevice handle, const Kno
     link(tail, p.maintenance4, VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_MAINTENANCE_4_PROPERTIES);
   if (known.coopmat())
     link(tail, p.coopmat, VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_COOPERATIVE_MATRIX_PROPERTIES_KHR);
+  if (known.coopmat2())
+    link(tail, p.coopmat2, VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_COOPERATIVE_MATRIX_2_PROPERTIES_NV);
   vk.GetPhysicalDeviceProperties2(handle, &p.core);
 }
 
@@ -173,6 +179,24 @@ Caps caps_from(const Properties& p, const Known& known, const FeatureChain& f) {
   c.push_descriptor = known.has(VK_KHR_PUSH_DESCRIPTOR_EXTENSION_NAME);
   c.global_priority = known.has(VK_KHR_GLOBAL_PRIORITY_EXTENSION_NAME);
   return c;
+}
+
+Matrices matrices_from(const InstanceTable& vk, VkPhysicalDevice handle, const Properties& p,
+                       const FeatureChain& f, const DeviceReport& r) {
+  Matrices out;
+  if (!r.caps.coopmat) return out;
+  out.shapes = fixed_shapes(vk, handle);
+  out.emulated = emulated_matrices(r.vendor_id, r.driver, r.name);
+  if (!r.caps.coopmat2) return out;
+  const std::vector<MatrixShape> flexible = flexible_shapes(vk, handle);
+  out.shapes.insert(out.shapes.end(), flexible.begin(), flexible.end());
+  out.max_dimension = p.coopmat2.cooperativeMatrixFlexibleDimensionsMaxDimension;
+  out.tensor_addressing = f.coopmat2.cooperativeMatrixTensorAddressing;
+  if (f.coopmat2.cooperativeMatrixWorkgroupScope) {
+    out.max_group = p.coopmat2.cooperativeMatrixWorkgroupScopeMaxWorkgroupSize;
+    out.reserved_shared = p.coopmat2.cooperativeMatrixWorkgroupScopeReservedSharedMemory;
+  }
+  return out;
 }
 
 std::vector<const char*> extensions_to_enable(const Known& known, const Caps& caps) {
@@ -305,6 +329,7 @@ PhysicalDevice describe(const InstanceTable& vk, VkPhysicalDevice handle, std::u
   if (p.v12.driverInfo[0] != '\0') r.driver += std::string(" ") + p.v12.driverInfo;
   r.caps = caps_from(p, known, f);
   r.limits = limits_from(p, known, r.caps, out.timestamp_bits ? basic.limits.timestampPeriod : 0.0f);
+  r.matrices = matrices_from(vk, handle, p, f, r);
   out.max_allocations = basic.limits.maxMemoryAllocationCount;
   out.extensions = extensions_to_enable(known, r.caps);
 

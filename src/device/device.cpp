@@ -73,6 +73,7 @@ Result<void> DeviceImpl::open(std::shared_ptr<InstanceImpl> instance, const Desc
                                       ") cannot be used: " + report.refused};
   gpu_->memory_budget = report.caps.memory_budget;
   TSR_CHECK(apply(desc.overrides, report.limits, report.caps));
+  restrict_to(report.caps, report.matrices);
   TSR_CHECK(create_device(features));
 
   std::vector<std::byte> cache;

@@ -15,6 +15,7 @@
 #include "base/log.h"
 #include "base/result.h"
 #include "device/limits.h"
+#include "device/matrices.h"
 
 namespace tessera {
 
@@ -30,6 +31,7 @@ struct DeviceReport {
   std::array<std::uint8_t, 16> pipeline_cache_uuid{};
   Limits limits;
   Caps caps;
+  Matrices matrices;                      // empty without caps.coopmat
   std::uint64_t device_memory_bytes = 0;  // sum of device-local heaps
   std::string refused;                    // why it cannot be used; empty when it can
 };

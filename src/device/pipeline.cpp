@@ -116,6 +116,9 @@ Result<void> PipelineStore::compile(PipelineImpl& pipeline) {
   info.flags = VK_PIPELINE_CREATE_DISPATCH_BASE_BIT;
   info.stage.sType = VK_STRUCTURE_TYPE_PIPELINE_SHADER_STAGE_CREATE_INFO;
   info.stage.pNext = desc.required_subgroup_size ? &subgroup : nullptr;
+  // A kernel that asks for a size counts its subgroups: all are full.
+  if (desc.required_subgroup_size)
+    info.stage.flags = VK_PIPELINE_SHADER_STAGE_CREATE_REQUIRE_FULL_SUBGROUPS_BIT;
   info.stage.stage = VK_SHADER_STAGE_COMPUTE_BIT;
   info.stage.module = module;
   info.stage.pName = "main";

@@ -20,6 +20,7 @@ Result<InstanceTable> load_instance_table(PFN_vkGetInstanceProcAddr get, VkInsta
   if (!t.name) return missing("vk" #name);
   TSR_VK_INSTANCE_FUNCTIONS(TSR_REQUIRE)
   TSR_VK_DEBUG_FUNCTIONS(TSR_LOAD)
+  TSR_VK_MATRIX_FUNCTIONS(TSR_LOAD)
 #undef TSR_REQUIRE
 #undef TSR_LOAD
   return t;

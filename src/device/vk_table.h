@@ -23,6 +23,10 @@ namespace tessera {
   X(GetDeviceProcAddr)
 // Present only when VK_EXT_debug_utils is enabled.
 #define TSR_VK_DEBUG_FUNCTIONS(X) X(CreateDebugUtilsMessengerEXT) X(DestroyDebugUtilsMessengerEXT)
+// Present when a driver has the extension; to be called only for a device that has it.
+#define TSR_VK_MATRIX_FUNCTIONS(X)                   \
+  X(GetPhysicalDeviceCooperativeMatrixPropertiesKHR) \
+  X(GetPhysicalDeviceCooperativeMatrixFlexibleDimensionsPropertiesNV)
 
 #define TSR_VK_DEVICE_FUNCTIONS(X) \
   X(DestroyDevice)                 \
@@ -79,6 +83,7 @@ namespace tessera {
 struct InstanceTable {
   TSR_VK_INSTANCE_FUNCTIONS(TSR_VK_MEMBER)
   TSR_VK_DEBUG_FUNCTIONS(TSR_VK_MEMBER)
+  TSR_VK_MATRIX_FUNCTIONS(TSR_VK_MEMBER)
 };
 struct DeviceTable {
   TSR_VK_DEVICE_FUNCTIONS(TSR_VK_MEMBER)

@@ -87,6 +87,7 @@ class OpChecker {
         case OpKind::add: return {2, 1, 0, 0};
         case OpKind::activation: return {1, 1, 0, 0};
         case OpKind::glu: return {2, 1, 0, 0};
+        case OpKind::softmax: return {1, 1, 0, 0};
         case OpKind::last_row: return {3, 1, 0b100, 0};
         case OpKind::sample: return {4, 2, 0, 0};
         case OpKind::advance: return {1, 1, 0, 0};
@@ -189,6 +190,7 @@ class OpChecker {
       case OpKind::add: return expect_alike({op_.in[0], op_.in[1], op_.out[0]});
       case OpKind::activation: return expect_alike({op_.in[0], op_.out[0]});
       case OpKind::glu: return expect_alike({op_.in[0], op_.in[1], op_.out[0]});
+      case OpKind::softmax: return softmax();
       case OpKind::last_row: return last_row();
       case OpKind::sample: return sample();
       case OpKind::advance: expect_state(op_.in[0]); return expect_same(op_.in[0], op_.out[0]);
@@ -232,6 +234,7 @@ class OpChecker {
     if (has_in(2)) expect_vector(op_.in[2], n);
     if (has_in(3)) expect_weight(op_.in[3], n, k, in(1).dtype);
     if (has_in(4) && !has_in(3)) return reject("has a bias of a second matrix but no second matrix");
+    if (has_in(3) && has_in(2) != has_in(4)) return reject("has a bias of one of its two matrices alone");
     if (has_in(4)) expect_vector(op_.in[4], n);
     expect_rows(op_.out[0], rows, n);
     same_rows(op_.in[0], op_.out[0]);
@@ -401,6 +404,17 @@ class OpChecker {
     same_rows(op_.in[0], op_.out[0]);
     expect_same(op_.in[3], op_.out[1]);
     expect_same(op_.in[4], op_.out[2]);
+  }
+
+  void softmax() {
+    expect_rank(op_.in[0], 3);
+    if (!error_.empty()) return;
+    for (ValueId id : {op_.in[0], op_.out[0]}) {
+      expect(id, in(0).shape);
+      if (value(id).storage != Storage::activation && value(id).storage != Storage::output)
+        reject("value " + value(id).name + " must be an activation or an output");
+      if (value(id).dynamic_rows) reject("value " + value(id).name + " must not have dynamic rows");
+    }
   }
 
   void last_row() {

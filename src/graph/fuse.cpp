@@ -248,6 +248,7 @@ class Fuser {
     const Op &gate = graph_.ops[g], &up = graph_.ops[u];
     if (!is_plain_matmul(gate) || !is_plain_matmul(up) || gate.in[0] != up.in[0]) return;
     if (program_.values[gate.in[1]].dtype != program_.values[up.in[1]].dtype) return;
+    if ((gate.in[2] == kNoValue) != (up.in[2] == kNoValue)) return;
 
     Op fused{OpKind::matmul, glu.name, {}, {}, glu.out};
     fused.attrs.act = glu.attrs.act;

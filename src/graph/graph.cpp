@@ -18,6 +18,7 @@ std::string_view name(OpKind kind) {
     case OpKind::add: return "add";
     case OpKind::activation: return "activation";
     case OpKind::glu: return "glu";
+    case OpKind::softmax: return "softmax";
     case OpKind::last_row: return "last_row";
     case OpKind::sample: return "sample";
     case OpKind::advance: return "advance";

@@ -73,6 +73,7 @@ enum class OpKind : std::uint8_t {
   add,          // in a, b                                   out a+b
   activation,   // in x                                      out act(x)
   glu,          // in gate, up                               out act(gate)*up
+  softmax,      // in x(outer,n,inner)                       out y like x: softmax along n
   last_row,     // in x(rows,d), state, residual|-           out (1,d): row StepState.rows-1 of x [+ residual]
                 // (not dynamic)
   sample,       // in logits(1,vocab), tokens, state, sampler  out tokens, state (in place): see state.h

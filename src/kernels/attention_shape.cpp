@@ -296,4 +296,31 @@ void count_attention(const AttentionShape& s, Dispatch& d) {
   if (s.operands.bias) d.bytes += pairs * info(*s.operands.bias).block_bytes;
 }
 
+AttentionTiles count_tiles(const AttentionShape& shape, const Dispatch& d) {
+  if (d.tile_rows == 0 || d.tile_keys == 0) return {};
+  const AttentionAttrs& a = shape.attrs;
+  const std::int64_t keys = a.kv_len, group = a.heads / a.kv_heads, folded = a.q_len * group;
+  // As row_of() of lib/attention.glsl: neither end decreases from row to row.
+  const auto centre = [&](std::int64_t row) {
+    return a.causal == Causal::bottom_right ? row + keys - a.q_len : row;
+  };
+  const auto begin = [&](std::int64_t row) {
+    return a.window_left == kNoWindow ? 0 : std::clamp<std::int64_t>(centre(row) - a.window_left, 0, keys);
+  };
+  const auto end = [&](std::int64_t row) {
+    std::int64_t last = a.causal != Causal::none ? centre(row) + 1 : keys;
+    if (a.window_right != kNoWindow) last = std::min(last, centre(row) + a.window_right + 1);
+    return std::clamp<std::int64_t>(last, 0, keys);
+  };
+  AttentionTiles tiles;
+  for (std::int64_t first = 0; first < folded; first += d.tile_rows) {
+    const std::int64_t last = std::min<std::int64_t>(first + d.tile_rows, folded) - 1;
+    const std::int64_t seen = end(last / group) - begin(first / group);
+    if (seen > 0) tiles.computed += static_cast<double>((seen + d.tile_keys - 1) / d.tile_keys);
+    tiles.all += static_cast<double>((keys + d.tile_keys - 1) / d.tile_keys);
+  }
+  const double slots = double(a.batch) * a.kv_heads;
+  return {tiles.computed * slots, tiles.all * slots};
+}
+
 }  // namespace tessera

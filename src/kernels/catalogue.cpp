@@ -7,6 +7,7 @@
 #include "interface/norm.h"
 #include "interface/rope.h"
 #include "interface/sample.h"
+#include "interface/softmax.h"
 #include "interface/step.h"
 #include "kernels/reflect.h"
 #include "spirv/embed.inc"

@@ -16,6 +16,7 @@
 #include "base/dtype.h"
 #include "base/result.h"
 #include "device/limits.h"
+#include "device/matrices.h"
 #include "kernels/catalogue.h"
 
 namespace tessera {
@@ -31,6 +32,8 @@ struct Dispatch {
   std::vector<std::uint8_t> operands;
   double flops = 0;  // useful arithmetic at full rows
   double bytes = 0;  // compulsory traffic at full rows
+  // Of tiled attention: rows (of all heads that share a KV head) and keys of a tile of scores. 0: no tiles.
+  std::uint32_t tile_rows = 0, tile_keys = 0;
 };
 
 // Markers in Dispatch::operands.
@@ -41,6 +44,7 @@ inline constexpr std::uint8_t kNoOperand = 255;       // a binding that is not u
 struct Target {  // what a choice may depend on
   Limits limits;
   Caps caps;
+  Matrices matrices;
 };
 
 // Bindings: tokens, state, table, out, positions. Table rows [first, first+count) of the vocabulary are bound; rows of
@@ -120,6 +124,12 @@ struct AttentionChoice {
       scratch;                   // bytes of each scratch: linear in the query rows, never rows times keys
   std::vector<Refusal> refused;  // forms that would have been preferred
 };
+struct AttentionTiles {
+  double computed = 0, all = 0;
+};
+// Tiles of scores that a dispatch of choose_attention goes through, and those of all rows by all keys. From
+// the shape alone: every sequence as long as it may be, all keys of a cache in use, one document.
+AttentionTiles count_tiles(const AttentionShape& shape, const Dispatch& dispatch);
 Result<AttentionChoice> choose_attention(const AttentionShape& shape, const Target& target);
 
 // Bindings: a, b, y, state. add: a+b; activation: act(a); glu: act(a)*b.
@@ -131,6 +141,12 @@ struct ElementwiseShape {
   std::uint32_t act = 0;
 };
 Result<Dispatch> choose_elementwise(const ElementwiseShape& shape, const Target& target);
+
+// Bindings: x, y. y like x (outer, n, inner): softmax along n. Fewer than 2^32 elements.
+struct SoftmaxShape {
+  std::uint32_t outer = 1, n = 0, inner = 1;
+};
+Result<Dispatch> choose_softmax(const SoftmaxShape& shape, const Target& target);
 
 // Bindings: x, state, residual, y.
 Result<Dispatch> choose_last_row(std::uint32_t dim, bool residual, const Target& target);

@@ -99,6 +99,8 @@ Result<void> choose_tiles(const AttentionShape& s, const Limits& limits, Attenti
   d.params = words_of(attention_params(s, tiles));
   d.operands = attention_operands(s);
   d.grid = {as_u32(tiles), a.kv_heads, a.batch};
+  d.tile_rows = t->rows();
+  d.tile_keys = t->cols();
   if (!fits(d, limits)) return too_many(s);
   count_attention(s, d);
   out.dispatches.push_back(std::move(d));
@@ -219,6 +221,20 @@ Result<void> choose_scores(const AttentionShape& s, std::uint8_t lse, const Limi
   return {};
 }
 
+// Tiles of rows in the fastest form that takes them.
+Result<void> choose_rows(const AttentionShape& s, const Target& target, AttentionChoice& out) {
+  for (const auto& [form, choose] : {std::pair{"attention_coopmat2", &choose_attention_coopmat2},
+                                     std::pair{"attention_coopmat", &choose_attention_coopmat}}) {
+    auto matrix = choose(s, target);
+    if (matrix) {
+      out.dispatches.push_back(*std::move(matrix));
+      return {};
+    }
+    out.refused.push_back({form, matrix.error().message});
+  }
+  return choose_tiles(s, target.limits, out);
+}
+
 }  // namespace
 
 Result<AttentionChoice> choose_attention(const AttentionShape& shape, const Target& target) {
@@ -228,9 +244,11 @@ Result<AttentionChoice> choose_attention(const AttentionShape& shape, const Targ
   const bool own_lse = s.attrs.scores == AttentionScores::weights && !s.operands.lse;
   s.operands.lse = s.operands.lse || own_lse;
   if (s.attrs.q_len <= kMostSplitRows) {
+    for (const char* form : {"attention_coopmat2", "attention_coopmat"})
+      out.refused.push_back({form, "few rows: the keys are split instead"});
     TSR_CHECK(choose_splits(s, target.limits, out));
   } else {
-    TSR_CHECK(choose_tiles(s, target.limits, out));
+    TSR_CHECK(choose_rows(s, target, out));
   }
   if (own_lse) {
     lse = static_cast<std::uint8_t>(kScratchOperand + out.scratch.size());

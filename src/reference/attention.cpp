@@ -205,7 +205,7 @@ class Attention {
     return {static_cast<std::uint64_t>(begin), static_cast<std::uint64_t>(end)};
   }
 
-  // Relative error of rounding an operand to 16 bits; 0 where that is not allowed.
+  // Relative error of rounding an operand to 16 bits, f16 for bf16 too; 0 where that is not allowed.
   double operand_rounding() const {
     if (a_.precision == Precision::f32) return 0;
     const bool bf16 = call_.value(id(AttentionIn::k)).dtype == DType::bf16 ||
@@ -227,8 +227,7 @@ class Attention {
       if (h > 0) {  // f16 below its normal numbers: an absolute error
         flushed += bounds::kFlushF16 * ((std::fabs(k) < bounds::kFlushF16 ? std::fabs(q) : 0) +
                                         (std::fabs(q) < bounds::kFlushF16 ? std::fabs(k) : 0));
-        if (h == bounds::kRoundF16 && (std::fabs(q) > bounds::kMostF16 || std::fabs(k) > bounds::kMostF16))
-          flushed = kInfinity;
+        if (std::fabs(q) > bounds::kMostF16 || std::fabs(k) > bounds::kMostF16) flushed = kInfinity;
       }
       q_square += q * q;
       k_square += k * k;
@@ -352,7 +351,7 @@ class Attention {
       if (h > 0) {
         if (weight_[j] < bounds::kFlushF16) flushed += w * std::fabs(v);
         if (std::fabs(v) < bounds::kFlushF16) flushed += w * std::min(std::fabs(v), bounds::kFlushF16);
-        if (h == bounds::kRoundF16 && std::fabs(v) > bounds::kMostF16) flushed = kInfinity;
+        if (std::fabs(v) > bounds::kMostF16) flushed = kInfinity;
       }
     }
     // The sink has a weight and no value: the same as a value of 0.

@@ -21,9 +21,10 @@ inline constexpr double kFlush = 0x1p-126;
 // Smallest normal f16: devices may read f16 weights and cache elements below it as zero. (Not so the f16
 // scales of Q8_0 and Q4_0 blocks: there a flush would lose a whole block, and counts as an error.)
 inline constexpr double kFlushF16 = 0x1p-14;
-// Rounding of an operand to 16 bits, relative, and the largest f16.
-inline constexpr double kRoundF16 = 0x1p-11;
-inline constexpr double kRoundBf16 = 0x1p-8;
+// Rounding of an operand to 16 bits, relative: a whole ulp, as conversions may go either way. And the largest
+// f16.
+inline constexpr double kRoundF16 = 0x1p-10;
+inline constexpr double kRoundBf16 = 0x1p-7;
 inline constexpr double kMostF16 = 65504;
 // log2 of a sum, absolute: 2^-21 near 1, 3 ulps elsewhere (those count with the result).
 inline constexpr double kLog = 0x1p-20;
@@ -77,6 +78,9 @@ Q8Block stored_q8_0(std::span<const double, 32> values, std::span<const double, 
 double exp_relative(double x);
 // Absolute error of tanh(x), as sinh / cosh or through one exponential of 2x.
 double tanh_error(double x);
+
+// Relative error of exp(x - max) in f32: the difference is rounded once, which exp turns into |x - max| ulp.
+double softmax_term(double difference);
 
 // act(x), x exact.
 double activation(Activation act, double x);

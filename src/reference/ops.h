@@ -47,6 +47,7 @@ Result<Outputs> run_attention(const OpCall& call);
 Result<Outputs> run_add(const OpCall& call);
 Result<Outputs> run_activation(const OpCall& call);
 Result<Outputs> run_glu(const OpCall& call);
+Result<Outputs> run_softmax(const OpCall& call);
 Result<Outputs> run_last_row(const OpCall& call);
 Result<Outputs> run_sample(const OpCall& call);
 Result<Outputs> run_advance(const OpCall& call);

@@ -20,6 +20,7 @@ Result<Outputs> run_kind(const OpCall& call) {
     case OpKind::add: return run_add(call);
     case OpKind::activation: return run_activation(call);
     case OpKind::glu: return run_glu(call);
+    case OpKind::softmax: return run_softmax(call);
     case OpKind::last_row: return run_last_row(call);
     case OpKind::sample: return run_sample(call);
     case OpKind::advance: return run_advance(call);

@@ -60,6 +60,7 @@ struct LoadedGraph {
   std::vector<std::unique_ptr<BindingSet>> sets;     // by step
   std::vector<RecordedSlice> slices;
   int runs = 0;
+  double seconds = 0;  // of the last run, with time_runs
 };
 
 class Walking final : public GpuWalker {
@@ -68,7 +69,7 @@ class Walking final : public GpuWalker {
       : device_(device),
         program_(std::move(program)),
         options_(std::move(options)),
-        target_{device.report().limits, device.report().caps},
+        target_{device.report().limits, device.report().caps, device.report().matrices},
         rates_(guess_rates(device.report().type)) {}
 
   ~Walking() override {
@@ -131,6 +132,7 @@ class Walking final : public GpuWalker {
     std::vector<const CommandList*> lists;
     for (const RecordedSlice& s : graph.slices) lists.push_back(s.commands.get());
     TSR_CHECK(submit_and_wait(lists));
+    if (options_.time_runs) TSR_CHECK(time_run(graph));
     if (graph.runs < kCalibrationRuns && ++graph.runs == kCalibrationRuns) return calibrate(graph);
     return {};
   }
@@ -158,6 +160,10 @@ class Walking final : public GpuWalker {
   }
 
   WalkerStats stats() const override { return stats_; }
+
+  double run_seconds(std::uint32_t index) const override {
+    return index < graphs_.size() ? graphs_[index].seconds : 0;
+  }
 
   std::string print_schedule() const override {
     std::string text;
@@ -382,6 +388,16 @@ class Walking final : public GpuWalker {
       recorded.push_back({std::move(slices[s]), std::move(commands)});
     }
     graph.slices = std::move(recorded);
+    return {};
+  }
+
+  Result<void> time_run(LoadedGraph& graph) const {
+    graph.seconds = 0;
+    if (target_.limits.timestamp_ns == 0) return {};
+    for (const RecordedSlice& s : graph.slices) {
+      TSR_TRY(const std::vector<double> ns, s.commands->timestamps());
+      if (ns.size() >= 2) graph.seconds += ns[1] / 1e9;
+    }
     return {};
   }
 

@@ -18,6 +18,7 @@ struct GpuWalkerOptions {
   bool alias = true;  // false: every value has its own memory and stays readable after a run (verification)
   RunJobs run_jobs;   // for making pipelines; empty: the calling thread
   Progress progress;  // stages "pipelines" and "weights"
+  bool time_runs = false;                   // run_seconds() is wanted
   double slice_budget_us = kSliceBudgetUs;  // what a slice should take at most, as far as grids can be cut
   // For tests that plant faults: called with every graph's schedule before anything is made of it. Ranges
   // stay within the arena and the buffers that were planned.
@@ -35,6 +36,8 @@ class GpuWalker : public Walker {
   // As Walker::read, and with alias=false activations too (of the graph that ran last).
   virtual Result<void> read_activation(std::uint32_t graph, ValueId value, std::span<std::byte> out) = 0;
   virtual std::string print_schedule() const = 0;
+  // Time on the device of the graph's last run, by its timestamps (time_runs); 0 when the queue has none.
+  virtual double run_seconds(std::uint32_t graph) const = 0;
 };
 
 }  // namespace tessera

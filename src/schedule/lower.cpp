@@ -24,7 +24,10 @@ class Lowering {
   static std::uint32_t u32(std::uint64_t x) { return static_cast<std::uint32_t>(x); }
   std::uint32_t rows(ValueId id) const { return u32(value(id).elems() / value(id).last_dim()); }
   std::uint32_t dim(ValueId id) const { return u32(value(id).last_dim()); }
-  Operand state() const { return {program_.state}; }
+  // Absent where no op needs it: kernels without dynamic rows have it bound, and do not read it.
+  Operand state() const {
+    return map_.places[program_.state].bytes != 0 ? Operand{program_.state} : Operand{};
+  }
 
   template <typename Shape>
   void emit(Shape shape, std::vector<Operand> operands) {
@@ -66,6 +69,12 @@ class Lowering {
       case OpKind::add: lower_elementwise(op, Elementwise::add, op.in[1]); break;
       case OpKind::activation: lower_elementwise(op, Elementwise::activation, kNoValue); break;
       case OpKind::glu: lower_elementwise(op, Elementwise::glu, op.in[1]); break;
+      case OpKind::softmax: {
+        const std::vector<std::uint64_t>& shape = value(op.in[0]).shape;
+        emit(SoftmaxShape{.outer = u32(shape[0]), .n = u32(shape[1]), .inner = u32(shape[2])},
+             {{op.in[0]}, {op.out[0]}});
+        break;
+      }
       case OpKind::last_row:
         emit(LastRowCall{dim(op.in[0]), op.in[2] != kNoValue},
              {{op.in[0]}, {op.in[1]}, {op.in[2]}, {op.out[0]}});

@@ -35,6 +35,7 @@ Result<Chosen> choose(const Call& call, const Target& target) {
                  [&](const RopeCall& s) -> Out { return one(choose_rope(s, target)); },
                  [&](const KvAppendCall& s) -> Out { return one(choose_kv_append(s, target)); },
                  [&](const ElementwiseShape& s) -> Out { return one(choose_elementwise(s, target)); },
+                 [&](const SoftmaxShape& s) -> Out { return one(choose_softmax(s, target)); },
                  [&](const LastRowCall& s) -> Out { return one(choose_last_row(s.dim, s.residual, target)); },
                  [&](const AdvanceCall&) -> Out { return one(choose_advance(target)); },
                  [&](const SampleCall& s) -> Out {

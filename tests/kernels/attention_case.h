@@ -17,6 +17,13 @@ namespace tessera::test {
 inline constexpr double kInfinity = std::numeric_limits<double>::infinity();
 inline constexpr double kUnit = 0x1p-24;  // of rounding, f32
 
+// What an operand of a product may lose in precision mixed: one ulp of f16 (conversions may round either
+// way), and what is below its smallest number; a stored f16 only what may be flushed.
+inline double half_error(double x, bool stored_f16) {
+  if (stored_f16) return std::abs(x) < 0x1p-14 ? std::abs(x) : 0;
+  return std::abs(x) * 0x1p-10 + 0x1p-24;
+}
+
 // Elements of a strided tensor: NaN where nothing was put.
 class Elements {
  public:
@@ -300,13 +307,21 @@ inline Attention::Term Attention::term(std::uint32_t b, std::uint32_t h, std::ui
   const std::uint32_t g = h / (a.heads / a.kv_heads), dim = a.head_dim;
   std::uint64_t row = 0;
   const std::uint64_t at = slot(b, j, row);
-  double product = 0, magnitude = 0, qq = 0, kk = 0;
+  const bool mixed = a.precision == Precision::mixed, cosine = a.score == AttentionScore::cosine;
+  double product = 0, magnitude = 0, qq = 0, kk = 0, rounding = 0;
   for (std::uint32_t d = 0; d < dim; ++d) {
     const double qd = q_(b, h, i, d), kd = k_(at, g, row, d);
     product += qd * kd;
     magnitude += std::abs(qd * kd);
     qq += qd * qd;
     kk += kd * kd;
+  }
+  const double q_norm = cosine ? std::sqrt(qq) : 1, k_norm = cosine ? std::sqrt(kk) : 1;
+  for (std::uint32_t d = 0; mixed && d < dim && q_norm > 0 && k_norm > 0; ++d) {
+    const double qd = q_(b, h, i, d) / q_norm, kd = k_(at, g, row, d) / k_norm;
+    const double q_error = half_error(qd, !cosine && c.shape.q_type == DType::f16);
+    const double k_error = half_error(kd, !cosine && c.shape.kv_type == DType::f16);
+    rounding += q_error * std::abs(kd) + k_error * std::abs(qd) + q_error * k_error;
   }
   double scale = a.scale, relative = (dim + 6) * kUnit;
   if (a.score == AttentionScore::cosine) {
@@ -315,7 +330,9 @@ inline Attention::Term Attention::term(std::uint32_t b, std::uint32_t h, std::ui
   }
   Term t{};
   t.raw = t.capped = scale * product;
-  t.bound = t.raw_bound = std::abs(scale) * magnitude * relative + 1e-37;
+  // Matrix units may cut off what they add: four times as much.
+  t.bound = t.raw_bound =
+      std::abs(scale) * magnitude * relative * (mixed ? 4 : 1) + std::abs(double(a.scale)) * rounding + 1e-37;
   if (a.softcap > 0) {
     t.capped = a.softcap * std::tanh(t.raw / a.softcap);
     t.bound += a.softcap * 32 * kUnit;
@@ -345,6 +362,7 @@ inline Attention::Term Attention::term(std::uint32_t b, std::uint32_t h, std::ui
 // so that |dy| <= sum_j p_j |v_j| (e_j + sum_i p_i e_i + (2n + 8) u).
 inline Attention::Row Attention::expected(std::uint32_t b, std::uint32_t h, std::uint32_t i) const {
   const AttentionAttrs& a = c.shape.attrs;
+  const bool mixed = a.precision == Precision::mixed;
   Row out{std::vector<double>(a.v_dim), std::vector<double>(a.v_dim), -kInfinity, 0, {}, {}};
   const std::uint32_t keys = c.n_k(b), g = h / (a.heads / a.kv_heads);
   const std::uint32_t begin = a.ring && keys > a.kv_len ? keys - a.kv_len : 0;
@@ -381,9 +399,14 @@ inline Attention::Row Attention::expected(std::uint32_t b, std::uint32_t h, std:
     std::uint64_t row = 0;
     const std::uint64_t at = slot(b, begin + static_cast<std::uint32_t>(j), row);
     for (std::uint32_t d = 0; d < a.v_dim; ++d) {
-      const double part = weight[j] / sum * v_(at, g, row, d);
+      const double value = v_(at, g, row, d), part = weight[j] / sum * value;
       out.value[d] += part;
-      out.bound[d] += std::abs(part) * (error[j] + mean_error + (2 * double(n) + 12) * kUnit);
+      out.bound[d] +=
+          std::abs(part) * (error[j] + mean_error + (2 * double(n) + 12) * kUnit * (mixed ? 4 : 1));
+      if (mixed)
+        out.bound[d] += (half_error(weight[j], false) * std::abs(value) * 1.001 +
+                         weight[j] * half_error(value, c.shape.kv_type == DType::f16)) /
+                        sum;
     }
   }
   const double rounding = c.shape.y_type == DType::f16 ? 0x1p-11 : c.shape.y_type == DType::bf16 ? 0x1p-8 : 0;

@@ -165,6 +165,15 @@ TEST_F(AttentionGpu, RandomDescriptors) {
   }
 }
 
+TEST_F(AttentionGpu, RandomDescriptorsInMixedPrecision) {
+  for (std::uint32_t seed = 1; seed <= 60; ++seed) {
+    AttentionCase c = random_case(seed);
+    c.shape.attrs.precision = Precision::mixed;
+    check(c, seed % 5 == 0 ? 2 : 1);
+    if (HasFatalFailure()) return;
+  }
+}
+
 AttentionCase plain(std::uint32_t rows, std::uint32_t keys, std::uint32_t dim) {
   AttentionCase c;
   AttentionAttrs& a = c.shape.attrs;

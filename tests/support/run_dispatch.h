@@ -32,7 +32,9 @@ std::vector<T> from_bytes(const Bytes& bytes) {
   return out;
 }
 
-inline Target target_of(const Device& device) { return {device.report().limits, device.report().caps}; }
+inline Target target_of(const Device& device) {
+  return {device.report().limits, device.report().caps, device.report().matrices};
+}
 
 inline constexpr std::uint32_t kPoison = 0x7fc0beefu;  // a NaN
 

@@ -6,7 +6,7 @@ import struct
 from harness import (MODEL, PROMPT, RANDOM, REFERENCE, ToolTest, gguf, gguf_string, main, with_u32)
 
 GIB = 1 << 30
-COMMANDS = ["generate", "translate", "devices", "verify", "inspect", "tokenize", "convert"]
+COMMANDS = ["generate", "translate", "devices", "verify", "inspect", "tokenize", "convert", "op"]
 
 
 class Help(ToolTest):

@@ -1,0 +1,84 @@
+#include "ops/builders.h"
+
+namespace tessera {
+namespace {
+
+using Kind = OpAttributeInfo::Kind;
+constexpr double kMost = 4294967295.0;
+constexpr std::string_view kMasks = "BOOL U8 F32 F16 BF16";
+
+constexpr OpTensorInfo kIn[] = {
+    {"Q", kReals, "(batch, q_heads, q_len, dim) or (batch, q_len, q_heads*dim)", false,
+     "4-D with layout=rows_first: (batch, q_len, q_heads, dim)"},
+    {"K", kReals, "(batch, kv_heads, keys, dim) or (batch, keys, kv_heads*dim)", false,
+     "0 keys are allowed; with block_table (blocks, kv_heads, block_size, dim)", true},
+    {"V", kReals, "like K, with v_dim for dim", false, {}, true},
+    {"attn_mask", kMasks, "broadcasts to (batch, q_heads, q_len, kv_len)", true,
+     "BOOL and U8: nonzero keeps; others are added. Fewer columns than kv_len: the rest is masked"},
+    {"past_key", kReals, "(batch, kv_heads, past, dim)", true, "keys before K: kv_len = past + keys", true},
+    {"past_value", kReals, "(batch, kv_heads, past, v_dim)", true, {}, true},
+    {"nonpad_kv_seqlen", kIntegers, "(batch)", true, "keys that count in each sequence, at most kv_len"},
+    {"bias", kReals, "broadcasts to (batch, q_heads, q_len, kv_len)", true, "added, beside attn_mask"},
+    {"alibi_slopes", kReals, "(q_heads)", true, {}},
+    {"sinks", kReals, "(q_heads)", true, "logits that only the denominator has"},
+    {"documents", kIntegers, "(documents+1) or (2, documents+1)", true,
+     "packed sequences: first row of each in Q and then in K, ending with the lengths. batch is 1"},
+    {"block_table", kIntegers, "(batch, blocks of a sequence)", true,
+     "paged K and V: key j lies in block block_table[b, j/block_size]"}};
+
+constexpr OpTensorInfo kOut[] = {
+    {"Y", "like Q", "like Q, with v_dim for dim", false, {}},
+    {"present_key", "like K", "(batch, kv_heads, past+keys, dim)", true, "made whenever past_key is there"},
+    {"present_value", "like V", "(batch, kv_heads, past+keys, v_dim)", true, {}},
+    {"qk_matmul_output", "like Q", "(batch, score_heads, score_rows, kv_len)", true,
+     "what qk_matmul_output_mode says"},
+    {"lse", "F32", "(batch, q_heads, q_len)", true, "log of the denominator"}};
+
+constexpr OpAttributeInfo kAttrs[] = {
+    {"is_causal", Kind::integer, "0", "0 or 1",
+     "row i sees keys j <= i + past; with nonpad_kv_seqlen j <= i + nonpad_kv_seqlen[b] - q_len", 0, 1},
+    {"q_num_heads", Kind::integer, "", ">= 1", "q_heads of a 3-D Q", 1, kMost},
+    {"kv_num_heads", Kind::integer, "", ">= 1", "kv_heads of a 3-D K and V", 1, kMost},
+    {"scale", Kind::number, "", "finite", "1/sqrt(dim) without it; 1 with score=cosine"},
+    {"softcap", Kind::number, "0", ">= 0", "0: none", 0},
+    {"qk_matmul_output_mode", Kind::integer, "0", "0 to 3",
+     "0: scores after the scale, 1: after the soft-cap, 2: masked, 3: weights", 0, 3},
+    {"softmax_precision", Kind::integer, "1", "1, 10 or 16",
+     "ONNX's number of a type; softmax always runs in F32", 1, 16},
+    {"causal", Kind::choice, "none", "none|top_left|bottom_right",
+     "row i sees keys j <= i, or j <= i + n_k - q_len; instead of is_causal"},
+    {"window_left", Kind::integer, "-1", ">= -1",
+     "keys before the last causal one (of none: before i); -1: all", -1, kMost - 1},
+    {"window_right", Kind::integer, "-1", ">= -1", "keys after it; -1: all", -1, kMost - 1},
+    {"score", Kind::choice, "dot", "dot|cosine", "q.k, or of the vectors divided by their lengths"},
+    {"precision", Kind::choice, "f32", "f32|mixed",
+     "mixed: operands and weights may be rounded to 16 bits, sums stay F32"},
+    {"kv_type", Kind::choice, "stored", "stored|F32|F16|BF16|Q8_0",
+     "K and V, with their past, are held in this type on the device; Q8_0 in blocks of 32 elements"},
+    {"layout", Kind::choice, "heads_first", "heads_first|rows_first", "of 4-D Q, K, V and Y"},
+    {"ring", Kind::integer, "0", "0 or 1",
+     "K and V are caches that keep the last keys: key j at j % kv_len. Needs position and a causal window", 0,
+     1},
+    {"position", Kind::integer, "", ">= 0",
+     "K and V are caches with keys up to position + q_len - 1; n_k = position + q_len", 0, kMost},
+    {"score_head", Kind::integer, "0", ">= 0", "the first head of qk_matmul_output", 0, kMost},
+    {"score_heads", Kind::integer, "0", ">= 0", "how many heads it has; 0: all", 0, kMost},
+    {"score_row", Kind::integer, "0", ">= 0", "its first row", 0, kMost},
+    {"score_rows", Kind::integer, "0", ">= 0", "how many rows it has; 0: all", 0, kMost}};
+
+}  // namespace
+
+const OpInfo kAttentionOp{
+    "attention",
+    "Attention of queries over keys and values",
+    "s[i,j] = scale * (q_i . k_j)\n"
+    "s = softcap * tanh(s / softcap)\n"
+    "s += attn_mask + bias - slope * |i + n_k - q_len - j|\n"
+    "Y_i = sum_j exp(s[i,j]) v_j / (sum_j exp(s[i,j]) + exp(sink)) over the keys that masks leave\n"
+    "A row that sees no key gives zeros. Query head h reads key head h / (q_heads / kv_heads).\n"
+    "n_k: keys of the sequence. Sums are F32 for tensors of any type.",
+    kIn,
+    kOut,
+    kAttrs};
+
+}  // namespace tessera

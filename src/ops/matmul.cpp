@@ -1,0 +1,115 @@
+// matmul and embedding: a matrix in any weight type.
+#include "ops/builders.h"
+#include "ops/op_program.h"
+
+namespace tessera {
+namespace {
+
+using Kind = OpAttributeInfo::Kind;
+
+constexpr std::string_view kWeights = "F32 F16 BF16 Q8_0 Q4_0";
+
+constexpr OpTensorInfo kMatmulIn[] = {{"X", kReals, "(..., k)", false, {}},
+                                      {"W", kWeights, "(n, k)", false, "read in its own type"},
+                                      {"bias", kReals, "(n)", true, {}},
+                                      {"W_up", kWeights, "(n, k)", true, "W's type; makes the product gated"},
+                                      {"bias_up", kReals, "(n)", true, {}}};
+constexpr OpTensorInfo kMatmulOut[] = {{"Y", "like X", "(..., n)", false, {}}};
+constexpr OpAttributeInfo kMatmulAttrs[] = {
+    {"act", Kind::choice, "none", "none|gelu_erf|gelu_tanh|silu|relu|relu2", "the activation"},
+    {"weight_type", Kind::choice, "stored", "stored|F32|F16|BF16|Q8_0|Q4_0",
+     "W and W_up are encoded as this type first, on the host"}};
+
+constexpr OpTensorInfo kEmbeddingIn[] = {{"table", kWeights, "(vocab, d)", false, {}},
+                                         {"ids", kIntegers, "any", false, "below vocab"}};
+constexpr OpTensorInfo kEmbeddingOut[] = {{"Y", "F32", "(ids..., d)", false, {}}};
+
+// A matrix of the caller's as a weight, encoded as `type` when it is of another.
+ValueId weight(OpProgram& p, const Arguments& args, std::string_view name, DType type) {
+  const OpInput& in = args.in(name);
+  if (in.real() == type) return p.weight(std::string(name), type, in.shape(), in.tensor->data);
+  std::vector<std::byte> bytes;
+  if (!args.shapes_only()) bytes = encode(type, p.floats(name));
+  return p.weight(std::string(name), type, in.shape(), {}, std::move(bytes));
+}
+
+Result<void> check_bias(const Arguments& args, std::string_view bias, std::uint64_t n) {
+  const OpInput* in = args.find(bias);
+  if (in == nullptr || (in->rank() == 1 && in->elems == n)) return {};
+  return args.refuse(std::string(bias) + " is " + shape_text(in->shape()) + ", it must be (" +
+                     std::to_string(n) + ")");
+}
+
+}  // namespace
+
+const OpInfo kMatmulOp{
+    "matmul",
+    "Product with a matrix of weights, with bias, activation and gate",
+    "Y = act(X W^T + bias), with W_up: act(X W^T + bias) * (X W_up^T + bias_up).\n"
+    "X of F16 or BF16 and Y like it are converted from and to F32 on the host; sums are F32.",
+    kMatmulIn,
+    kMatmulOut,
+    kMatmulAttrs};
+const OpInfo kEmbeddingOp{"embedding",  "Rows of a table", "Y[i] = table[ids[i]], as F32.",
+                          kEmbeddingIn, kEmbeddingOut,     {}};
+
+Result<BuiltOp> build_matmul(const Arguments& args) {
+  const OpInput &x = args.in("X"), &w = args.in("W");
+  if (w.rank() != 2) return args.refuse("W is " + shape_text(w.shape()) + ", it must be (n, k)");
+  const std::uint64_t n = w.shape()[0], k = w.shape()[1];
+  if (x.rank() == 0 || x.shape().back() != k)
+    return args.refuse("X is " + shape_text(x.shape()) + ", W is " + shape_text(w.shape()) +
+                       ": their last dimensions must be equal");
+  const OpInput* up = args.find("W_up");
+  if (up != nullptr && (up->shape() != w.shape() || up->type() != w.type()))
+    return args.refuse("W_up is " + std::string(up->type()) + " " + shape_text(up->shape()) + ", W is " +
+                       std::string(w.type()) + " " + shape_text(w.shape()));
+  if (args.has("bias_up") && up == nullptr) return args.refuse("bias_up needs W_up");
+  TSR_CHECK(check_bias(args, "bias", n));
+  TSR_CHECK(check_bias(args, "bias_up", n));
+  const std::string wanted = args.choice("weight_type");
+  const DType type = wanted == "stored" ? w.real() : *parse_dtype(wanted);
+  if (k % info(type).block_elems != 0)
+    return args.refuse("W has rows of " + std::to_string(k) + ", which are no whole blocks of " + wanted);
+
+  OpProgram p(args, "matmul");
+  const std::uint64_t rows = x.elems / k;
+  const ValueId in = p.given("X", DType::f32, {rows, k});
+  // Of two matrices both have a bias, or none.
+  const bool any_bias = args.has("bias") || args.has("bias_up");
+  const auto bias = [&](std::string_view name, bool there) {
+    if (!there) return kNoValue;
+    return p.constant(std::string(name), {n}, args.has(name) ? p.floats(name) : std::vector<float>(n));
+  };
+  std::vector<ValueId> operands{in, weight(p, args, "W", type), bias("bias", any_bias),
+                                up != nullptr ? weight(p, args, "W_up", type) : kNoValue,
+                                bias("bias_up", any_bias && up != nullptr)};
+  const ValueId y = p.add("Y", Storage::output, DType::f32, {rows, n});
+  OpAttrs attrs;
+  attrs.act = parse_activation(args.choice("act"));
+  p.op(OpKind::matmul, attrs, std::move(operands), {y});
+  std::vector<std::uint64_t> shape = x.shape();
+  shape.back() = n;
+  p.output("Y", x.type(), std::move(shape), y);
+  return p.finish({});
+}
+
+Result<BuiltOp> build_embedding(const Arguments& args) {
+  const OpInput &table = args.in("table"), &ids = args.in("ids");
+  if (table.rank() != 2)
+    return args.refuse("table is " + shape_text(table.shape()) + ", it must be (vocab, d)");
+  const std::uint64_t vocab = table.shape()[0], d = table.shape()[1];
+  TSR_TRY(std::vector<std::uint32_t> tokens,
+          args.words("ids", vocab - 1, "the table has " + std::to_string(vocab) + " rows"));
+  OpProgram p(args, "embedding");
+  const ValueId words = p.words("ids", {ids.elems}, std::move(tokens));
+  const ValueId matrix = weight(p, args, "table", table.real());
+  const ValueId y = p.add("Y", Storage::output, DType::f32, {ids.elems, d});
+  p.op(OpKind::embedding, {}, {words, p.state(), matrix}, {y});
+  std::vector<std::uint64_t> shape = ids.shape();
+  shape.push_back(d);
+  p.output("Y", "F32", std::move(shape), y);
+  return p.finish({.position = 0, .rows = static_cast<std::uint32_t>(ids.elems)}, ids.elems);
+}
+
+}  // namespace tessera

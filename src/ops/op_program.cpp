@@ -1,0 +1,168 @@
+#include "ops/op_program.h"
+
+#include <algorithm>
+#include <cstring>
+#include <map>
+
+#include "base/cache_row.h"
+
+namespace tessera {
+
+class OpProgram::Weights final : public WeightReader {
+ public:
+  void add(const std::string& name, std::span<const std::byte> borrowed, std::vector<std::byte> owned) {
+    entries_[name] = {borrowed, std::move(owned)};
+  }
+  Result<void> read(const Value& weight, std::uint64_t first_row, std::span<std::byte> out) const override {
+    const auto at = entries_.find(weight.name);
+    if (at == entries_.end()) return Error{Code::internal, "no weight '" + weight.name + "'"};
+    const std::span<const std::byte> all =
+        at->second.owned.empty() ? at->second.borrowed : std::span<const std::byte>(at->second.owned);
+    const std::uint64_t first = first_row * row_bytes(weight);
+    if (first > all.size() || out.size() > all.size() - first)
+      return Error{Code::internal, "rows past the end of weight '" + weight.name + "'"};
+    std::memcpy(out.data(), all.data() + first, out.size());
+    return {};
+  }
+
+ private:
+  struct Entry {
+    std::span<const std::byte> borrowed;
+    std::vector<std::byte> owned;
+  };
+  std::map<std::string, Entry> entries_;
+};
+
+OpProgram::OpProgram(const Arguments& args, std::string name)
+    : args_(args), program_(std::make_shared<Program>()), weights_(std::make_shared<Weights>()) {
+  program_->weights = weights_;
+  program_->graphs.push_back({std::move(name), 1, {}});
+  program_->state = add("state", Storage::input, DType::u32, {8});
+}
+
+ValueId OpProgram::add(std::string name, Storage storage, DType dtype, std::vector<std::uint64_t> shape) {
+  const auto elems = product(shape);
+  if ((!elems || *elems > 0xffffffffull) && !error_)
+    error_ = args_.unsupported(name + " " + shape_text(shape) + " would have 2^32 elements or more");
+  Value value;
+  value.name = std::move(name);
+  value.storage = storage;
+  value.dtype = dtype;
+  value.shape = std::move(shape);
+  program_->values.push_back(std::move(value));
+  return static_cast<ValueId>(program_->values.size() - 1);
+}
+
+std::vector<std::byte> encode(DType type, std::span<const float> in) {
+  std::vector<std::byte> out(file_bytes(in.size(), info(type)));
+  encode_row(type, in, out);
+  return out;
+}
+
+std::vector<std::byte> encode_cache(DType type, std::uint64_t dim, std::span<const float> in) {
+  std::vector<std::byte> out(in.size() / dim * cache_row_bytes(type, dim));
+  write_cache(type, dim, in, 0, out);
+  return out;
+}
+
+std::vector<float> OpProgram::floats(std::string_view input) const {
+  const OpInput& in = args_.in(input);
+  std::vector<float> out(in.elems);
+  if (!args_.shapes_only()) decode_row(in.real(), in.tensor->data, out);
+  return out;
+}
+
+ValueId OpProgram::given(std::string_view input, DType dtype, std::vector<std::uint64_t> shape,
+                         Storage storage) {
+  const OpInput& in = args_.in(input);
+  const bool same = in.type() == info(dtype).name || (in.type() == "BOOL" && dtype == DType::u8);
+  if (!same) {
+    std::vector<std::byte> bytes;
+    if (!args_.shapes_only()) bytes = encode(dtype, floats(input));
+    return given_bytes(std::string(input), dtype, std::move(shape), std::move(bytes), storage);
+  }
+  const ValueId id = add(std::string(input), storage, dtype, std::move(shape));
+  if (!args_.shapes_only()) built_.writes.push_back({id, 0, {}, in.tensor->data});
+  return id;
+}
+
+ValueId OpProgram::given_bytes(std::string name, DType dtype, std::vector<std::uint64_t> shape,
+                               std::vector<std::byte> bytes, Storage storage) {
+  const ValueId id = add(std::move(name), storage, dtype, std::move(shape));
+  write(id, 0, std::move(bytes));
+  return id;
+}
+
+ValueId OpProgram::cache(std::string_view input, DType type, std::vector<std::uint64_t> shape) {
+  const OpInput& in = args_.in(input);
+  if (in.real() == type) return given(input, type, std::move(shape), Storage::cache);
+  std::vector<std::byte> bytes;
+  if (!args_.shapes_only()) bytes = encode_cache(type, shape.back(), floats(input));
+  return given_bytes(std::string(input), type, std::move(shape), std::move(bytes), Storage::cache);
+}
+
+void OpProgram::write(ValueId value, std::uint64_t offset, std::vector<std::byte> bytes) {
+  if (!args_.shapes_only() && !bytes.empty()) built_.writes.push_back({value, offset, std::move(bytes), {}});
+}
+
+ValueId OpProgram::words(std::string name, std::vector<std::uint64_t> shape,
+                         std::vector<std::uint32_t> words) {
+  std::vector<std::byte> bytes(words.size() * 4);
+  std::memcpy(bytes.data(), words.data(), bytes.size());
+  return given_bytes(std::move(name), DType::u32, std::move(shape), std::move(bytes), Storage::input);
+}
+
+ValueId OpProgram::constant(std::string name, std::vector<std::uint64_t> shape, std::vector<float> data) {
+  const ValueId id = add(std::move(name), Storage::constant, DType::f32, std::move(shape));
+  program_->values[id].data = std::make_shared<const std::vector<float>>(std::move(data));
+  return id;
+}
+
+ValueId OpProgram::weight(std::string name, DType dtype, std::vector<std::uint64_t> shape,
+                          std::span<const std::byte> borrowed, std::vector<std::byte> owned) {
+  weights_->add(name, borrowed, std::move(owned));
+  return add(std::move(name), Storage::weight, dtype, std::move(shape));
+}
+
+void OpProgram::op(OpKind kind, const OpAttrs& attrs, std::vector<ValueId> in, std::vector<ValueId> out) {
+  std::vector<Op>& ops = program_->graphs[0].ops;
+  std::string name = program_->graphs[0].name;
+  if (kind == OpKind::kv_append) name += "_append" + std::to_string(ops.size());
+  ops.push_back({kind, std::move(name), attrs, std::move(in), std::move(out)});
+}
+
+void OpProgram::output(std::string name, std::string_view type, std::vector<std::uint64_t> shape,
+                       ValueId value) {
+  OpOutput out;
+  out.name = std::move(name);
+  out.type = type;
+  out.shape = std::move(shape);
+  out.bytes = op_tensor_bytes(type, product(out.shape).value_or(0));
+  out.value = value;
+  const Value& source = program_->values[value];
+  const DType from = source.dtype, to = *parse_dtype(type);
+  const std::uint64_t dim = source.last_dim(), elems = source.elems();
+  if (from != to)
+    out.convert = [from, to, dim, elems](std::span<const std::byte> stored, std::span<std::byte> bytes) {
+      std::vector<float> values(elems);
+      read_cache(from, dim, stored, 0, values);  // any value's elements lie so
+      encode_row(to, values, bytes);
+    };
+  built_.outputs.push_back(std::move(out));
+}
+
+Result<BuiltOp> OpProgram::finish(const StepState& state, std::uint64_t max_rows) {
+  if (error_) return *error_;
+  program_->graphs[0].max_rows = static_cast<std::uint32_t>(max_rows);
+  const auto reads_state = [&](const Op& op) { return std::ranges::count(op.in, program_->state) != 0; };
+  if (std::ranges::any_of(program_->graphs[0].ops, reads_state)) {
+    std::vector<std::byte> bytes(sizeof(state));
+    std::memcpy(bytes.data(), &state, sizeof(state));
+    write(program_->state, 0, std::move(bytes));
+  }
+  if (const auto checked = program_->check(); !checked.ok()) return args_.refuse(checked.error().message);
+  built_.program = std::move(program_);
+  return std::move(built_);
+}
+
+}  // namespace tessera

@@ -1,0 +1,342 @@
+"""`tessera op`: its help and docs/ops.md, what it refuses, plans, and every op on the device against the reference."""
+import math
+import random
+import struct
+import subprocess
+import sys
+import unittest
+
+from harness import REFERENCE, ROOT, ToolTest, main, on_device, read_safetensors
+from onnx_case import write_safetensors
+
+random.seed(11)
+
+
+def f32(*shape, values=None):
+    count = 1
+    for n in shape:
+        count *= n
+    return "F32", list(shape), struct.pack(f"<{count}f", *(values or (random.gauss(0, 1) for _ in range(count))))
+
+
+def i64(*values, shape=None):
+    return "I64", shape or [len(values)], struct.pack(f"<{len(values)}q", *values)
+
+
+def qkv(q_len=5, keys=7, heads=4, kv_heads=2, dim=8, v_dim=8):
+    return {"Q": f32(1, heads, q_len, dim), "K": f32(1, kv_heads, keys, dim), "V": f32(1, kv_heads, keys, v_dim)}
+
+
+class OpTest(ToolTest):
+    def arguments(self, op, tensors, settings=(), outputs=(), device=REFERENCE):
+        given = self.folder / "in.safetensors"
+        write_safetensors(given, tensors)
+        out = ["op", op, "--in", given, "--out", self.folder / "out.safetensors", *device]
+        for setting in settings:
+            out += ["--set", setting]
+        for output in outputs:
+            out += ["--output", output]
+        return out
+
+    def op(self, *args, **options):
+        self.ok(*self.arguments(*args, **options))
+        return read_safetensors(self.folder / "out.safetensors")
+
+
+class Help(OpTest):
+    def test_names(self):
+        ops = self.ok("op", "--help", "--json").json
+        self.assertGreaterEqual(len(ops), 12)
+        overview = self.ok("op", "--help").text
+        for op in ops:
+            self.assertIn(op["name"], overview)
+            text = self.ok("op", op["name"], "--help").text
+            for row in op["inputs"] + op["outputs"] + op["attributes"]:
+                self.assertIn(f"\n  {row['name']} ", text)
+
+    def test_document(self):
+        made = subprocess.run([sys.executable, str(ROOT / "tools/document_ops.py"), "-"],
+                              input=self.ok("op", "--help", "--json").out, capture_output=True, check=True)
+        self.assertEqual(made.stdout.decode(), (ROOT / "docs/ops.md").read_text(),
+                         "write it anew: tessera op --help --json | tools/document_ops.py - > docs/ops.md")
+
+    def test_unknown(self):
+        self.refused("op", "atention", *REFERENCE, says="there is no op \"atention\", did you mean 'attention'?")
+
+
+class Refused(OpTest):
+    """One line that names the argument, status 1, and a file that was there before stays as it was."""
+
+    def refuses(self, says, op, tensors, settings=(), outputs=()):
+        arguments = self.arguments(op, tensors, settings, outputs)
+        out = self.write("out.safetensors", b"before")
+        self.refused(*arguments, says=says)
+        self.assertEqual(out.read_bytes(), b"before")
+        out.unlink()
+        self.refused(*arguments, says=says)
+        self.assertFalse(out.exists())
+
+    def attention(self, says, settings=(), outputs=(), **tensors):
+        self.refuses(says, "attention", {n: t for n, t in {**qkv(), **tensors}.items() if t}, settings, outputs)
+
+    def test_files(self):
+        write_safetensors(self.folder / "good.safetensors", qkv())
+        good = (self.folder / "good.safetensors").read_bytes()
+        out = self.folder / "none.safetensors"
+        for name, content in {"cut": good[:-1], "header": good[:40], "short": good[:5], "empty": b"",
+                              "long": struct.pack("<Q", 1 << 62) + good[8:], "text": b"these are no tensors"}.items():
+            path = self.write(name + ".safetensors", content)
+            self.refused("op", "attention", "--in", path, "--out", out, *REFERENCE, says=name + ".safetensors")
+            self.assertFalse(out.exists())
+        self.refused("op", "attention", "--in", self.folder / "missing", "--out", out, *REFERENCE, says="missing")
+        self.refused("op", "attention", "--in", self.folder / "good.safetensors", "--out", self.folder / "no/such/out",
+                     *REFERENCE, says="no/such/out")
+
+    def test_tensors(self):
+        self.attention("tensor 'K' is missing", K=None)
+        self.attention("no input \"k\", did you mean 'K'?", k=f32(1))
+        self.attention("Q is \"I64\", it must be F32, F16 or BF16", Q=i64(*range(160), shape=[1, 4, 5, 8]))
+        self.attention("Q has 8 elements a head, K has 9", K=f32(1, 2, 7, 9))
+        self.attention("K has 7 keys, V has 6", V=f32(1, 2, 6, 8))
+        self.attention("K has 2 heads, V has 1", V=f32(1, 1, 7, 8))
+        self.attention("Q has 4 heads, no multiple of K's 3", K=f32(1, 3, 7, 8), V=f32(1, 3, 7, 8))
+        self.attention("Q has 1 sequences, K has 2", K=f32(2, 2, 7, 8), V=f32(2, 2, 7, 8))
+        self.attention("V is (7, 8), Q is (1, 4, 5, 8)", V=f32(7, 8))
+        self.attention("Q (1, 4, 0, 8) has no elements", Q=f32(1, 4, 0, 8))
+        self.attention("K (1, 0, 7, 8) has no elements", K=f32(1, 0, 7, 8))
+        self.attention("V (1, 2, 7, 0) has no elements", V=f32(1, 2, 7, 0))
+        self.attention("K has 7 keys, V has 0", V=f32(1, 2, 0, 8))
+        self.attention("heads of 513 elements", V=f32(1, 2, 7, 513))
+        self.attention("q_num_heads is needed", Q=f32(1, 5, 32), K=f32(1, 7, 16), V=f32(1, 7, 16))
+        self.attention("past_key and past_value come together", past_key=f32(1, 2, 3, 8))
+        self.attention("past_value is (1, 2, 4, 8), it must be (1, 2, 3, 8)", past_key=f32(1, 2, 3, 8),
+                       past_value=f32(1, 2, 4, 8))
+        self.attention("alibi_slopes is (3), Q has 4 heads", alibi_slopes=f32(3))
+        self.attention("sinks is (2), Q has 4 heads", sinks=f32(2))
+
+    def test_attributes(self):
+        self.attention("no attribute \"is_casual\", did you mean 'is_causal'?", ["is_casual=1"])
+        self.attention("scale is \"nan\", which is no finite number", ["scale=nan"])
+        self.attention("scale is \"inf\", which is no finite number", ["scale=inf"])
+        self.attention("scale is \"1e39\", which is no finite number", ["scale=1e39"])
+        self.attention("scale is \"0.5x\", which is no finite number", ["scale=0.5x"])
+        self.attention("scale is \"\", which is no finite number", ["scale="])
+        self.attention("attribute \"scale\" has no value", ["scale"])
+        self.attention("attribute 'scale' is given twice", ["scale=1", "scale=1"])
+        self.attention("softcap is \"-1\", it must be >= 0", ["softcap=-1"])
+        self.attention("is_causal is \"2\", it must be 0 or 1", ["is_causal=2"])
+        self.attention("is_causal is \"0.5\", which is no integer", ["is_causal=0.5"])
+        self.attention("causal is \"right\", it must be none, top_left or bottom_right", ["causal=right"])
+        self.attention("window_left is \"-2\", it must be >= -1", ["window_left=-2"])
+        self.attention("softmax_precision is 11", ["softmax_precision=11"])
+        self.attention("position 3 and Q's 5 rows leave the 7 keys of K", ["position=3"])
+        self.attention("ring needs position", ["ring=1"])
+        self.attention("K has 8 elements a head, kv_type Q8_0 takes multiples of 32", ["kv_type=Q8_0"])
+        self.attention("no output \"weights\"", outputs=["weights"])
+        self.attention("score_head 4 and score_heads 0 leave the 4 heads", ["score_head=4"], ["qk_matmul_output"])
+
+    def test_masks(self):
+        whole = "(1, 4, 5, 7), (batch, q_heads, q_len, kv_len)"
+        for shape in ([4, 7], [5, 8], [3, 5, 7], [2, 1, 5, 7], [1, 1, 1, 5, 7], []):
+            said = ", ".join(map(str, shape))
+            self.attention(f"attn_mask ({said}) does not broadcast to {whole}", attn_mask=f32(*shape))
+        self.attention(f"bias (5, 6) does not broadcast to {whole}", bias=f32(5, 6))
+        self.attention("attn_mask is \"I64\", it must be BOOL, U8, F32, F16 or BF16", attn_mask=i64(*range(7)))
+
+    def test_lists(self):
+        self.attention("nonpad_kv_seqlen[0] is 8, there are 7 keys", nonpad_kv_seqlen=i64(8))
+        self.attention("nonpad_kv_seqlen[0] is -1", nonpad_kv_seqlen=i64(-1))
+        self.attention("nonpad_kv_seqlen is (2), Q has 1 sequences", nonpad_kv_seqlen=i64(1, 2))
+        self.attention("documents must rise from 0 to the 5 rows of Q", documents=i64(0, 3, 2, 5, 0, 1, 2, 7, shape=[2, 4]))
+        self.attention("documents must rise from 0 to the 7 keys of K", documents=i64(0, 1, 2, 5, 0, 1, 2, 6, shape=[2, 4]))
+        self.attention("documents of one row need as many keys as rows", documents=i64(0, 5))
+        pool = {"K": f32(6, 2, 4, 8), "V": f32(6, 2, 4, 8)}
+        self.attention("block_table[0, 1] is 6, K has 6 blocks", block_table=i64(0, 6, shape=[1, 2]), **pool)
+        self.attention("block_table[0, 0] is -1, K has 6 blocks", block_table=i64(-1, 5, shape=[1, 2]), **pool)
+        self.attention("block_table is (2), it must be (1, blocks)", block_table=i64(0, 1), **pool)
+        self.attention("documents cannot be combined with block_table", block_table=i64(0, 1, shape=[1, 2]),
+                       documents=i64(0, 5), **pool)
+
+    def test_other_ops(self):
+        self.refuses("sin_cache is (4, 3), cos_cache is (4, 4)", "rotary_embedding",
+                     {"X": f32(1, 2, 3, 8), "cos_cache": f32(4, 4), "sin_cache": f32(4, 3)})
+        self.refuses("position_ids[2] is 4, cos_cache has 4 rows", "rotary_embedding",
+                     {"X": f32(1, 2, 3, 8), "cos_cache": f32(4, 4), "sin_cache": f32(4, 4),
+                      "position_ids": i64(0, 1, 4, shape=[1, 3])})
+        self.refuses("axis is 2, input has 2 dimensions", "softmax", {"input": f32(3, 4)}, ["axis=2"])
+        self.refuses("scale is (3), X from axis 1 on is (4)", "rms_norm", {"X": f32(3, 4), "scale": f32(3)})
+        self.refuses("B is (4), A is (3)", "add", {"A": f32(3), "B": f32(4)})
+        self.refuses("X is (2, 5), W is (3, 4)", "matmul", {"X": f32(2, 5), "W": f32(3, 4)})
+        self.refuses("rows of 4, which are no whole blocks of Q8_0", "matmul", {"X": f32(2, 4), "W": f32(3, 4)},
+                     ["weight_type=Q8_0"])
+        self.refuses("ids[1] is 5, the table has 5 rows", "embedding", {"table": f32(5, 4), "ids": i64(0, 5)})
+        cache = {"past_cache": f32(6, 2, 4, 8), "update": f32(1, 2, 3, 8)}
+        self.refuses("position is 2 and there are 3 rows, past_cache holds 4 keys", "kv_append",
+                     {**cache, "past_cache": f32(1, 2, 4, 8)}, ["position=2"])
+        self.refuses("block_table[0, 1] is 6, there are 6 blocks", "kv_append",
+                     {**cache, "block_table": i64(0, 6, shape=[1, 2])}, ["position=2"])
+        self.refuses("which sequence 0 is written to as well", "kv_append",
+                     {"past_cache": f32(6, 2, 4, 8), "update": f32(2, 2, 3, 8), "block_table": i64(1, 1, shape=[2, 1])})
+        self.refuses("update is (1, 2, 3, 7), past_cache (6, 2, 4, 8) takes", "kv_append",
+                     {**cache, "update": f32(1, 2, 3, 7)})
+
+    def test_usage(self):
+        self.refused("op", status=2, says="name of an op")
+        self.refused("op", "softmax", "--shape", "input=3", status=2, says="--plan")
+
+
+class NoKeys(OpTest):
+    """Keys of length 0 are well-formed: every row is empty."""
+
+    def check(self, device):
+        none = {"Q": f32(2, 4, 3, 8), "K": f32(2, 2, 0, 8), "V": f32(2, 2, 0, 5)}
+        for settings in ([], ["is_causal=1"], ["causal=bottom_right", "window_left=1"], ["precision=mixed"]):
+            found = self.op("attention", none, settings, ["lse"], device)
+            self.assertEqual(found["Y"], ("F32", [2, 4, 3, 5], bytes(2 * 4 * 3 * 5 * 4)))
+            self.assertEqual(found["lse"][2], struct.pack("<f", -math.inf) * 24)
+        sinks = f32(4)
+        found = self.op("attention", {**none, "sinks": sinks}, outputs=["lse"], device=device)
+        self.assertEqual(found["Y"][2], bytes(2 * 4 * 3 * 5 * 4))
+        logits, lse = struct.unpack("<4f", sinks[2]), struct.unpack("<24f", found["lse"][2])
+        for i, value in enumerate(lse):
+            self.assertAlmostEqual(value, logits[i // 3 % 4], delta=1e-6)
+        past = {"past_key": f32(2, 2, 6, 8), "past_value": f32(2, 2, 6, 5)}
+        with_past = self.op("attention", {**none, **past}, device=device)
+        given = self.op("attention", {**none, "K": past["past_key"], "V": past["past_value"]}, device=device)
+        self.assertEqual(with_past["Y"], given["Y"])
+        self.assertEqual(with_past["present_key"], past["past_key"])
+
+    def test_reference(self):
+        self.check(REFERENCE)
+
+    def test_device(self):
+        self.check(on_device())
+
+
+class Plan(OpTest):
+    def plan(self, *settings, n=65536, m=None, kind="F16", heads=1, dim=64, device=None):
+        arguments = ["op", "attention", "--plan", "--json", *(device or on_device()),
+                     "--shape", f"Q={kind}:1,{heads},{n},{dim}"]
+        for name in "KV":
+            arguments += ["--shape", f"{name}={kind}:1,{heads},{m or n},{dim}"]
+        for setting in settings:
+            arguments += ["--output" if "=" not in setting else "--set", setting]
+        # Far below one matrix of scores, 17 GB.
+        return self.ok(*arguments, memory=None).json
+
+    def test_scratch(self):
+        """Scratch is linear in the rows, with n = m = 65,536: never rows times keys."""
+        for more in ((), ("lse",), ("is_causal=1",), ("precision=mixed",)):
+            sizes = [self.plan(*more, n=n)["scratch_bytes"] for n in (16384, 32768, 65536)]
+            self.assertLessEqual(sizes[2], 65536 * 4 * 4, more)  # a few words a row; a row of scores has 65,536
+            self.assertLessEqual(sizes[1], 2 * sizes[0] + 65536, more)
+            self.assertLessEqual(sizes[2], 2 * sizes[1] + 65536, more)
+        self.assertEqual(self.plan(n=65536)["tensor_bytes"], 4 * 65536 * 64 * 2)  # Q, K, V, Y
+
+    def test_tiles(self):
+        """Causality halves the tiles; a window's are n * w."""
+        def tiles(*settings, n=65536):
+            (kernel,) = self.plan(*settings, n=n)["kernels"]
+            return kernel["tiles"], kernel["all_tiles"], kernel["tile"]
+
+        whole, everything, (rows, keys) = tiles()
+        self.assertEqual((whole, everything), (65536 / rows * 65536 / keys,) * 2)
+        self.assertLess(tiles("is_causal=1")[0], 0.51 * everything)
+        for n in (16384, 65536):
+            for w in (256, 1024, 4096):
+                found = tiles("is_causal=1", f"window_left={w - 1}", n=n)[0]
+                row_tiles = n / rows
+                self.assertLessEqual(found, row_tiles * ((w + rows) / keys + 1), (n, w))
+                self.assertGreaterEqual(found, row_tiles * w / keys * (1 - w / n), (n, w))
+
+    def test_report(self):
+        plan = self.plan(n=1, m=4096, heads=8)
+        self.assertEqual([k["name"] for k in plan["kernels"]], ["attention_split", "attention_merge"])
+        self.assertGreater(plan["scratch_bytes"], 0)
+        self.assertEqual(plan["outputs"], [{"name": "Y", "type": "F16", "shape": [1, 8, 1, 64]}])
+        for refusal in plan["refused"]:
+            self.assertGreater(len(refusal["tier"]) * len(refusal["reason"]), 0)
+        self.refused("op", "attention", "--plan", "--shape", "Q=1,1,4,4", "--shape", "K=1,1,4,4", "--shape", "V=1,1,4",
+                     *on_device(), says="V is (1, 1, 4)")
+        self.refused("op", "softmax", "--plan", "--shape", "input=3", *REFERENCE, says="the reference has no kernels")
+
+
+class Device(OpTest):
+    """Every op but attention, on the device and the reference: |difference| <= 1e-5 + 1e-5 |reference|, which is
+    above every op's own bound at these sizes (sums of up to 96 terms of size 1) and far below a wrong term."""
+
+    def compare(self, op, tensors, settings=(), outputs=(), atol=1e-5):
+        expected = self.op(op, tensors, settings, outputs)
+        found = self.op(op, tensors, settings, outputs, device=on_device())
+        self.assertEqual(expected.keys(), found.keys())
+        for name, (kind, shape, content) in expected.items():
+            self.assertEqual((kind, shape), found[name][:2])
+            code = {"F32": "f", "F16": "e"}[kind]
+            values = [struct.unpack(f"<{len(c) // struct.calcsize(code)}{code}", c) for c in (content, found[name][2])]
+            for i, (want, got) in enumerate(zip(*values)):
+                self.assertTrue(want == got or abs(want - got) <= atol + 1e-5 * abs(want),
+                                f"{op} {settings} {name}[{i}]: {got}, not {want}")
+        return expected
+
+    def test_matmul(self):
+        for kind in ("stored", "F16", "BF16", "Q8_0", "Q4_0"):
+            for rows in (1, 3, 40):
+                self.compare("matmul", {"X": f32(rows, 96), "W": f32(37, 96), "bias": f32(37)}, [f"weight_type={kind}"], atol=1e-4)
+        self.compare("matmul", {"X": f32(2, 3, 64), "W": f32(33, 64), "W_up": f32(33, 64), "bias_up": f32(33)},
+                     ["act=silu"], atol=1e-4)
+
+    def test_rows(self):
+        x = f32(3, 5, 24)
+        for axis in (0, 1, 2):
+            self.compare("softmax", {"input": x}, [f"axis={axis}"])
+        self.compare("rms_norm", {"X": x, "scale": f32(24)}, ["epsilon=1e-6"])
+        self.compare("layer_norm", {"X": x, "Scale": f32(5, 24), "B": f32(5, 24)}, ["axis=1"])
+        for act in ("gelu_erf", "gelu_tanh", "silu", "relu", "relu2"):
+            self.compare("activation", {"X": x}, [f"act={act}"])
+            self.compare("glu", {"gate": x, "up": f32(3, 5, 24)}, [f"act={act}"])
+        self.compare("add", {"A": x, "B": f32(3, 5, 24)})
+        self.compare("embedding", {"table": f32(9, 16), "ids": i64(8, 0, 3, 3, shape=[2, 2])})
+
+    def test_rotary(self):
+        caches = {"cos_cache": f32(10, 4), "sin_cache": f32(10, 4)}
+        ids = i64(*(random.randrange(10) for _ in range(6)), shape=[2, 3])
+        for settings in ([], ["interleaved=1"]):
+            self.compare("rotary_embedding", {"X": f32(2, 3, 3, 8), **caches, "position_ids": ids}, settings)
+        self.compare("rotary_embedding", {"X": f32(2, 3, 3 * 12), **caches, "position_ids": ids},
+                     ["num_heads=3", "rotary_embedding_dim=8"])
+
+    def test_caches(self):
+        def rows(tensor, shape):
+            """Rows of the last dimension, by all others."""
+            return {i: tensor[2][i * 4 * shape[-1]:(i + 1) * 4 * shape[-1]] for i in range(len(tensor[2]) // 4 // shape[-1])}
+
+        past, update = f32(2, 3, 6, 32), f32(2, 3, 4, 32)
+        present = self.compare("kv_append", {"past_cache": past, "update": update}, ["position=2"])["present_cache"]
+        before, new, after = rows(past, past[1]), rows(update, update[1]), rows(present, past[1])
+        for head in range(6):
+            for key in range(6):
+                want = new[head * 4 + key - 2] if key >= 2 else before[head * 6 + key]
+                self.assertEqual(after[head * 6 + key], want, (head, key))
+        circular = self.compare("kv_append", {"past_cache": past, "update": update}, ["position=11", "mode=circular"])
+        after = rows(circular["present_cache"], past[1])
+        for head in range(6):
+            for i in range(4):
+                self.assertEqual(after[head * 6 + (11 + i) % 6], new[head * 4 + i], (head, i))
+        paged = {"past_cache": f32(7, 3, 4, 32), "update": f32(2, 4, 96), "block_table": i64(5, 0, 2, 6, shape=[2, 2])}
+        for kind in ("stored", "F16", "BF16", "Q8_0"):
+            step = {"Q8_0": 4 / 127 * 1.01}.get(kind, 1e-5)  # a rounding may fall to the other side
+            self.compare("kv_append", paged, ["position=2", f"cache_type={kind}"], atol=step)
+
+    def test_rope_append(self):
+        tensors = {"QKV": f32(2, 3, (4 + 2) * 32 + 2 * 64), "cos_cache": f32(9, 16), "sin_cache": f32(9, 16)}
+        contiguous = {"past_key": f32(2, 2, 8, 32), "past_value": f32(2, 2, 8, 64)}
+        paged = {"past_key": f32(5, 2, 4, 32), "past_value": f32(5, 2, 4, 64), "block_table": i64(4, 1, 0, 2, shape=[2, 2])}
+        for caches in (contiguous, paged):
+            for settings in ([], ["interleaved=1"], ["rotary_embedding_dim=32", "cache_type=F16"]):
+                atol = 4e-3 if settings and "F16" in settings[-1] else 1e-5
+                self.compare("rope_append", {**tensors, **caches}, ["position=3", *settings], atol=atol)
+        self.compare("rope_append", {**tensors, **contiguous}, ["position=6", "mode=circular"])
+
+
+if __name__ == "__main__":
+    main()
