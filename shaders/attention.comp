@@ -67,11 +67,12 @@ void weigh_v(Tile t, int key) {  // o += p v
     stage_v(t, key + int(v0));
     barrier();
     for (uint c = 0; c < V_COLS; c += 4) {
+      uint p_at = tile_row(0) * P_PITCH + (v0 + c) / 4, v_at = c * V_PITCH + tile_col(0);
       vec4 prob[ROW_TILE];
-      [[unroll]] for (uint r = 0; r < ROW_TILE; ++r) prob[r] = p_tile[tile_row(r) * P_PITCH + (v0 + c) / 4];
+      [[unroll]] for (uint r = 0; r < ROW_TILE; ++r) prob[r] = p_tile[p_at + r * ROW_GROUPS * P_PITCH];
       [[unroll]] for (uint d = 0; d < DIM_TILE; ++d) {
         [[unroll]] for (uint e = 0; e < 4; ++e) {
-          vec4 v = kv_tile[(c + e) * V_PITCH + tile_col(d)];
+          vec4 v = kv_tile[v_at + (e * V_PITCH + d * COL_GROUPS)];
           [[unroll]] for (uint r = 0; r < ROW_TILE; ++r) o[r * DIM_TILE + d] += prob[r][e] * v;
         }
       }

@@ -45,7 +45,8 @@ void main() {
     float part[SUMS];
     [[unroll]] for (uint i = 0; i < SUMS; ++i) part[i] = 0.0;
     [[dont_unroll]] for (uint j0 = 0; j0 < CHUNK / 4; j0 += UNROLLED)
-      [[unroll]] for (uint j = j0; j < j0 + UNROLLED; ++j) {
+      [[unroll]] for (uint i = 0; i < UNROLLED; ++i) {  // from a constant: else drivers do not unroll
+        uint j = UNROLLED == CHUNK / 4 ? i : j0 + i;
         vec4 w[LOADS];
         [[unroll]] for (uint l = 0; l < LOADS; ++l) w[l] = decode4(raw[l], j);
         [[unroll]] for (uint m = 0; m < X_ROWS; ++m) {

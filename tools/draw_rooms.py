@@ -21,6 +21,7 @@ PLACES = {
     "session": (420, 110, "prompt, decode"),
     "schedule": (420, 190, "steps, barriers"),
     "verify": (420, 270, "device vs CPU"),
+    "bench": (420, 336, "ops by the clock"),
     "kernels": (620, 150, "module, sizes, grid"),
     "device": (620, 230, "all of Vulkan"),
     "shaders": (790, 150, "GLSL catalogue"),
@@ -29,7 +30,7 @@ PLACES = {
 }
 TOWERS = [
     ("data tower: knows tensors, never Vulkan", 36, 72, 304, 234, "#eef4fb"),
-    ("bridge", 348, 72, 144, 234, "#f4f1e6"),
+    ("bridge", 348, 72, 144, 296, "#f4f1e6"),
     ("machine tower: knows GPUs, never layers", 546, 72, 318, 234, "#fbefee"),
 ]
 FLOW = ["formats", "models", "graph", "schedule", "kernels", "device"]

@@ -56,6 +56,8 @@ tessera::Expected<std::string> read_text(const std::string& path);
 // Each subcommand adds itself; the callback leaves the exit status in `status`.
 void add_generate(CLI::App& app, int& status);
 void add_devices(CLI::App& app, int& status);
+void add_bench(CLI::App& app, int& status);
+void add_shaders(CLI::App& app, int& status);
 void add_verify(CLI::App& app, int& status);
 void add_inspect(CLI::App& app, int& status);
 void add_tokenize(CLI::App& app, int& status);

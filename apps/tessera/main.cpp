@@ -39,6 +39,8 @@ int main(int argc, char** argv) {
   tool::add_translate(app, status);
   tool::add_devices(app, status);
   tool::add_verify(app, status);
+  tool::add_shaders(app, status);
+  tool::add_bench(app, status);
   tool::add_inspect(app, status);
   tool::add_tokenize(app, status);
   tool::add_convert(app, status);

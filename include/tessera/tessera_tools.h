@@ -59,6 +59,66 @@ TESSERA_API tessera_status tessera_write_tensors(const char* path, const tessera
 TESSERA_API tessera_status tessera_session_print_schedule(tessera_session* session, tessera_bytes_fn sink,
                                                           void* user, tessera_error* error);
 
+/* What the driver makes of every default pipeline (src/kernels/default_variants.h), in its own words through
+ * VK_KHR_pipeline_executable_properties and in a common vocabulary. Figures below 0 are not reported. Makes
+ * nothing but instance, device, layouts and pipelines, so that drivers without a GPU behind them do. */
+typedef struct tessera_shader_info {
+  size_t size;
+  const char* kernel;  /* module of the catalogue */
+  const char* variant; /* "q8_0, 1 row"; may be "" */
+  const char* failed;  /* why there is no such pipeline here: refused by the limits or by the driver; or "" */
+  uint32_t subgroup_size; /* that the driver chose; 0: not known */
+  double registers, spills, scratch_bytes, shared_bytes, instructions, cycles;
+} tessera_shader_info;
+
+typedef struct tessera_shader_sink {
+  size_t size;
+  void* user;
+  const char* filter; /* part of "kernel variant", any case; NULL or "": all */
+  int texts;          /* nonzero: internal representations (assembly) too */
+  /* First, once. available: 0 where the device lacks the extension; nothing follows then. */
+  void (*device)(void* user, const char* name, const char* driver, int available);
+  void (*pipeline)(void* user, const tessera_shader_info* info);
+  /* After its pipeline: the driver's own statistics as JSON numbers or booleans, and its texts. `executable`
+   * counts from 0. */
+  void (*statistic)(void* user, uint32_t executable, const char* name, const char* json);
+  void (*text)(void* user, uint32_t executable, const char* name, const char* text);
+} tessera_shader_sink;
+TESSERA_API tessera_status tessera_shaders(const tessera_context_desc* desc, const tessera_shader_sink* sink,
+                                           tessera_error* error);
+
+/* How long the ops of src/bench/cases.cpp take on the context's device, each checked on sampled elements
+ * against the reference first. */
+typedef struct tessera_bench_op {
+  size_t size;
+  const char* name;   /* "matmul/q8_0/4096x4096/n8" */
+  const char* failed; /* why there is no time: wrong, no kernel, skipped as too slow here; or "" */
+  int wrong;          /* nonzero: an element was over its bound; `failed` names it */
+  double flops;       /* useful arithmetic of one run, 0 where only memory matters */
+  double bytes;       /* of operands, each counted once */
+  uint32_t samples;
+  double median_s, min_s, max_s;
+  uint64_t checked;              /* elements */
+  double worst_ratio;            /* error / bound */
+} tessera_bench_op;
+
+typedef struct tessera_bench_desc {
+  size_t size;
+  uint32_t samples;                            /* 0: 10; fewer, at least 3, where they take longer than 3 s */
+  int (*wanted)(void* user, const char* name); /* nonzero: measure it; NULL: all */
+  /* Once, first: the driver; nonzero where GPU timestamps measure, zero where the device has none and the
+   * host's clock does, from submission to completion; and what the device reaches in copying (bytes read and
+   * written) and in f32 multiply-adds from registers (2 operations each). */
+  void (*device)(void* user, const char* driver, int gpu_clock, double copy_bytes_per_s, double flops_per_s);
+  void (*op)(void* user, const tessera_bench_op* op);
+  void* user;
+  tessera_progress_fn progress; /* stage "ops" */
+  void* progress_user;
+} tessera_bench_desc;
+/* TESSERA_MISMATCH when an op was wrong; all others were measured. */
+TESSERA_API tessera_status tessera_bench_ops(tessera_context* context, const tessera_bench_desc* desc,
+                                             tessera_error* error);
+
 #ifdef __cplusplus
 }
 #endif

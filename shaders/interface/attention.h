@@ -13,7 +13,7 @@ TSR_CONST uint kAttentionSpecQType = 4;   // kTypeF32, kTypeF16 or kTypeBf16
 TSR_CONST uint kAttentionSpecKvType = 5;  // kTypeF32, kTypeF16, kTypeBf16 or kTypeQ8_0
 TSR_CONST uint kAttentionSpecYType = 6;   // kTypeF32, kTypeF16 or kTypeBf16
 // Bit i: rows of binding i (q, k, v, y) are read or written as vectors of four elements: the stride of
-// elements is 1, the other strides and the dimension are multiples of 4.
+// elements is 1, the other strides and the dimension are multiples of 4. Bit 16 + i: multiples of 8.
 TSR_CONST uint kAttentionSpecWide = 7;
 TSR_CONST uint kAttentionSharedSpecs = 8;
 
@@ -53,6 +53,11 @@ TSR_CONST uint kSplitSpecDimLanes = 9;  // lanes that share a row of V
 TSR_CONST uint kSplitSpecRows = 10;     // rows of q a workgroup
 TSR_CONST uint kSplitSpecDirect = 11;   // 1: one split, which writes the output itself
 TSR_CONST uint kSplitSpecs = 12;
+// attention_keys: a lane a key, one subgroup a workgroup
+TSR_CONST uint kKeysSpecRows = 8;    // rows of q a workgroup
+TSR_CONST uint kKeysSpecDirect = 9;  // 1: one split, which writes the output itself
+TSR_CONST uint kKeysSpecs = 10;
+
 // Fewest keys of a split that is not the last: below this a workgroup costs more than it computes.
 TSR_CONST uint kSplitMinKeys = 64;
 

@@ -29,7 +29,8 @@ struct Tile {
 shared vec4 q_tile[ROWS * Q_PITCH];  // (ROWS, CHUNK or all of DIM4), times the scale
 shared vec4 kv_tile[KV_SIZE];        // K: (COLS, CHUNK)
 shared Span row_span[ROWS];          // keys that each row sees
-shared int row_diagonal[HAS_SLOPES ? ROWS : 1];
+shared int row_diagonal[HAS_SLOPES ? ROWS : 4];  // 16 bytes at least: some drivers put it first, and
+                                                 // read a vec4 that starts elsewhere in two halves
 
 float s[ROW_TILE * COL_TILE];
 
@@ -88,16 +89,17 @@ void scores(Tile t, int key) {  // s = scale q k^T
     stage_k(t, key, chunk * CHUNK);
     if (Q_WHOLE == 0) stage_q(t, chunk * CHUNK, CHUNK);
     barrier();
-    uint at = Q_WHOLE != 0 ? chunk * CHUNK : 0;
+    // Constants are added last: drivers put them into the loads.
+    uint q_at = tile_row(0) * Q_PITCH + (Q_WHOLE != 0 ? chunk * CHUNK : 0), k_at = tile_col(0) * K_PITCH;
     [[dont_unroll]] for (uint d0 = 0; d0 < CHUNK; d0 += D_STEP)
-      [[unroll]] for (uint d = d0; d < d0 + D_STEP; ++d) {
+      [[unroll]] for (uint i = 0; i < D_STEP; ++i) {  // from a constant: else drivers do not unroll
         vec4 q[ROW_TILE];
         [[unroll]] for (uint r = 0; r < ROW_TILE; ++r) {
-          q[r] = q_tile[tile_row(r) * Q_PITCH + at + d];
+          q[r] = q_tile[q_at + d0 + (i + r * ROW_GROUPS * Q_PITCH)];
           if (COSINE) qq[r] = dot_add(qq[r], q[r], q[r]);
         }
         [[unroll]] for (uint c = 0; c < COL_TILE; ++c) {
-          vec4 k = kv_tile[tile_col(c) * K_PITCH + d];
+          vec4 k = kv_tile[k_at + d0 + (i + c * COL_GROUPS * K_PITCH)];
           if (COSINE) kk[c] = dot_add(kk[c], k, k);
           [[unroll]] for (uint r = 0; r < ROW_TILE; ++r)
             s[r * COL_TILE + c] = dot_add(s[r * COL_TILE + c], q[r], k);

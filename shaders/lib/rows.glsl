@@ -2,6 +2,7 @@
 // buffer `name` at `slot` under three types and
 //   vec4 load_NAME(uint at, uint i)  // elements 4i..4i+3 of the row that starts at element `at` (q8_0: word);
 //                                    // past LENGTH they are zero
+//   void load8_NAME(uint at, uint i, out vec4 a, out vec4 b)  // elements 8i..8i+7, by one load where WIDE allows
 // TYPE, LENGTH and the bit of WIDE are constants; STRIDE is that of elements, which is 1 when WIDE.
 vec4 unpack4(uint type, uvec2 words) {
   if (type == kTypeF16) return vec4(unpackHalf2x16(words.x), unpackHalf2x16(words.y));
@@ -33,4 +34,14 @@ vec4 unpack_s8(uint word) {
     }                                                                                                   \
     if (TYPE == kTypeF32) return uintBitsToFloat(name##4[(at >> 2) + i]);                               \
     return unpack4(TYPE, name##2[(at >> 2) + i]);                                                       \
+  }                                                                                                     \
+  void load8_##name(uint at, uint i, out vec4 a, out vec4 b) {                                          \
+    if ((TYPE == kTypeF16 || TYPE == kTypeBf16) && (WIDE & (0x10000u << slot)) != 0u) {                 \
+      uvec4 words = name##4[(at >> 3) + i];                                                             \
+      a = unpack4(TYPE, words.xy);                                                                      \
+      b = unpack4(TYPE, words.zw);                                                                      \
+    } else {                                                                                            \
+      a = load_##name(at, 2 * i);                                                                       \
+      b = 8 * i + 4 < LENGTH ? load_##name(at, 2 * i + 1) : vec4(0);                                    \
+    }                                                                                                   \
   }

@@ -60,11 +60,6 @@ Result<std::uint32_t> pick_for_listing(std::span<const DeviceReport> reports, co
   return picked;
 }
 
-bool is_reference(std::string name) {
-  for (char& c : name) c = c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
-  return name == "reference";
-}
-
 Result<DeviceChoice> open_instance(const tessera_context_desc& desc) {
   DeviceChoice choice;
   if (desc.cap_count != 0) TSR_CHECK(require(desc.caps, "caps"));
@@ -98,6 +93,14 @@ std::string cache_key(const DeviceReport& report) {
   return text;
 }
 
+}  // namespace
+
+bool asks_for_reference(const tessera_context_desc& desc) {
+  std::string name = wanted_device(desc);
+  for (char& c : name) c = c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
+  return name == "reference";
+}
+
 Result<void> open_device(const tessera_context_desc& desc, tessera_context& context) {
   TSR_TRY(DeviceChoice choice, open_instance(desc));
   Device::Desc device;
@@ -118,6 +121,8 @@ Result<void> open_device(const tessera_context_desc& desc, tessera_context& cont
   context.device_name = context.device->report().name;
   return {};
 }
+
+namespace {
 
 const char* type_name(DeviceType type) {
   switch (type) {
@@ -211,7 +216,7 @@ tessera_status tessera_context_create(const tessera_context_desc* desc, tessera_
             [](void* arg, uint32_t i) { (*static_cast<const std::function<void(std::uint32_t)>*>(arg))(i); },
             const_cast<void*>(static_cast<const void*>(&job)));
       };
-    if (is_reference(wanted_device(d))) {
+    if (asks_for_reference(d)) {
       made->device_name = "reference";
       if (d.cap_count != 0)
         return Error{Code::invalid_argument, "the reference has no limits or capabilities to lower (--cap)"};

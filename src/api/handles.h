@@ -87,6 +87,9 @@ inline Result<void> require(const void* pointer, const char* what) {
   return {};
 }
 
+bool asks_for_reference(const tessera_context_desc& desc);
+// Sets device, device_name and cache_key. Makes nothing but instance and device.
+Result<void> open_device(const tessera_context_desc& desc, tessera_context& context);
 Progress make_progress(tessera_progress_fn callback, void* user);
 Result<SamplerParams> make_sampler(const tessera_sampler& sampler);
 Result<DecoderOptions> make_options(uint32_t context, uint32_t chunk, tessera_kv_type kv_type,
@@ -96,6 +99,6 @@ Result<void> run_verify(tessera_context& context, std::shared_ptr<const Program>
                         std::vector<ScriptPass> script, const tessera_verify_desc& desc);
 // The one place that picks a Walker.
 Result<std::unique_ptr<Walker>> make_walker(tessera_context& context, std::shared_ptr<const Program> unfused,
-                                            Progress progress, bool time_runs = false);
+                                            Progress progress);
 
 }  // namespace tessera::api

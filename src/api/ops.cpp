@@ -56,14 +56,15 @@ tessera_tensor describe(const OpOutput& output) {
 }
 
 Result<void> run_timed(Walker& walker, const tessera_op_desc& desc) {
-  const auto* device = dynamic_cast<const GpuWalker*>(&walker);
+  auto* device = dynamic_cast<GpuWalker*>(&walker);
   for (std::uint32_t i = 0; i < std::max(1u, desc.repeat); ++i) {
     const auto start = std::chrono::steady_clock::now();
     TSR_CHECK(walker.run(0));
     if (desc.seconds == nullptr) continue;
     const double on_host = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-    const double on_device = device != nullptr ? device->run_seconds(0) : 0;
-    desc.seconds[i] = on_device > 0 ? on_device : on_host;
+    desc.seconds[i] = on_host;
+    if (device == nullptr) continue;
+    if (const auto on_device = device->gpu_seconds(0)) desc.seconds[i] = *on_device;
   }
   return {};
 }
@@ -166,7 +167,7 @@ tessera_status tessera_op_run(tessera_context* context, const tessera_op_desc* d
       const tessera_tensor tensor = describe(output);
       places.push_back(d.output == nullptr ? nullptr : d.output(d.user, &tensor));
     }
-    TSR_TRY(auto walker, make_walker(*context, op.program, {}, d.seconds != nullptr));
+    TSR_TRY(auto walker, make_walker(*context, op.program, {}));
     for (const BuiltOp::Write& write : op.writes)
       TSR_CHECK(walker->write(write.value, write.offset, write.bytes()));
     TSR_CHECK(run_timed(*walker, d));

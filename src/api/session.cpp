@@ -13,7 +13,7 @@ static_assert(static_cast<int>(Stop::context) == TESSERA_STOP_CONTEXT &&
               static_cast<int>(Stop::callback) == TESSERA_STOP_CALLBACK);
 
 Result<std::unique_ptr<Walker>> make_walker(tessera_context& context, std::shared_ptr<const Program> unfused,
-                                            Progress progress, bool time_runs) {
+                                            Progress progress) {
   if (context.device == nullptr) {
     TSR_TRY(auto walker, ReferenceWalker::create(std::move(unfused)));
     return std::unique_ptr<Walker>(std::move(walker));
@@ -21,7 +21,6 @@ Result<std::unique_ptr<Walker>> make_walker(tessera_context& context, std::share
   GpuWalkerOptions options;
   options.run_jobs = context.run_jobs;
   options.progress = std::move(progress);
-  options.time_runs = time_runs;
   TSR_TRY(auto walker,
           GpuWalker::create(*context.device, std::make_shared<const Program>(fuse(*unfused)), options));
   return std::unique_ptr<Walker>(std::move(walker));

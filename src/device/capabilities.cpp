@@ -174,6 +174,7 @@ Caps caps_from(const Properties& p, const Known& known, const FeatureChain& f) {
                f.coopmat2.cooperativeMatrixReductions && f.coopmat2.cooperativeMatrixConversions &&
                f.coopmat2.cooperativeMatrixPerElementOperations;
   c.bf16 = f.bf16.shaderBFloat16Type;
+  c.software = p.core.properties.deviceType == VK_PHYSICAL_DEVICE_TYPE_CPU;
   c.memory_budget = known.has(VK_EXT_MEMORY_BUDGET_EXTENSION_NAME);
   c.executable_properties = f.executable.pipelineExecutableInfo;
   c.push_descriptor = known.has(VK_KHR_PUSH_DESCRIPTOR_EXTENSION_NAME);

@@ -23,6 +23,9 @@ class DeviceImpl final : public Device {
     return pipelines_->get(desc);
   }
   std::uint32_t pipelines_made() const override { return pipelines_->made(); }
+  Result<std::vector<PipelineExecutable>> inspect_pipeline(const PipelineDesc& desc, bool texts) override {
+    return pipelines_->inspect(desc, texts);
+  }
   Result<std::unique_ptr<BindingSet>> create_binding_set(const Pipeline& pipeline,
                                                          std::span<const BindingRange> ranges) override {
     return BindingSetImpl::create(*gpu_, *pools_, pipeline, ranges);

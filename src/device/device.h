@@ -10,6 +10,7 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <variant>
 #include <vector>
 
 #include "base/log.h"
@@ -95,6 +96,34 @@ class Pipeline {
   virtual ~Pipeline() = default;
 };
 
+// What the driver made of a pipeline, as it says itself (VK_KHR_pipeline_executable_properties).
+struct PipelineStatistic {
+  std::string name;
+  std::variant<bool, std::int64_t, std::uint64_t, double> value;
+};
+struct PipelineText {  // "Assembly", "NIR": an internal representation
+  std::string name;
+  std::string text;
+};
+struct PipelineExecutable {  // a compute pipeline has one, or one a subgroup size
+  std::string name;
+  std::uint32_t subgroup_size = 0;
+  std::vector<PipelineStatistic> statistics;
+  std::vector<PipelineText> texts;
+};
+
+// The same in one vocabulary; nothing where the driver reports nothing of the kind. Of several executables,
+// the largest figure.
+struct PipelineFigures {
+  std::optional<double> registers;      // vector registers of a lane, in the driver's unit
+  std::optional<double> spills;         // values or instructions that go to memory for want of registers
+  std::optional<double> scratch_bytes;  // private memory: of a lane (AMD: of a subgroup)
+  std::optional<double> shared_bytes;
+  std::optional<double> instructions;
+  std::optional<double> cycles;  // static estimate: compares versions of one kernel, not kernels
+};
+PipelineFigures summarise(std::span<const PipelineExecutable> executables);
+
 struct BindingRange {
   const Buffer* buffer = nullptr;
   std::uint64_t offset = 0;  // multiple of min_storage_alignment
@@ -162,6 +191,10 @@ class Device {
   // Thread-safe. The same desc gives the same object, made once.
   virtual Result<std::shared_ptr<Pipeline>> create_pipeline(const PipelineDesc& desc) = 0;
   virtual std::uint32_t pipelines_made() const = 0;
+  // Compiles the pipeline afresh for its statistics and, with `texts`, its internal representations. Needs
+  // nothing of the device but layouts and a pipeline, so it works where a driver can only compile.
+  // unsupported without caps.executable_properties.
+  virtual Result<std::vector<PipelineExecutable>> inspect_pipeline(const PipelineDesc& desc, bool texts) = 0;
   virtual Result<std::unique_ptr<BindingSet>> create_binding_set(const Pipeline& pipeline,
                                                                  std::span<const BindingRange> ranges) = 0;
   virtual Result<std::unique_ptr<CommandList>> create_command_list(std::uint32_t timestamp_count) = 0;

@@ -55,6 +55,7 @@ void visit_caps(C& c, F f) {
   f("coopmat", c.coopmat);
   f("coopmat2", c.coopmat2);
   f("bf16", c.bf16);
+  f("software", c.software);
   f("memory_budget", c.memory_budget);
   f("executable_properties", c.executable_properties);
   f("push_descriptor", c.push_descriptor);

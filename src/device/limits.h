@@ -46,6 +46,7 @@ struct Caps {
   bool coopmat = false;   // VK_KHR_cooperative_matrix
   bool coopmat2 = false;  // VK_NV_cooperative_matrix2
   bool bf16 = false;      // VK_KHR_shader_bfloat16
+  bool software = false;  // VK_PHYSICAL_DEVICE_TYPE_CPU: lanes are vector elements, every load is per lane
   bool memory_budget = false;
   bool executable_properties = false;
   bool push_descriptor = false;

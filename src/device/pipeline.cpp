@@ -89,15 +89,16 @@ Result<void> PipelineStore::check(const PipelineDesc& desc) const {
 Result<std::shared_ptr<PipelineImpl>> PipelineStore::make(const PipelineDesc& desc) {
   auto pipeline = std::make_shared<PipelineImpl>(gpu_, desc);
   TSR_CHECK(find_layouts(*pipeline));
-  TSR_CHECK(compile(*pipeline));
+  TSR_TRY(const VkPipelineCache cache, driver_cache());
+  TSR_CHECK(compile(*pipeline, cache, 0));
   ++made_;
   return pipeline;
 }
 
-Result<void> PipelineStore::compile(PipelineImpl& pipeline) {
+Result<void> PipelineStore::compile(PipelineImpl& pipeline, VkPipelineCache cache,
+                                    VkPipelineCreateFlags flags) {
   const PipelineDesc& desc = pipeline.desc();
   const std::string what = "pipeline '" + desc.name + "'";
-  TSR_TRY(const VkPipelineCache cache, driver_cache());
   VkShaderModuleCreateInfo module_info{VK_STRUCTURE_TYPE_SHADER_MODULE_CREATE_INFO};
   module_info.codeSize = desc.spirv.size_bytes();
   module_info.pCode = desc.spirv.data();
@@ -113,7 +114,7 @@ Result<void> PipelineStore::compile(PipelineImpl& pipeline) {
       VK_STRUCTURE_TYPE_PIPELINE_SHADER_STAGE_REQUIRED_SUBGROUP_SIZE_CREATE_INFO};
   subgroup.requiredSubgroupSize = desc.required_subgroup_size;
   VkComputePipelineCreateInfo info{VK_STRUCTURE_TYPE_COMPUTE_PIPELINE_CREATE_INFO};
-  info.flags = VK_PIPELINE_CREATE_DISPATCH_BASE_BIT;
+  info.flags = VK_PIPELINE_CREATE_DISPATCH_BASE_BIT | flags;
   info.stage.sType = VK_STRUCTURE_TYPE_PIPELINE_SHADER_STAGE_CREATE_INFO;
   info.stage.pNext = desc.required_subgroup_size ? &subgroup : nullptr;
   // A kernel that asks for a size counts its subgroups: all are full.

@@ -42,6 +42,7 @@ class PipelineStore {
 
   Result<std::shared_ptr<Pipeline>> get(const PipelineDesc& desc);
   std::uint32_t made() const { return made_; }
+  Result<std::vector<PipelineExecutable>> inspect(const PipelineDesc& desc, bool texts);
   Result<std::vector<std::byte>> cache_bytes();
 
  private:
@@ -56,7 +57,9 @@ class PipelineStore {
 
   Result<void> check(const PipelineDesc& desc) const;
   Result<std::shared_ptr<PipelineImpl>> make(const PipelineDesc& desc);
-  Result<void> compile(PipelineImpl& pipeline);
+  Result<void> compile(PipelineImpl& pipeline, VkPipelineCache cache, VkPipelineCreateFlags flags);
+  Result<PipelineExecutable> executable(const PipelineImpl& pipeline, std::uint32_t index,
+                                        const VkPipelineExecutablePropertiesKHR& properties, bool texts);
   Result<void> find_layouts(PipelineImpl& pipeline);
   Result<VkPipelineCache> driver_cache();
 

@@ -31,8 +31,11 @@ Result<DeviceTable> load_device_table(PFN_vkGetDeviceProcAddr get, VkDevice devi
 #define TSR_REQUIRE(name)                                           \
   t.name = reinterpret_cast<PFN_vk##name>(get(device, "vk" #name)); \
   if (!t.name) return missing("vk" #name);
+#define TSR_LOAD(name) t.name = reinterpret_cast<PFN_vk##name>(get(device, "vk" #name));
   TSR_VK_DEVICE_FUNCTIONS(TSR_REQUIRE)
+  TSR_VK_EXECUTABLE_FUNCTIONS(TSR_LOAD)
 #undef TSR_REQUIRE
+#undef TSR_LOAD
   return t;
 }
 

@@ -78,6 +78,12 @@ namespace tessera {
   X(WaitSemaphores)                \
   X(GetSemaphoreCounterValue)
 
+// Null where VK_KHR_pipeline_executable_properties is not enabled.
+#define TSR_VK_EXECUTABLE_FUNCTIONS(X)  \
+  X(GetPipelineExecutablePropertiesKHR) \
+  X(GetPipelineExecutableStatisticsKHR) \
+  X(GetPipelineExecutableInternalRepresentationsKHR)
+
 #define TSR_VK_MEMBER(name) PFN_vk##name name = nullptr;
 
 struct InstanceTable {
@@ -87,6 +93,7 @@ struct InstanceTable {
 };
 struct DeviceTable {
   TSR_VK_DEVICE_FUNCTIONS(TSR_VK_MEMBER)
+  TSR_VK_EXECUTABLE_FUNCTIONS(TSR_VK_MEMBER)
 };
 #undef TSR_VK_MEMBER
 

@@ -38,9 +38,9 @@ std::uint64_t extent_bytes(const Strides& strides, const Extents& extents, DType
   return bytes < 0x1p62 ? static_cast<std::uint64_t>(bytes) : ~std::uint64_t{0};
 }
 
-bool all_wide(const Strides& strides, const Extents& extents) {
-  bool wide = extents[3] % 4 == 0 && strides[3] == 1;
-  for (std::size_t i = 0; i < 3; ++i) wide = wide && (extents[i] <= 1 || strides[i] % 4 == 0);
+bool all_wide(const Strides& strides, const Extents& extents, std::uint32_t width) {
+  bool wide = extents[3] % width == 0 && strides[3] == 1;
+  for (std::size_t i = 0; i < 3; ++i) wide = wide && (extents[i] <= 1 || strides[i] % width == 0);
   return wide;
 }
 
@@ -241,11 +241,14 @@ std::uint32_t attention_wide(const AttentionShape& s) {
   using namespace shader;
   const AttentionAttrs& a = s.attrs;
   std::uint32_t wide = 0;
-  const auto set = [&](bool on, std::uint32_t binding) { wide |= on ? 1u << binding : 0; };
-  set(all_wide(a.q_strides, q_extents(a)), kAttentionQ);
-  set(all_wide(a.k_strides, kv_extents(s, a.head_dim)), kAttentionK);
-  set(all_wide(a.v_strides, kv_extents(s, a.v_dim)), kAttentionV);
-  set(all_wide(a.y_strides, y_extents(a)), kAttentionOut);
+  const auto set = [&](const Strides& strides, const Extents& extents, std::uint32_t binding) {
+    wide |= all_wide(strides, extents, 4) ? 1u << binding : 0;
+    wide |= all_wide(strides, extents, 8) ? 0x10000u << binding : 0;
+  };
+  set(a.q_strides, q_extents(a), kAttentionQ);
+  set(a.k_strides, kv_extents(s, a.head_dim), kAttentionK);
+  set(a.v_strides, kv_extents(s, a.v_dim), kAttentionV);
+  set(a.y_strides, y_extents(a), kAttentionOut);
   return wide;
 }
 

@@ -5,6 +5,7 @@
 #include "interface/embedding.h"
 #include "interface/matmul.h"
 #include "interface/norm.h"
+#include "interface/probe.h"
 #include "interface/rope.h"
 #include "interface/sample.h"
 #include "interface/softmax.h"

@@ -156,4 +156,7 @@ Result<Dispatch> choose_advance(const Target& target);
 // what it does; past `context` tokens no token is written, only the state. At most 262,144 ids.
 Result<Dispatch> choose_sample(std::uint32_t vocab, std::uint32_t context, const Target& target);
 
+// Bindings: a word. `loops` rounds of multiply-adds from registers: measures the device, computes nothing.
+Result<Dispatch> choose_probe(std::uint32_t loops, const Target& target);
+
 }  // namespace tessera

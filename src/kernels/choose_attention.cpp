@@ -18,6 +18,10 @@ constexpr std::uint32_t kMostOutput = 8;
 constexpr std::uint32_t kFill = 512;
 constexpr std::uint32_t kKeysASplit = 128;  // of the context, at least: twice kSplitMinKeys
 constexpr std::uint32_t kMostSplits = 256;
+// A processor's cores, each with a few workgroups; loading q again costs more than idling a little.
+constexpr std::uint32_t kFillSoftware = 64;
+// attention_keys: vec4 of q and of the output that a lane holds; with more, drivers compile for seconds.
+constexpr std::uint32_t kMostKeysVectors = 64, kMostKeysVectorsFewRows = 128;
 // Shared memory a workgroup may take where there is more: 48 KiB leave room for two on 100 KiB.
 constexpr std::uint32_t kMostShared = 48 * 1024;
 
@@ -160,25 +164,28 @@ std::uint64_t most_keys(const AttentionAttrs& a) {
   return std::min<std::uint64_t>(a.kv_len, std::uint64_t{a.window_left} + a.q_len);
 }
 
-Result<void> choose_splits(const AttentionShape& s, const Limits& limits, AttentionChoice& out) {
+std::uint64_t partial_bytes(const AttentionShape& s) {  // of a split
   const AttentionAttrs& a = s.attrs;
-  const std::uint64_t folded = std::uint64_t{a.q_len} * (a.heads / a.kv_heads);
-  const SplitSizes t = split_sizes(s, folded, limits);
-  if (t.shared_bytes() > limits.max_shared_bytes) return too_little_shared(s);
-  const std::uint64_t blocks = ceil_div(folded, t.rows);
-  const std::uint64_t partial = 16ull * a.batch * a.q_len * a.heads * (t.v_dim4 + 1);  // bytes a split
-  const std::uint32_t splits = as_u32(std::max<std::uint64_t>(
-      1, std::min<std::uint64_t>({ceil_div(kFill, std::uint64_t{a.batch} * a.kv_heads * blocks),
-                                  ceil_div(most_keys(a), kKeysASplit), kMostSplits, limits.max_group_count[0],
-                                  limits.max_storage_range / partial, limits.max_shared_bytes / 16})));
-  if (a.kv_heads * blocks > limits.max_group_count[1]) return too_many(s);
-  Dispatch d;
-  d.kernel = KernelId::attention_split;
-  d.spec = attention_specs(s, t.group);
-  d.spec.insert(d.spec.end(), {t.parts, t.dim_lanes, t.rows, splits == 1 ? 1u : 0u});
+  return 16ull * a.batch * a.q_len * a.heads * (ceil_div(a.v_dim, 4) + 1);
+}
+
+// Enough for `fill` workgroups, of no fewer than kKeysASplit keys each.
+std::uint32_t splits_of(const AttentionShape& s, std::uint64_t blocks, std::uint32_t fill,
+                        const Limits& limits) {
+  const AttentionAttrs& a = s.attrs;
+  return as_u32(std::max<std::uint64_t>(
+      1,
+      std::min<std::uint64_t>({ceil_div(fill, std::uint64_t{a.batch} * a.kv_heads * blocks),
+                               ceil_div(most_keys(a), kKeysASplit), kMostSplits, limits.max_group_count[0],
+                               limits.max_storage_range / partial_bytes(s), limits.max_shared_bytes / 16})));
+}
+
+// The dispatch over (splits, KV heads * blocks, batch), and the merge of several splits.
+Result<void> add_splits(const AttentionShape& s, std::uint32_t splits, std::uint32_t blocks, Dispatch d,
+                        const Limits& limits, AttentionChoice& out) {
   d.params = words_of(attention_params(s, splits));
   d.operands = attention_operands(s);
-  d.grid = {splits, as_u32(a.kv_heads * blocks), a.batch};
+  d.grid = {splits, blocks, s.attrs.batch};
   count_attention(s, d);
   if (!fits(d, limits)) return too_many(s);
   if (splits == 1) {
@@ -189,10 +196,68 @@ Result<void> choose_splits(const AttentionShape& s, const Limits& limits, Attent
   if (!fits(merge, limits)) return too_many(s);
   d.operands[shader::kAttentionOut] = kScratchOperand;
   d.operands[shader::kAttentionLse] = d.operands[shader::kAttentionSinks] = kNoOperand;
-  out.scratch.push_back(partial * splits);
+  out.scratch.push_back(partial_bytes(s) * splits);
   out.dispatches.push_back(std::move(d));
   out.dispatches.push_back(std::move(merge));
   return {};
+}
+
+Result<void> choose_splits(const AttentionShape& s, const Limits& limits, AttentionChoice& out) {
+  const AttentionAttrs& a = s.attrs;
+  const std::uint64_t folded = std::uint64_t{a.q_len} * (a.heads / a.kv_heads);
+  const SplitSizes t = split_sizes(s, folded, limits);
+  if (t.shared_bytes() > limits.max_shared_bytes) return too_little_shared(s);
+  const std::uint64_t blocks = ceil_div(folded, t.rows);
+  const std::uint32_t splits = splits_of(s, blocks, kFill, limits);
+  if (a.kv_heads * blocks > limits.max_group_count[1]) return too_many(s);
+  Dispatch d;
+  d.kernel = KernelId::attention_split;
+  d.spec = attention_specs(s, t.group);
+  d.spec.insert(d.spec.end(), {t.parts, t.dim_lanes, t.rows, splits == 1 ? 1u : 0u});
+  return add_splits(s, splits, as_u32(a.kv_heads * blocks), std::move(d), limits, out);
+}
+
+// 0: too long a code.
+std::uint32_t keys_rows(const AttentionShape& s) {
+  const AttentionAttrs& a = s.attrs;
+  const std::uint64_t folded = std::uint64_t{a.q_len} * (a.heads / a.kv_heads);
+  const std::uint32_t wide = attention_wide(s),
+                      all = 1u << shader::kAttentionQ | 1u << shader::kAttentionK | 1u << shader::kAttentionV;
+  const std::uint64_t vectors = (ceil_div(a.head_dim, 4) + ceil_div(a.v_dim, 4)) *
+                                ((wide & all) == all || s.kv_type == DType::q8_0 ? 1 : 4);
+  // Up to four rows are one read of the keys; of many, with more than two registers leave the nearest cache.
+  if (folded <= 4)
+    return as_u32(
+        std::min<std::uint64_t>(std::bit_ceil(folded), std::bit_floor(kMostKeysVectorsFewRows / vectors)));
+  return as_u32(std::min<std::uint64_t>(2, kMostKeysVectors / vectors));
+}
+
+// A lane a key: only where shared memory is no nearer than any other and registers are memory.
+bool takes_keys(const AttentionShape& s, const Target& target) {
+  const Limits& limits = target.limits;
+  const std::uint32_t lanes = limits.subgroup_size;
+  const bool fixed = target.caps.subgroup_size_control ||
+                     (limits.min_subgroup_size == lanes && limits.max_subgroup_size == lanes);
+  const std::uint32_t rows = keys_rows(s);
+  return target.caps.software && target.caps.subgroup_arithmetic && fixed && rows > 0 &&
+         ceil_div(std::uint64_t{s.attrs.q_len} * (s.attrs.heads / s.attrs.kv_heads), rows) *
+                 s.attrs.kv_heads <=
+             limits.max_group_count[1];
+}
+
+Result<void> choose_keys(const AttentionShape& s, const Target& target, AttentionChoice& out) {
+  const AttentionAttrs& a = s.attrs;
+  const std::uint32_t rows = keys_rows(s), lanes = target.limits.subgroup_size;
+  const std::uint64_t blocks = ceil_div(std::uint64_t{a.q_len} * (a.heads / a.kv_heads), rows);
+  const std::uint32_t splits = splits_of(s, blocks, kFillSoftware, target.limits);
+  Dispatch d;
+  d.kernel = KernelId::attention_keys;
+  d.tile_rows = rows;
+  d.tile_keys = lanes;
+  d.spec = attention_specs(s, lanes);
+  d.spec.insert(d.spec.end(), {rows, splits == 1 ? 1u : 0u});
+  if (target.caps.subgroup_size_control) d.subgroup_size = lanes;
+  return add_splits(s, splits, as_u32(a.kv_heads * blocks), std::move(d), target.limits, out);
 }
 
 Result<void> choose_scores(const AttentionShape& s, std::uint8_t lse, const Limits& limits,
@@ -232,7 +297,7 @@ Result<void> choose_rows(const AttentionShape& s, const Target& target, Attentio
     }
     out.refused.push_back({form, matrix.error().message});
   }
-  return choose_tiles(s, target.limits, out);
+  return takes_keys(s, target) ? choose_keys(s, target, out) : choose_tiles(s, target.limits, out);
 }
 
 }  // namespace
@@ -246,7 +311,7 @@ Result<AttentionChoice> choose_attention(const AttentionShape& shape, const Targ
   if (s.attrs.q_len <= kMostSplitRows) {
     for (const char* form : {"attention_coopmat2", "attention_coopmat"})
       out.refused.push_back({form, "few rows: the keys are split instead"});
-    TSR_CHECK(choose_splits(s, target.limits, out));
+    TSR_CHECK(takes_keys(s, target) ? choose_keys(s, target, out) : choose_splits(s, target.limits, out));
   } else {
     TSR_CHECK(choose_rows(s, target, out));
   }

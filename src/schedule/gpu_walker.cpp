@@ -59,8 +59,9 @@ struct LoadedGraph {
   std::vector<std::shared_ptr<Pipeline>> pipelines;  // by step
   std::vector<std::unique_ptr<BindingSet>> sets;     // by step
   std::vector<RecordedSlice> slices;
+  bool timed = false;  // the slices have run: their timestamps are those of the last run
   int runs = 0;
-  double seconds = 0;  // of the last run, with time_runs
+  double seconds = 0;  // of that run
 };
 
 class Walking final : public GpuWalker {
@@ -132,7 +133,7 @@ class Walking final : public GpuWalker {
     std::vector<const CommandList*> lists;
     for (const RecordedSlice& s : graph.slices) lists.push_back(s.commands.get());
     TSR_CHECK(submit_and_wait(lists));
-    if (options_.time_runs) TSR_CHECK(time_run(graph));
+    graph.timed = true;
     if (graph.runs < kCalibrationRuns && ++graph.runs == kCalibrationRuns) return calibrate(graph);
     return {};
   }
@@ -159,11 +160,20 @@ class Walking final : public GpuWalker {
     return submit_and_wait({&list, 1});
   }
 
-  WalkerStats stats() const override { return stats_; }
-
-  double run_seconds(std::uint32_t index) const override {
-    return index < graphs_.size() ? graphs_[index].seconds : 0;
+  Result<double> gpu_seconds(std::uint32_t index) override {
+    TSR_CHECK(require_graph(index));
+    if (!graphs_[index].timed && graphs_[index].seconds > 0) return graphs_[index].seconds;
+    if (!graphs_[index].timed) return Error{Code::unsupported, "the graph has not been run"};
+    double sum = 0;
+    for (const RecordedSlice& s : graphs_[index].slices) {
+      TSR_TRY(const std::vector<double> ns, s.commands->timestamps());
+      if (ns.size() < 2) return Error{Code::internal, "a slice has no two timestamps"};
+      sum += ns[1] * 1e-9;
+    }
+    return sum;
   }
+
+  WalkerStats stats() const override { return stats_; }
 
   std::string print_schedule() const override {
     std::string text;
@@ -388,29 +398,21 @@ class Walking final : public GpuWalker {
       recorded.push_back({std::move(slices[s]), std::move(commands)});
     }
     graph.slices = std::move(recorded);
-    return {};
-  }
-
-  Result<void> time_run(LoadedGraph& graph) const {
-    graph.seconds = 0;
-    if (target_.limits.timestamp_ns == 0) return {};
-    for (const RecordedSlice& s : graph.slices) {
-      TSR_TRY(const std::vector<double> ns, s.commands->timestamps());
-      if (ns.size() >= 2) graph.seconds += ns[1] / 1e9;
-    }
+    graph.timed = false;
     return {};
   }
 
   // Lists are recorded again only if a slice is far over its budget.
   Result<void> calibrate(LoadedGraph& graph) {
     if (target_.limits.timestamp_ns == 0) return {};  // no timestamps on this queue
-    double worst_us = 0;
+    double worst_us = 0, sum_us = 0;
     std::vector<double> measured_us(graph.scheduled.steps.size(), 0);
     for (const RecordedSlice& s : graph.slices) {
       TSR_TRY(const std::vector<double> ns, s.commands->timestamps());
       if (ns.size() < 2 || ns[1] <= 0) return {};
       const double us = ns[1] / 1000;
       worst_us = std::max(worst_us, us);
+      sum_us += us;
       for (const Piece& piece : s.slice.pieces)
         measured_us[piece.step] += piece.cost_us * us / s.slice.cost_us;
     }
@@ -420,7 +422,9 @@ class Walking final : public GpuWalker {
       double& cost_us = graph.scheduled.steps[i].cost_us;
       cost_us = std::max(cost_us, measured_us[i]);
     }
-    return record(graph);
+    TSR_CHECK(record(graph));
+    graph.seconds = sum_us / 1e6;
+    return {};
   }
 
   Result<void> submit_and_wait(std::span<const CommandList* const> lists) {

@@ -18,7 +18,6 @@ struct GpuWalkerOptions {
   bool alias = true;  // false: every value has its own memory and stays readable after a run (verification)
   RunJobs run_jobs;   // for making pipelines; empty: the calling thread
   Progress progress;  // stages "pipelines" and "weights"
-  bool time_runs = false;                   // run_seconds() is wanted
   double slice_budget_us = kSliceBudgetUs;  // what a slice should take at most, as far as grids can be cut
   // For tests that plant faults: called with every graph's schedule before anything is made of it. Ranges
   // stay within the arena and the buffers that were planned.
@@ -35,9 +34,9 @@ class GpuWalker : public Walker {
   virtual Result<void> run_op(std::uint32_t graph, std::uint32_t op) = 0;
   // As Walker::read, and with alias=false activations too (of the graph that ran last).
   virtual Result<void> read_activation(std::uint32_t graph, ValueId value, std::span<std::byte> out) = 0;
+  // GPU time of the graph's latest run, by timestamps around its slices; unsupported without timestamps.
+  virtual Result<double> gpu_seconds(std::uint32_t graph) = 0;
   virtual std::string print_schedule() const = 0;
-  // Time on the device of the graph's last run, by its timestamps (time_runs); 0 when the queue has none.
-  virtual double run_seconds(std::uint32_t graph) const = 0;
 };
 
 }  // namespace tessera

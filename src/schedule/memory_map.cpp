@@ -14,6 +14,7 @@ std::vector<bool> used_values(const Program& program) {
       for (const auto* list : {&op.in, &op.out})
         for (ValueId id : *list)
           if (id != kNoValue) used[id] = true;
+  if (program.state != kNoValue) used[program.state] = true;  // kernels of fixed rows bind it as well
   return used;
 }
 

@@ -1,0 +1,211 @@
+#include "bench.h"
+
+#include <regex.h>
+
+#include <cstdio>
+#include <ctime>
+
+#include "terminal.h"
+#include "tessera/tessera_tools.h"
+
+namespace tool {
+
+std::string utc_now() {
+  const std::time_t now = std::time(nullptr);
+  std::tm parts{};
+  gmtime_r(&now, &parts);
+  char text[32];
+  std::strftime(text, sizeof(text), "%Y-%m-%dT%H:%M:%SZ", &parts);
+  return text;
+}
+
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+struct OpsOptions {
+  DeviceOptions device;
+  std::string filter;
+  std::uint32_t samples = 10;
+  bool json = false;
+};
+
+// POSIX extended syntax.
+class Regex {
+ public:
+  Regex() = default;
+  Regex(const Regex&) = delete;
+  Regex& operator=(const Regex&) = delete;
+  ~Regex() {
+    if (compiled_) regfree(&regex_);
+  }
+  std::string compile(const std::string& text) {
+    const int failed = regcomp(&regex_, text.c_str(), REG_EXTENDED | REG_NOSUB);
+    if (failed == 0) {
+      compiled_ = true;
+      return {};
+    }
+    char why[128];
+    regerror(failed, &regex_, why, sizeof(why));
+    return why;
+  }
+  bool matches(const char* text) const { return regexec(&regex_, text, 0, nullptr, 0) == 0; }
+
+ private:
+  regex_t regex_{};
+  bool compiled_ = false;
+};
+
+struct Run {
+  const OpsOptions& options;
+  Regex filter;
+  ProgressBar bar;
+  std::string device;
+  Json driver, clock, ops = Json::array();
+  double copy = 0, flops = 0;
+};
+
+Json rate(double amount, double seconds) {
+  return amount > 0 && seconds > 0 ? Json(amount / seconds * 1e-9) : Json();
+}
+
+Json part(const Json& value, double of) {
+  return value.is_null() || of <= 0 ? Json() : Json(value.get<double>() / of);
+}
+
+Json op_json(const Run& run, const tessera_bench_op& op) {
+  const bool failed = op.failed[0] != '\0';
+  const Json gflops = rate(failed ? 0 : op.flops, op.median_s);
+  const Json gbytes = rate(failed ? 0 : op.bytes, op.median_s);
+  return {{"name", op.name},
+          {"failed", failed ? Json(op.failed) : Json()},
+          {"samples", op.samples},
+          {"median_s", failed ? Json() : Json(op.median_s)},
+          {"min_s", failed ? Json() : Json(op.min_s)},
+          {"max_s", failed ? Json() : Json(op.max_s)},
+          {"gflop_per_s", gflops},
+          {"gbyte_per_s", gbytes},
+          {"of_flop_peak", part(gflops, run.flops * 1e-9)},
+          {"of_copy", part(gbytes, run.copy * 1e-9)},
+          {"checked", op.checked},
+          {"error_of_bound", op.worst_ratio}};
+}
+
+std::string number(const Json& value, const char* format, double factor = 1) {
+  if (value.is_null()) return "-";
+  char text[32];
+  std::snprintf(text, sizeof(text), format, value.get<double>() * factor);
+  return text;
+}
+
+void print_op(const Json& op) {
+  std::printf("%-38s ", op["name"].get<std::string>().c_str());
+  if (!op["failed"].is_null()) {
+    std::printf("  %s\n", op["failed"].get<std::string>().c_str());
+    return;
+  }
+  std::printf("%10s %10s %10s %9s %6s %8s %6s\n", number(op["median_s"], "%.4f", 1e3).c_str(),
+              number(op["min_s"], "%.4f", 1e3).c_str(), number(op["max_s"], "%.4f", 1e3).c_str(),
+              number(op["gflop_per_s"], "%.2f").c_str(), number(op["of_flop_peak"], "%.0f%%", 100).c_str(),
+              number(op["gbyte_per_s"], "%.2f").c_str(), number(op["of_copy"], "%.0f%%", 100).c_str());
+  std::fflush(stdout);
+}
+
+tessera_bench_desc make_desc(Run& run) {
+  auto desc = tessera::init<tessera_bench_desc>();
+  desc.samples = run.options.samples;
+  desc.user = &run;
+  desc.wanted = [](void* user, const char* name) -> int {
+    return static_cast<Run*>(user)->filter.matches(name);
+  };
+  desc.device = [](void* user, const char* driver, int gpu_clock, double copy, double flops) {
+    auto& to = *static_cast<Run*>(user);
+    to.driver = driver;
+    to.clock = gpu_clock != 0 ? "gpu" : "host";
+    to.copy = copy;
+    to.flops = flops;
+    if (to.options.json) return;
+    to.bar.clear();
+    std::printf("%s\n%s\ncopies %.1f GB/s, multiplies and adds %.0f GFLOP/s (f32, from registers)\n",
+                to.device.c_str(), driver, copy * 1e-9, flops * 1e-9);
+    if (gpu_clock == 0)
+      std::puts("No GPU timestamps here: times are the host's, from submission to completion.");
+    std::printf("%-38s %10s %10s %10s %9s %6s %8s %6s\n", "op", "median ms", "min", "max", "GFLOP/s", "peak",
+                "GB/s", "copy");
+  };
+  desc.op = [](void* user, const tessera_bench_op* op) {
+    auto& to = *static_cast<Run*>(user);
+    to.ops.push_back(op_json(to, *op));
+    if (to.options.json) return;
+    to.bar.clear();
+    print_op(to.ops.back());
+  };
+  return desc;
+}
+
+int run_ops(const OpsOptions& options) {
+  Run run{.options = options, .filter = {}, .bar = {}, .device = {}, .driver = {}, .clock = {}};
+  if (const std::string why = run.filter.compile(options.filter); !why.empty()) {
+    fail("--filter '" + options.filter + "': " + why);
+    return kUsage;
+  }
+  auto context = CachedContext::create(options.device);
+  if (!context) return fail(context.failure());
+  run.device = (*context)->device_name();
+  tessera_bench_desc desc = make_desc(run);
+  tessera::ProgressFn progress = run.bar.callback();
+  desc.progress = tessera::detail::progress;
+  desc.progress_user = &progress;
+  tessera_error error;
+  const tessera_status status = tessera_bench_ops((*context)->get(), &desc, &error);
+  run.bar.clear();
+  context->save();
+  if (status != TESSERA_OK && status != TESSERA_MISMATCH) return fail({error.status, error.message});
+  if (options.json)
+    std::printf("%s\n", Json{{"version", TESSERA_VERSION},
+                             {"date", utc_now()},
+                             {"device", run.device},
+                             {"driver", run.driver},
+                             {"clock", run.clock},
+                             {"copy_gbyte_per_s", run.copy * 1e-9},
+                             {"peak_gflop_per_s", run.flops * 1e-9},
+                             {"ops", run.ops}}
+                            .dump(2, ' ', false, Json::error_handler_t::replace)
+                            .c_str());
+  return status == TESSERA_OK ? 0 : fail({error.status, error.message});
+}
+
+void add_bench_ops(CLI::App& bench, int& status) {
+  auto* sub =
+      bench.add_subcommand("ops", "Single ops by GPU timestamps, each checked against the reference first");
+  auto options = std::make_shared<OpsOptions>();
+  add_device_options(*sub, options->device);
+  sub->add_option("--filter", options->filter, "Only ops whose name matches (POSIX extended)")
+      ->type_name("REGEX");
+  sub->add_option("--samples", options->samples, "Runs that are timed (10)")
+      ->check(CLI::Range(1u, 100000u))
+      ->type_name("N");
+  sub->add_flag("--json", options->json, "One JSON object");
+  sub->footer(
+      "Median, least and most GPU time (the host's where the device has no timestamps). 'peak' and\n"
+      "'copy' hold GFLOP/s and GB/s against what the device reaches in multiply-adds and in copying.\n"
+      "docs/benchmarks.md explains and lists the shapes. Names are like these:\n"
+      "  matmul/q8_0/4096x4096/n1              4096 x 4096 weight, one row of activations\n"
+      "  attention/d64/h32kv8/512x512/causal   head_dim 64, 32 heads on 8, 512 queries, 512 keys\n"
+      "  norm/rms_residual/512x4096  rope/d128/h32/1x4096  glu/silu/1x11008  sample/greedy/32000\n"
+      "Examples:\n"
+      "  tessera bench ops --filter '^matmul/q.*n1$'\n"
+      "  tessera bench ops --filter 'attention.*causal' --samples 30 --json");
+  sub->callback([=, &status] { status = run_ops(*options); });
+}
+
+}  // namespace
+
+void add_bench(CLI::App& app, int& status) {
+  auto* bench = app.add_subcommand("bench", "How fast: single ops, or a model end to end");
+  bench->require_subcommand(1);
+  add_bench_ops(*bench, status);
+  add_bench_model(*bench, status);
+}
+
+}  // namespace tool

@@ -1,0 +1,83 @@
+// tessera_bench_ops: the cases of bench/ through the C ABI.
+#include "api/handles.h"
+#include "bench/run_ops.h"
+#include "tessera/tessera_tools.h"
+
+using namespace tessera;
+using namespace tessera::api;
+
+namespace {
+
+std::vector<bench::OpCase> wanted_cases(const tessera_bench_desc& desc) {
+  std::vector<bench::OpCase> cases = bench::op_cases();
+  if (desc.wanted != nullptr)
+    std::erase_if(cases, [&](const bench::OpCase& c) { return desc.wanted(desc.user, c.name.c_str()) == 0; });
+  return cases;
+}
+
+void hand_out(const bench::OpCase& c, const bench::OpTime& time, const tessera_bench_desc& desc) {
+  if (desc.op == nullptr) return;
+  tessera_bench_op op{};
+  op.size = sizeof(op);
+  op.name = c.name.c_str();
+  op.failed = time.failed.c_str();
+  op.wrong = time.wrong;
+  op.flops = c.flops();
+  op.bytes = c.bytes();
+  op.samples = time.samples;
+  op.median_s = time.median_s;
+  op.min_s = time.min_s;
+  op.max_s = time.max_s;
+  op.checked = time.checked;
+  op.worst_ratio = time.worst_ratio;
+  desc.op(desc.user, &op);
+}
+
+// The longest prompts are for GPUs. At a twentieth of its peak a run should end within a minute.
+bench::OpTime too_slow(const bench::OpCase& c, const bench::Peaks& peaks) {
+  bench::OpTime out;
+  const double seconds = c.flops() / (0.05 * peaks.flops_per_s);
+  if (seconds > 60)
+    out.failed =
+        "skipped: " + std::to_string(static_cast<int>(seconds)) + " s a run at 5 % of the device's peak";
+  return out;
+}
+
+Result<void> run(Device& device, const tessera_bench_desc& desc) {
+  const Progress progress = make_progress(desc.progress, desc.progress_user);
+  const std::vector<bench::OpCase> cases = wanted_cases(desc);
+  if (cases.empty()) return Error{Code::invalid_argument, "no op has such a name"};
+  TSR_TRY(const bench::Peaks peaks, bench::measure_peaks(device));
+  if (desc.device != nullptr)
+    desc.device(desc.user, device.report().driver.c_str(), bench::has_gpu_clock(device),
+                peaks.copy_bytes_per_s, peaks.flops_per_s);
+  bench::OpOptions options;
+  if (desc.samples != 0) options.samples = desc.samples;
+  std::string wrong;
+  for (std::size_t i = 0; i < cases.size(); ++i) {
+    if (!report(progress, "ops", i, cases.size())) return Error{Code::cancelled, "benchmark cancelled"};
+    if (const bench::OpTime skipped = too_slow(cases[i], peaks); !skipped.failed.empty()) {
+      hand_out(cases[i], skipped, desc);
+      continue;
+    }
+    TSR_TRY(const bench::OpTime time, bench::time_op(device, cases[i], options));
+    hand_out(cases[i], time, desc);
+    if (time.wrong && wrong.empty()) wrong = cases[i].name + ": " + time.failed;
+  }
+  (void)report(progress, "ops", cases.size(), cases.size());
+  if (!wrong.empty()) return Error{Code::mismatch, wrong};
+  return {};
+}
+
+}  // namespace
+
+extern "C" tessera_status tessera_bench_ops(tessera_context* context, const tessera_bench_desc* desc,
+                                            tessera_error* error) {
+  return guarded(error, [&]() -> Result<void> {
+    TSR_CHECK(require(context, "context"));
+    TSR_TRY(const tessera_bench_desc d, sized(desc, "tessera_bench_desc"));
+    if (context->device == nullptr)
+      return Error{Code::invalid_argument, "the reference is not benchmarked: choose a Vulkan device"};
+    return run(*context->device, d);
+  });
+}

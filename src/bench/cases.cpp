@@ -1,0 +1,135 @@
+#include "bench/cases.h"
+
+namespace tessera::bench {
+namespace {
+
+std::string lower_name(DType type) {
+  std::string out(info(type).name);
+  for (char& c : out) c = c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
+  return out;
+}
+
+std::string by(std::uint32_t a, std::uint32_t b) { return std::to_string(a) + "x" + std::to_string(b); }
+
+void add_matmuls(std::vector<OpCase>& out) {
+  for (const DType type : {DType::f32, DType::f16, DType::bf16, DType::q8_0, DType::q4_0})
+    for (const std::uint32_t rows : {1u, 8u, 512u}) {
+      OpCase c{.kind = OpKind::matmul, .rows = rows, .dim = 4096, .n = 4096, .type = type};
+      c.name = "matmul/" + lower_name(type) + "/4096x4096/n" + std::to_string(rows);
+      out.push_back(c);
+    }
+}
+
+void add_attentions(std::vector<OpCase>& out) {
+  struct Shape {
+    std::uint32_t head_dim, heads, kv_heads, rows, keys;
+    bool both;  // without causality too; a single row sees every key either way
+  };
+  constexpr Shape kShapes[] = {
+      {64, 8, 8, 512, 512, true},    {64, 8, 8, 1024, 1024, true},   {64, 32, 8, 512, 512, true},
+      {128, 8, 8, 512, 512, true},   {64, 32, 8, 1, 1024, false},    {64, 32, 8, 1, 4096, false},
+      {64, 8, 8, 1, 4096, false},    {128, 32, 8, 1, 1024, false},   {128, 32, 8, 1, 4096, false},
+      {128, 32, 8, 1, 32768, false}, {128, 32, 8, 4096, 4096, true},
+  };
+  for (const Shape& s : kShapes)
+    for (const bool causal : {false, true}) {
+      if (!s.both && !causal) continue;
+      OpCase c{.kind = OpKind::attention,
+               .rows = s.rows,
+               .heads = s.heads,
+               .kv_heads = s.kv_heads,
+               .head_dim = s.head_dim,
+               .keys = s.keys,
+               .causal = causal};
+      c.name = "attention/d" + std::to_string(s.head_dim) + "/h" + std::to_string(s.heads) + "kv" +
+               std::to_string(s.kv_heads) + "/" + by(s.rows, s.keys) +
+               (s.both ? causal ? "/causal" : "/full" : "");
+      out.push_back(c);
+    }
+}
+
+void add_memory_ops(std::vector<OpCase>& out) {
+  for (const std::uint32_t rows : {1u, 512u}) {
+    const std::string shape = "/" + by(rows, 4096);
+    OpCase norm{.kind = OpKind::norm, .rows = rows, .dim = 4096};
+    norm.name = "norm/rms" + shape;
+    out.push_back(norm);
+    norm.residual = true;
+    norm.name = "norm/rms_residual" + shape;
+    out.push_back(norm);
+    norm.layer_norm = true;
+    norm.name = "norm/layer_residual" + shape;
+    out.push_back(norm);
+    out.push_back({.name = "rope/d128/h32/" + by(rows, 4096),
+                   .kind = OpKind::rope,
+                   .rows = rows,
+                   .heads = 32,
+                   .head_dim = 128,
+                   .keys = 512});
+    out.push_back({.name = "glu/silu/" + by(rows, 11008),
+                   .kind = OpKind::glu,
+                   .rows = rows,
+                   .dim = 11008,
+                   .act = Activation::silu});
+    out.push_back({.name = "add" + shape, .kind = OpKind::add, .rows = rows, .dim = 4096});
+    for (const DType type : {DType::f16, DType::q4_0})
+      out.push_back({.name = "embedding/" + lower_name(type) + shape,
+                     .kind = OpKind::embedding,
+                     .rows = rows,
+                     .dim = 4096,
+                     .n = 32000,
+                     .type = type});
+  }
+}
+
+void add_samples(std::vector<OpCase>& out) {
+  for (const std::uint32_t vocab : {32000u, 128256u}) {
+    OpCase c{.kind = OpKind::sample, .n = vocab};
+    c.name = "sample/greedy/" + std::to_string(vocab);
+    out.push_back(c);
+    c.sampler.temperature = 0.8f;
+    c.sampler.top_k = 40;
+    c.sampler.top_p = 0.95f;
+    c.name = "sample/top_k_top_p/" + std::to_string(vocab);
+    out.push_back(c);
+  }
+}
+
+double weight_bytes(const OpCase& c, double elements) {
+  return elements / info(c.type).block_elems * info(c.type).block_bytes;
+}
+
+}  // namespace
+
+double OpCase::flops() const {
+  if (kind == OpKind::matmul) return 2.0 * rows * n * dim;
+  if (kind == OpKind::attention) return 4.0 * heads * rows * keys * head_dim;
+  return 0;
+}
+
+double OpCase::bytes() const {
+  const double elements = 4.0 * rows * dim;  // of one f32 activation, in bytes
+  const double q = 4.0 * rows * heads * head_dim;
+  switch (kind) {
+    case OpKind::matmul: return weight_bytes(*this, double(n) * dim) + elements + 4.0 * rows * n;
+    case OpKind::attention: return 2 * q + 2.0 * kv_heads * keys * head_dim * info(kv_type).block_bytes;
+    case OpKind::norm: return elements * (residual ? 4 : 2);
+    case OpKind::rope: return 2 * q;
+    case OpKind::glu:
+    case OpKind::add: return 3 * elements;
+    case OpKind::embedding: return weight_bytes(*this, double(rows) * dim) + elements;
+    case OpKind::sample: return 4.0 * n;
+    default: return 0;
+  }
+}
+
+std::vector<OpCase> op_cases() {
+  std::vector<OpCase> out;
+  add_matmuls(out);
+  add_attentions(out);
+  add_memory_ops(out);
+  add_samples(out);
+  return out;
+}
+
+}  // namespace tessera::bench

@@ -1,0 +1,37 @@
+// What `tessera bench ops` measures: one documented list of ops and shapes (docs/benchmarks.md).
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "graph/graph.h"
+#include "graph/state.h"
+
+namespace tessera::bench {
+
+// One op of a graph. Fields that a kind does not use keep their defaults.
+struct OpCase {
+  std::string name = {};  // "matmul/q8_0/4096x4096/n8": kind, type, shape; unique
+  OpKind kind = {};
+  std::uint32_t rows = 1;   // of x, q, or new tokens
+  std::uint32_t dim = 0;    // columns of x; of matmul k; of embedding and norm the model's
+  std::uint32_t n = 0;      // matmul: rows of the weight; embedding, sample: the vocabulary
+  DType type = DType::f32;  // of weights, of the table
+  std::uint32_t heads = 1, kv_heads = 1, head_dim = 0;
+  std::uint32_t keys = 0;  // attention: the rows are the last ones of them; rope: the first row's position
+  bool causal = false;
+  DType kv_type = DType::f16;
+  bool residual = false, layer_norm = false;  // norm
+  Activation act = Activation::none;          // glu
+  SamplerParams sampler = {};
+
+  // The arithmetic that counts: 2 a multiply-add. Of attention 2 heads rows keys (2 head_dim), causal or
+  // not; 0 where memory is all that matters.
+  double flops() const;
+  // Traffic that no implementation can avoid: each operand once.
+  double bytes() const;
+};
+
+std::vector<OpCase> op_cases();
+
+}  // namespace tessera::bench

@@ -1,0 +1,228 @@
+#include "bench/one_op.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+
+namespace tessera::bench {
+namespace {
+
+// Element (row, column) of tensor `seed`, in [-1, 1) times `scale`: the same in a window as in the whole.
+float element(std::uint32_t seed, std::uint64_t row, std::uint64_t column, float scale) {
+  std::uint64_t x =
+      (row * 0x9e3779b97f4a7c15u) ^ (column * 0xc2b2ae3d27d4eb4fu) ^ (seed * 0x165667b19e3779f9u);
+  x = (x ^ (x >> 29)) * 0xbf58476d1ce4e5b9u;
+  x ^= x >> 32;
+  return (static_cast<float>(x & 0xffffff) / 8388608.0f - 1) * scale;
+}
+
+template <typename T>
+std::vector<std::byte> to_bytes(const std::vector<T>& values) {
+  std::vector<std::byte> out(values.size() * sizeof(T));
+  if (!out.empty()) std::memcpy(out.data(), values.data(), out.size());
+  return out;
+}
+
+// Weights of one op: the value's number is the seed, its rows begin at `first`.
+class HashedWeights : public WeightReader {
+ public:
+  explicit HashedWeights(std::uint64_t first) : first_(first) {}
+  Result<void> read(const Value& weight, std::uint64_t first_row, std::span<std::byte> out) const override {
+    const bool vector = weight.shape.size() == 1;
+    const std::uint64_t columns = vector ? 1 : weight.last_dim();
+    const std::uint64_t bytes = file_bytes(columns, info(weight.dtype));
+    const float scale = vector ? 1.0f : 1 / std::sqrt(static_cast<float>(columns));
+    std::vector<float> row(columns);
+    for (std::uint64_t r = 0; r * bytes < out.size(); ++r) {
+      const std::uint64_t at = vector ? first_row + r : first_ + first_row + r;
+      for (std::uint64_t c = 0; c < columns; ++c)
+        row[c] = vector ? 1 + 0.1f * element(7, 0, at, 1) : element(8, at, c, scale);
+      encode_row(weight.dtype, row, out.subspan(r * bytes, bytes));
+    }
+    return {};
+  }
+
+ private:
+  std::uint64_t first_;
+};
+
+class Builder {
+ public:
+  Builder(const OpCase& c, const Window& w) : c_(c), w_(w) {
+    program_->weights = std::make_shared<HashedWeights>(w.column);
+    program_->state = value("state", Storage::input, DType::u32, {8});
+    program_->graphs.push_back({"op", w.rows, {}});
+  }
+
+  OneOp run() {
+    StepState state;
+    state.rows = w_.rows;
+    switch (c_.kind) {
+      case OpKind::matmul: matmul(); break;
+      case OpKind::attention:
+        attention();
+        // Without causality every row sees all keys, whichever rows of them these are.
+        state.position = c_.keys - (c_.causal ? c_.rows - w_.row : w_.rows);
+        break;
+      case OpKind::norm: norm(); break;
+      case OpKind::rope:
+        rope();
+        state.position = c_.keys + w_.row;
+        break;
+      case OpKind::glu:
+      case OpKind::add: op({given("a", 1, c_.dim), given("b", 2, c_.dim)}, {output(c_.dim)}); break;
+      case OpKind::embedding:
+        embedding();
+        state.position = w_.row;
+        break;
+      default: sample(); break;
+    }
+    OneOp out{program_, std::move(writes_), {program_->state, {}}};
+    out.state.bytes = to_bytes(std::vector<StepState>{state});
+    return out;
+  }
+
+ private:
+  ValueId value(const char* name, Storage storage, DType type, std::vector<std::uint64_t> shape) {
+    Value v;
+    v.name = name;
+    v.storage = storage;
+    v.dtype = type;
+    v.shape = std::move(shape);
+    program_->values.push_back(std::move(v));
+    return static_cast<ValueId>(program_->values.size() - 1);
+  }
+  ValueId weight(const char* name, DType type, std::vector<std::uint64_t> shape) {
+    return value(name, Storage::weight, type, std::move(shape));
+  }
+  ValueId output(std::uint64_t columns) {
+    return value("y", Storage::output, DType::f32, {w_.rows, columns});
+  }
+  // An operand that the host writes: of storage output, which needs no op before it.
+  ValueId given(const char* name, std::uint32_t seed, std::uint64_t columns) {
+    const ValueId id = value(name, Storage::output, DType::f32, {w_.rows, columns});
+    std::vector<float> x(w_.rows * columns);
+    for (std::uint64_t r = 0; r < w_.rows; ++r)
+      for (std::uint64_t i = 0; i < columns; ++i) x[r * columns + i] = element(seed, w_.row + r, i, 1);
+    writes_.push_back({id, to_bytes(x)});
+    return id;
+  }
+  void op(std::vector<ValueId> in, std::vector<ValueId> out, OpAttrs attrs = {}) {
+    attrs.act = c_.act;
+    program_->graphs[0].ops.push_back({c_.kind, c_.name, attrs, std::move(in), std::move(out)});
+  }
+
+  void matmul() {
+    const ValueId x = given("x", 1, c_.dim);
+    op({x, weight("w", c_.type, {w_.columns, c_.dim}), kNoValue, kNoValue, kNoValue}, {output(w_.columns)});
+  }
+
+  void norm() {
+    const ValueId x = given("x", 1, c_.dim);
+    const ValueId residual = c_.residual ? given("residual", 2, c_.dim) : kNoValue;
+    const ValueId w = weight("w", DType::f32, {c_.dim});
+    const ValueId sum = c_.residual ? value("sum", Storage::output, DType::f32, {w_.rows, c_.dim}) : kNoValue;
+    OpAttrs attrs;
+    attrs.eps = 1e-5f;
+    attrs.layer_norm = c_.layer_norm;
+    op({x, w, kNoValue, residual}, {output(c_.dim), sum}, attrs);
+  }
+
+  void rope() {
+    const std::uint32_t context = c_.keys + c_.rows, half = c_.head_dim / 2;
+    const ValueId x = given("x", 1, std::uint64_t{c_.heads} * c_.head_dim);
+    const ValueId table = value("table", Storage::constant, DType::f32, {context, half, 2});
+    std::vector<float> angles;
+    for (std::uint32_t p = 0; p < context; ++p)
+      for (std::uint32_t i = 0; i < half; ++i) {
+        const double angle = p * std::pow(1e4, -static_cast<double>(i) / half);
+        angles.push_back(static_cast<float>(std::cos(angle)));
+        angles.push_back(static_cast<float>(std::sin(angle)));
+      }
+    program_->values[table].data = std::make_shared<const std::vector<float>>(std::move(angles));
+    OpAttrs attrs;
+    attrs.heads = c_.heads;
+    attrs.head_dim = attrs.rope_dims = c_.head_dim;
+    op({x, table, program_->state}, {output(std::uint64_t{c_.heads} * c_.head_dim)}, attrs);
+  }
+
+  void embedding() {
+    const ValueId tokens = value("tokens", Storage::input, DType::u32, {c_.rows + 1});
+    std::vector<std::uint32_t> ids;
+    for (std::uint32_t i = 0; i <= c_.rows; ++i)
+      ids.push_back(static_cast<std::uint32_t>(std::uint64_t{i} * 2654435761u % c_.n));
+    writes_.push_back({tokens, to_bytes(ids)});
+    op({tokens, program_->state, weight("table", c_.type, {c_.n, c_.dim})}, {output(c_.dim)});
+  }
+
+  ValueId cache(const char* name, std::uint32_t seed) {
+    const ValueId id = value(name, Storage::cache, c_.kv_type, {c_.kv_heads, c_.keys, c_.head_dim});
+    std::vector<float> x(program_->values[id].elems());
+    for (std::size_t i = 0; i < x.size(); ++i) x[i] = element(seed, i / c_.head_dim, i % c_.head_dim, 1);
+    std::vector<std::byte> bytes(file_bytes(x.size(), info(c_.kv_type)));
+    encode_row(c_.kv_type, x, bytes);
+    writes_.push_back({id, std::move(bytes)});
+    return id;
+  }
+
+  // All that depends on how attention is described.
+  void attention() {
+    const std::uint64_t columns = std::uint64_t{c_.heads} * c_.head_dim;
+    std::vector<ValueId> in(static_cast<std::size_t>(AttentionIn::count), kNoValue);
+    in[static_cast<std::size_t>(AttentionIn::q)] = given("q", 1, columns);
+    in[static_cast<std::size_t>(AttentionIn::k)] = cache("k", 2);
+    in[static_cast<std::size_t>(AttentionIn::v)] = cache("v", 3);
+    in[static_cast<std::size_t>(AttentionIn::state)] = program_->state;
+    OpAttrs attrs;
+    AttentionAttrs& a = attrs.attention;
+    a.q_len = w_.rows;
+    a.kv_len = c_.keys;
+    a.heads = c_.heads;
+    a.kv_heads = c_.kv_heads;
+    a.head_dim = a.v_dim = c_.head_dim;
+    // Scores of a few units, as trained models have: elements here are uniform, of variance 1/3.
+    a.scale = 3 / std::sqrt(static_cast<float>(c_.head_dim));
+    a.causal = c_.causal || c_.rows == 1 ? Causal::bottom_right : Causal::none;
+    a.cache = true;
+    op(std::move(in), {output(columns), kNoValue, kNoValue}, attrs);
+  }
+
+  void sample() {
+    const ValueId logits = value("logits", Storage::output, DType::f32, {1, c_.n});
+    std::vector<float> x(c_.n);
+    for (std::uint32_t i = 0; i < c_.n; ++i) x[i] = element(1, 0, i, 8);
+    writes_.push_back({logits, to_bytes(x)});
+    const ValueId tokens = value("tokens", Storage::input, DType::u32, {128});
+    writes_.push_back({tokens, to_bytes(std::vector<std::uint32_t>(128, 1))});
+    const ValueId sampler = value("sampler", Storage::input, DType::u32, {8});
+    writes_.push_back({sampler, to_bytes(std::vector<SamplerParams>{c_.sampler})});
+    op({logits, tokens, program_->state, sampler}, {tokens, program_->state});
+  }
+
+  const OpCase& c_;
+  const Window w_;
+  std::shared_ptr<Program> program_ = std::make_shared<Program>();
+  std::vector<OneOp::Write> writes_;
+};
+
+}  // namespace
+
+Window whole(const OpCase& c) { return {0, c.rows, 0, c.kind == OpKind::matmul ? c.n : 0}; }
+
+std::vector<Window> samples(const OpCase& c) {
+  const Window all = whole(c);
+  // One row of many heads and keys is work enough for the reference.
+  const std::uint32_t rows = std::min(c.rows, c.kind == OpKind::attention ? 1u : 2u);
+  const std::uint32_t columns = std::min(all.columns, 48u);
+  std::vector<Window> out;
+  for (std::uint32_t part : {0u, 1u, 2u}) {
+    const Window w{(c.rows - rows) / 2 * part, rows, (all.columns - columns) / 2 * part, columns};
+    out.push_back(part == 2 ? Window{c.rows - rows, rows, all.columns - columns, columns} : w);
+    if (c.rows == rows && all.columns == columns) break;
+  }
+  return out;
+}
+
+OneOp build(const OpCase& c, const Window& window) { return Builder(c, window).run(); }
+
+}  // namespace tessera::bench

@@ -1,0 +1,131 @@
+#include "bench/run_ops.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <cstring>
+
+namespace tessera::bench {
+namespace {
+
+constexpr double kOneSlice = 1e12;  // microseconds: a benchmark's op is one dispatch, never cut
+constexpr std::uint32_t kLeastSamples = 3;
+constexpr std::uint32_t kWarmUps = 2;
+constexpr double kWarmUpSeconds = 0.05;  // at least, on the host's clock: GPUs raise theirs under load
+
+using Clock = std::chrono::steady_clock;
+
+double since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
+
+Result<void> give(Walker& walker, const OneOp& op) {
+  for (const OneOp::Write& w : op.writes) TSR_CHECK(walker.write(w.value, 0, w.bytes));
+  return walker.write(op.state.value, 0, op.state.bytes);
+}
+
+double element_at(DType type, std::span<const std::byte> bytes, std::uint64_t i) {
+  if (type == DType::u32) {
+    std::uint32_t word = 0;
+    std::memcpy(&word, bytes.data() + 4 * i, 4);
+    return word;
+  }
+  float x = 0;
+  std::memcpy(&x, bytes.data() + 4 * i, 4);
+  return x;
+}
+
+void judge(const ReferenceOutput& expected, std::size_t i, double found, std::uint64_t at, OpTime& out) {
+  ++out.checked;
+  const double error = std::abs(found - expected.expected[i]);
+  if (error != 0 && expected.bound[i] > 0)
+    out.worst_ratio = std::max(out.worst_ratio, error / expected.bound[i]);
+  if (expected.accepts(i, found) || out.wrong) return;
+  out.wrong = true;
+  out.failed = "element " + std::to_string(at) + " is " + std::to_string(found) + ", the reference has " +
+               std::to_string(expected.expected[i]) + " within " + std::to_string(expected.bound[i]);
+}
+
+Result<void> measure(TimedOp& op, const OpOptions& options, OpTime& out) {
+  std::vector<double> times;
+  double total = 0;
+  const auto start = Clock::now();
+  for (std::uint32_t i = 0; i < kWarmUps || since(start) < kWarmUpSeconds; ++i) TSR_CHECK(op.seconds());
+  while (times.size() < options.samples && (times.size() < kLeastSamples || total < options.seconds)) {
+    TSR_TRY(const double seconds, op.seconds());
+    times.push_back(seconds);
+    total += seconds;
+  }
+  std::sort(times.begin(), times.end());
+  const std::size_t n = times.size();
+  out.samples = static_cast<std::uint32_t>(n);
+  out.min_s = times.front();
+  out.max_s = times.back();
+  out.median_s = n % 2 == 1 ? times[n / 2] : (times[n / 2 - 1] + times[n / 2]) / 2;
+  return {};
+}
+
+Result<void> check_and_measure(Device& device, const OpCase& c, const OpOptions& options, OpTime& out) {
+  TSR_TRY(TimedOp op, TimedOp::create(device, c));
+  TSR_CHECK(op.seconds());
+  TSR_CHECK(op.check(out));
+  if (out.wrong) return {};
+  return measure(op, options, out);
+}
+
+}  // namespace
+
+Result<TimedOp> TimedOp::create(Device& device, const OpCase& c) {
+  TimedOp out(c);
+  out.gpu_clock_ = has_gpu_clock(device);
+  GpuWalkerOptions options;
+  options.slice_budget_us = kOneSlice;
+  TSR_TRY(out.walker_, GpuWalker::create(device, out.op_.program, options));
+  TSR_CHECK(give(*out.walker_, out.op_));
+  return out;
+}
+
+Result<double> TimedOp::seconds() {
+  TSR_CHECK(walker_->write(op_.state.value, 0, op_.state.bytes));
+  const auto start = Clock::now();
+  TSR_CHECK(walker_->run(0));
+  if (gpu_clock_) return walker_->gpu_seconds(0);
+  return since(start);
+}
+
+Result<void> TimedOp::check(OpTime& out) {
+  for (const Window& w : samples(case_)) {
+    const OneOp part = build(case_, w);
+    TSR_TRY(auto reference, ReferenceWalker::create(part.program));
+    TSR_CHECK(give(*reference, part));
+    TSR_TRY(const std::vector<ReferenceOutput> expected, reference->run_op(0, 0, true));
+    for (const ReferenceOutput& e : expected) TSR_CHECK(compare(w, part, e, out));
+  }
+  return {};
+}
+
+Result<void> TimedOp::compare(const Window& w, const OneOp& part, const ReferenceOutput& expected,
+                              OpTime& out) {
+  const Value& value = op_.program->values[expected.value];  // numbered alike in both programs
+  const bool same = value.storage == Storage::input;         // tokens, state
+  const std::uint64_t columns = value.last_dim();
+  const std::uint64_t part_columns = part.program->values[expected.value].last_dim();
+  const std::uint64_t first = same ? 0 : w.row, rows = same ? 1 : w.rows;
+  std::vector<std::byte> bytes(rows * columns * 4);
+  TSR_CHECK(walker_->read(expected.value, first * columns * 4, bytes));
+  for (std::size_t i = 0; i < expected.expected.size(); ++i) {
+    const std::uint64_t e = expected.element(i);
+    const std::uint64_t at = same ? e : e / part_columns * columns + w.column + e % part_columns;
+    judge(expected, i, element_at(value.dtype, bytes, at), same ? e : at + first * columns, out);
+  }
+  return {};
+}
+
+Result<OpTime> time_op(Device& device, const OpCase& c, const OpOptions& options) {
+  OpTime out;
+  const Result<void> done = check_and_measure(device, c, options, out);
+  if (done.ok()) return out;
+  if (done.error().code == Code::device_lost) return done.error();
+  out.failed = done.error().message;
+  return out;
+}
+
+}  // namespace tessera::bench

@@ -1,0 +1,197 @@
+#include "kernels/default_variants.h"
+
+#include <cmath>
+#include <set>
+
+namespace tessera {
+namespace {
+
+constexpr DType kWeightTypes[] = {DType::f32, DType::f16, DType::bf16, DType::q8_0, DType::q4_0};
+// The sizes of a model of 1 to 8 thousand million parameters.
+constexpr std::uint32_t kDim = 4096, kVocab = 32000, kContext = 4096, kPrompt = 512;
+constexpr std::uint32_t kHeads = 32, kKvHeads = 8;
+
+std::string type_name(DType type) {
+  std::string out(info(type).name);
+  for (char& c : out) c = c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
+  return out;
+}
+
+class List {
+ public:
+  explicit List(const Target& target) : target_(target) {}
+
+  std::vector<Variant> run() {
+    embeddings();
+    norms();
+    matmuls();
+    elementwise();
+    ropes();
+    attentions();
+    add("last_row", "", choose_last_row(kDim, false, target_));
+    add("last_row", "residual", choose_last_row(kDim, true, target_));
+    add("advance", "", choose_advance(target_));
+    add("probe", "", choose_probe(1, target_));
+    add("sample", "32000 ids", choose_sample(kVocab, kContext, target_));
+    return std::move(out_);
+  }
+
+ private:
+  void add(const char* family, std::string name, Result<Dispatch> dispatch) {
+    out_.push_back({family, std::move(name), std::move(dispatch)});
+  }
+
+  void embeddings() {
+    for (const DType type : kWeightTypes)
+      add("embedding", type_name(type),
+          choose_embedding({.rows = kPrompt, .dim = kDim, .type = type, .count = 1024}, target_));
+  }
+
+  void norms() {
+    NormShape shape{.rows = kPrompt, .dim = kDim, .dynamic_rows = true, .eps = 1e-5f};
+    add("norm", "rms", choose_norm(shape, target_));
+    shape.residual = true;
+    add("norm", "rms, residual", choose_norm(shape, target_));
+    shape.layer_norm = shape.bias = true;
+    add("norm", "layer, bias, residual", choose_norm(shape, target_));
+  }
+
+  void matmuls() {
+    for (const DType type : kWeightTypes)
+      for (const std::uint32_t rows : {1u, 8u, kPrompt}) {
+        MatmulShape shape{
+            .rows = rows, .n = kDim, .k = kDim, .y_stride = kDim, .dynamic_rows = true, .type = type};
+        const std::string name =
+            type_name(type) + ", " + std::to_string(rows) + (rows == 1 ? " row" : " rows");
+        add("matmul", name, choose_matmul(shape, target_));
+        if (rows == 8) continue;
+        shape.gated = true;
+        shape.act = 1;  // silu
+        add("matmul", name + ", gated", choose_matmul(shape, target_));
+      }
+  }
+
+  void elementwise() {
+    const auto one = [&](const char* name, Elementwise kind, std::uint32_t act) {
+      add("elementwise", name,
+          choose_elementwise({.rows = kPrompt, .dim = kDim, .dynamic_rows = true, .kind = kind, .act = act},
+                             target_));
+    };
+    one("add", Elementwise::add, 0);
+    one("activation, gelu", Elementwise::activation, 3);
+    one("glu, silu", Elementwise::glu, 1);
+  }
+
+  void ropes() {
+    RopeAppendShape shape{.rows = kPrompt,
+                          .heads = kHeads,
+                          .kv_heads = kKvHeads,
+                          .head_dim = 128,
+                          .rope_dims = 128,
+                          .context = kContext,
+                          .kv_type = DType::f16};
+    add("rope_append", "f16", choose_rope_append(shape, target_));
+    add("kv_append", "f16", choose_kv_append(shape, target_));
+    shape.kv_type = DType::f32;
+    add("rope_append", "f32", choose_rope_append(shape, target_));
+    add("rope", "", choose_rope(shape, target_));
+  }
+
+  void attentions() {
+    for (const std::uint32_t head_dim : {64u, 128u, 256u})
+      for (const std::uint32_t rows : {kPrompt, 1u}) attention("f16 KV", attention_shape(head_dim, rows));
+    for (const std::uint32_t rows : {kPrompt, 1u}) {
+      AttentionShape q8 = attention_shape(128, rows);
+      q8.kv_type = DType::q8_0;
+      attention("q8_0 KV", q8);
+      AttentionShape paged = attention_shape(128, rows);
+      paged.attrs.block_size = 16;
+      paged.blocks = kContext / 16;
+      paged.operands.table = true;
+      attention("f16 KV, paged", paged);
+      AttentionShape adjusted = attention_shape(128, rows);
+      adjusted.attrs.softcap = 50;
+      adjusted.attrs.window_left = 1023;
+      adjusted.operands.slopes = adjusted.operands.sinks = true;
+      adjusted.operands.bias = DType::f16;
+      attention("f16 KV, window, soft-cap, slopes, bias, sinks", adjusted);
+    }
+    AttentionShape weights = attention_shape(128, kPrompt);
+    weights.attrs.scores = AttentionScores::weights;
+    weights.attrs.score_heads = 1;
+    attention("f16 KV, weights", weights);
+  }
+
+  // A prompt, or a token, over a cache.
+  static AttentionShape attention_shape(std::uint32_t head_dim, std::uint32_t rows) {
+    AttentionShape shape;
+    shape.attrs = {.q_len = rows,
+                   .kv_len = kContext,
+                   .heads = kHeads,
+                   .kv_heads = kKvHeads,
+                   .head_dim = head_dim,
+                   .v_dim = head_dim,
+                   .scale = 1 / std::sqrt(static_cast<float>(head_dim)),
+                   .causal = Causal::bottom_right,
+                   .cache = true};
+    shape.operands.state = true;
+    shape.kv_type = DType::f16;
+    return shape;
+  }
+
+  void attention(const char* what, const AttentionShape& shape) {
+    const std::uint32_t rows = shape.attrs.q_len;
+    const std::string name = "d" + std::to_string(shape.attrs.head_dim) + ", " + what + ", " +
+                             std::to_string(rows) + (rows == 1 ? " row" : " rows");
+    const auto choice = choose_attention(shape, target_);
+    if (!choice) return add("attention", name, choice.error());
+    for (const Dispatch& d : choice->dispatches) add("attention", name, d);
+  }
+
+  const Target& target_;
+  std::vector<Variant> out_;
+};
+
+struct Step {
+  const char* name;
+  bool Caps::*cap;
+};
+// From the most special: a module that needs one of these stands in front of those below.
+constexpr Step kSteps[] = {
+    {"coopmat2", &Caps::coopmat2},
+    {"coopmat", &Caps::coopmat},
+    {"int_dot", &Caps::int_dot},
+    {"bf16", &Caps::bf16},
+    {"fp16", &Caps::fp16},
+    {"int8", &Caps::int8},
+    {"storage16", &Caps::storage16},
+    {"storage8", &Caps::storage8},
+    {"subgroup_clustered", &Caps::subgroup_clustered},
+    {"subgroup_shuffle", &Caps::subgroup_shuffle},
+    {"subgroup_arithmetic", &Caps::subgroup_arithmetic},
+};
+
+}  // namespace
+
+std::vector<Variant> default_variants(const Target& target) {
+  std::vector<Variant> out = List(target).run();
+  std::set<KernelId> seen;
+  for (const Variant& v : out)
+    if (v.dispatch) seen.insert(v.dispatch->kernel);
+  Target lesser = target;
+  for (const Step& step : kSteps) {
+    if (!(lesser.caps.*step.cap)) continue;
+    lesser.caps.*step.cap = false;
+    std::set<KernelId> found;
+    for (Variant& v : List(lesser).run()) {
+      if (!v.dispatch || seen.contains(v.dispatch->kernel)) continue;
+      found.insert(v.dispatch->kernel);
+      v.name += std::string(v.name.empty() ? "" : ", ") + "without " + step.name;
+      out.push_back(std::move(v));
+    }
+    seen.merge(found);
+  }
+  return out;
+}
+
+}  // namespace tessera

@@ -1,0 +1,171 @@
+"""tessera shaders, bench ops and bench model: shapes of the JSON, exit statuses, devices that lack what is asked."""
+import glob
+import json
+import os
+import subprocess
+import sys
+import unittest
+
+from harness import MODEL, REFERENCE, ROOT, ToolTest, main, on_device
+
+FIGURES = ["registers", "spills", "scratch_bytes", "shared_bytes", "instructions", "cycles"]
+MATRIX = str(ROOT / "tools/driver_matrix.py")
+LOOPS = str(ROOT / "tools/inner_loops.py")
+
+
+def null_device():
+    """The environment of Mesa's AMD compiler without hardware."""
+    manifests = sorted(glob.glob("/usr/share/vulkan/icd.d/radeon_icd*.json"))
+    if not manifests:
+        raise unittest.SkipTest("RADV is not installed")
+    return {"RADV_FORCE_FAMILY": "navi21", "VK_DRIVER_FILES": manifests[0], "VK_ICD_FILENAMES": manifests[0]}
+
+
+class Shaders(ToolTest):
+    def check_pipeline(self, p):
+        self.assertEqual(list(p)[:4], ["kernel", "variant", "failed", "subgroup_size"])
+        for name in FIGURES:
+            self.assertIsInstance(p[name], (int, float, type(None)), name)
+        self.assertIsInstance(p["driver"], dict)
+
+    def test_device_under_test(self):
+        result = self.ok("shaders", "--json", *on_device())
+        self.assertEqual(list(result.json), ["version", "device", "driver", "available", "pipelines"])
+        for p in result.json["pipelines"]:
+            self.check_pipeline(p)
+        self.assertEqual(result.json["available"], result.json["pipelines"] != [])
+
+    def test_without_the_extension(self):
+        off = [*on_device(), "--cap", "executable_properties=0"]
+        self.assertIn("not available", self.ok("shaders", *off).text)
+        found = self.ok("shaders", "--json", *off).json
+        self.assertEqual((found["available"], found["pipelines"]), (False, []))
+
+    def test_driver_that_only_compiles(self):
+        env = null_device()
+        found = self.ok("shaders", "--json", env=env).json
+        self.assertTrue(found["available"])
+        self.assertGreater(len(found["pipelines"]), 20)
+        for p in found["pipelines"]:
+            self.check_pipeline(p)
+            self.assertIsNone(p["failed"], p)
+            for name in FIGURES:
+                self.assertIsNotNone(p[name], (p["kernel"], name))
+            self.assertEqual(p["spills"], p["driver"]["Spilled SGPRs"] + p["driver"]["Spilled VGPRs"])
+            self.assertNotIn("texts", p)
+        judged = subprocess.run([sys.executable, MATRIX, "--check", "-"], input=json.dumps(found), text=True,
+                                capture_output=True)
+        self.assertEqual(judged.returncode, 0, judged.stdout + judged.stderr)
+        found["pipelines"][0]["scratch_bytes"] = 4
+        judged = subprocess.run([sys.executable, MATRIX, "--check", "-"], input=json.dumps(found), text=True,
+                                capture_output=True)
+        self.assertEqual(judged.returncode, 1, judged.stdout)
+        self.assertIn(found["pipelines"][0]["kernel"], judged.stdout)
+
+    def test_table_filter_disassembly(self):
+        env = null_device()
+        table = self.ok("shaders", "--filter", "MATVEC_subgroup q8_0", env=env).text
+        self.assertIn("q8_0, 1 row", table)
+        self.assertNotIn("q4_0", table)
+        self.assertNotIn("\033", table)
+        assembly = self.ok("shaders", "--filter", "advance", "--disassembly", env=env).text
+        self.assertIn("s_endpgm", assembly)
+        found = self.ok("shaders", "--filter", "advance", "--disassembly", "--json", env=env).json
+        self.assertTrue(any("s_endpgm" in t["text"] for t in found["pipelines"][0]["texts"]))
+        self.assertEqual(self.ok("shaders", "--filter", "no such kernel", "--json", env=env).json["pipelines"], [])
+
+    def test_inner_loops(self):
+        found = self.ok("shaders", "--filter", "d64, f16 KV, 512", "--disassembly", "--json", env=null_device())
+        counted = subprocess.run([sys.executable, LOOPS], input=found.text, text=True, capture_output=True)
+        self.assertEqual(counted.returncode, 0, counted.stderr)
+        rows = [[c.strip() for c in line.split("|")[1:-1]] for line in counted.stdout.splitlines()[2:]]
+        self.assertEqual([row[3] for row in rows], ["256", "128"])  # 4 rows x 4 keys x 16; 4 rows x 2 vec4 x 16
+        for row in rows:
+            self.assertAlmostEqual(sum(map(float, row[3:8])) / float(row[3]), float(row[8]), delta=0.006)
+            self.assertLess(float(row[8]), 1.5)
+
+    def test_refusals(self):
+        self.refused("shaders", *REFERENCE, says="reference")
+        self.refused("shaders", "--device", "no such device")
+        self.refused("shaders", "--nonsense", status=2)
+
+
+class BenchOps(ToolTest):
+    def test_json(self):
+        names = "^(add/1x4096|norm/rms_residual/1x4096|embedding/q4_0/1x4096|sample/.*/32000|rope/.*/1x4096|glu/.*/1x11008)$"
+        found = self.ok("bench", "ops", "--json", "--samples", 3, "--filter", names, *on_device())
+        self.assertEqual(found.err, "")
+        out = found.json
+        self.assertEqual(list(out), ["version", "date", "device", "driver", "clock", "copy_gbyte_per_s",
+                                     "peak_gflop_per_s", "ops"])
+        self.assertIn(out["clock"], ("gpu", "host"))
+        self.assertGreater(out["copy_gbyte_per_s"], 0)
+        self.assertGreater(out["peak_gflop_per_s"], 0)
+        self.assertEqual(len(out["ops"]), 7)
+        for op in out["ops"]:
+            self.assertIsNone(op["failed"], op)
+            self.assertEqual(op["samples"], 3)
+            self.assertLessEqual(op["min_s"], op["median_s"])
+            self.assertLessEqual(op["median_s"], op["max_s"])
+            self.assertGreater(op["gbyte_per_s"], 0)
+            self.assertGreater(op["checked"], 0)
+            self.assertLessEqual(op["error_of_bound"], 1)
+
+    def test_arithmetic(self):
+        for name, flops, bytes_ in (("matmul/q8_0/4096x4096/n1", 2 * 4096 * 4096, 4096 * 4096 // 32 * 34 + 4 * 2 * 4096),
+                                    ("attention/d64/h8kv8/1x4096", 4 * 8 * 64 * 4096, 8 * 64 * (2 * 4 + 2 * 2 * 4096))):
+            out = self.ok("bench", "ops", "--json", "--samples", 1, "--filter", f"^{name}$", *on_device()).json
+            (op,) = out["ops"]
+            self.assertIsNone(op["failed"], op)
+            self.assertAlmostEqual(op["gflop_per_s"] * op["median_s"] * 1e9 / flops, 1)
+            self.assertAlmostEqual(op["gbyte_per_s"] * op["median_s"] * 1e9 / bytes_, 1)
+            self.assertAlmostEqual(op["of_flop_peak"] * out["peak_gflop_per_s"] / op["gflop_per_s"], 1)
+            self.assertAlmostEqual(op["of_copy"] * out["copy_gbyte_per_s"] / op["gbyte_per_s"], 1)
+
+    def test_without_timestamps(self):
+        off = ["--samples", 1, "--filter", "^add/1x", *on_device(), "--cap", "timestamp_ns=0"]
+        out = self.ok("bench", "ops", "--json", *off).json
+        self.assertEqual(out["clock"], "host")
+        self.assertGreater(out["ops"][0]["median_s"], 0)
+        self.assertGreater(out["peak_gflop_per_s"], 0)
+        self.assertIn("No GPU timestamps", self.ok("bench", "ops", *off).text)
+
+    def test_table(self):
+        text = self.ok("bench", "ops", "--samples", 1, "--filter", "^add/1x", *on_device()).text
+        self.assertIn("GFLOP/s", text)
+        self.assertIn("add/1x4096", text)
+
+    def test_refusals(self):
+        self.refused("bench", "ops", *REFERENCE, says="reference")
+        self.refused("bench", "ops", "--filter", "[", status=2, says="--filter")
+        self.refused("bench", "ops", "--samples", 0, status=2)
+        self.refused("bench", status=2)
+        on_device()
+        self.refused("bench", "ops", "--json", "--filter", "^nothing$", *on_device(), says="no op")
+
+
+class BenchModel(ToolTest):
+    def test_json(self):
+        out = self.ok("bench", "model", "-m", MODEL, "-p", 20, "-n", 4, "--json", *on_device()).json
+        self.assertEqual(list(out), ["version", "date", "device", "model", "chunk", "prompt", "generation"])
+        for part, tokens in (("prompt", 20), ("generation", 4)):
+            self.assertEqual(out[part]["tokens"], tokens)
+            self.assertEqual(len(out[part]["rounds"]), 3)
+            self.assertLessEqual(out[part]["min"], out[part]["tokens_per_s"])
+            self.assertLessEqual(out[part]["tokens_per_s"], out[part]["max"])
+
+    def test_one_of_two(self):
+        out = self.ok("bench", "model", "-m", MODEL, "-p", 0, "-n", 2, "--json", *REFERENCE).json
+        self.assertIsNone(out["prompt"])
+        self.assertEqual(out["generation"]["tokens"], 2)
+        text = self.ok("bench", "model", "-m", MODEL, "-p", 3, "-n", 0, *REFERENCE).text
+        self.assertIn("tokens/s", text)
+        self.assertNotIn("generation", text)
+
+    def test_refusals(self):
+        self.refused("bench", "model", "-m", "/nonexistent.gguf", *REFERENCE)
+        self.refused("bench", "model", "-m", MODEL, "-p", "many", status=2)
+
+
+if __name__ == "__main__":
+    main()
