@@ -21,9 +21,9 @@ layout(local_size_x_id = kMatmulSpecGroup) in;
 
 const uint LOADS = MATRICES * COLUMNS;
 const uint SUMS = LOADS * X_ROWS;  // (MATRICES, COLUMNS, X_ROWS)
-// Of the vec4 in a chunk. More than 2 rows of x make enough independent work, and code: 8 rows of Q4_0
-// unrolled whole took a software driver 0.8 s to compile.
-const uint UNROLLED = X_ROWS > 2 && CHUNK > 8 ? 2 : CHUNK / 4;
+// Of the vec4 in a chunk. All 8 of Q4_0 at once took 256 registers of an AMD GPU (Mesa 25, GCN 5), and with 8
+// rows of x a software driver 0.8 s to compile.
+const uint UNROLLED = CHUNK > 8 ? 2 : CHUNK / 4;
 #define REDUCE_MANY SUMS
 #include "lib/reduce.glsl"
 

@@ -169,7 +169,7 @@ def compiling_table(devices):
         if d.error:
             out.append(f"| {d.name} | | {d.error} | {d.commit} | | | | |")
             continue
-        where = f"| {d.name} | {d.info['device']} | {d.info['driver']} | {d.commit} |"
+        where = f"| {d.name} | {d.info['device'].strip()} | {d.info['driver']} | {d.commit} |"
         if not d.info["available"]:
             out.append(f"{where} not available | | | |")
             continue
@@ -219,7 +219,7 @@ def pipeline_tables(vendor, devices):
            "Every kernel as the product would use it, as `tessera shaders` prints it; [benchmarks.md](../benchmarks.md)",
            "explains the columns. Written by `tools/driver_matrix.py`.", ""]
     for d in devices:
-        out += [f"## {d.name}", "", f"{d.info['device']}, {d.info['driver']}, commit {d.commit}", "",
+        out += [f"## {d.name}", "", f"{d.info['device'].strip()}, {d.info['driver']}, commit {d.commit}", "",
                 "| kernel | variant | lanes | " + " | ".join(name for name, _ in FIGURES) + " |",
                 "|---|---|" + "--:|" * (len(FIGURES) + 1)]
         for p in d.info["pipelines"]:
@@ -256,7 +256,7 @@ def document(devices, folder):
             out += ["### To be mended", "", *found, ""]
         out += ["## Registers by kernel", "",
                 "The most over a kernel's variants, in each driver's unit (AMD: VGPRs of a lane; NVIDIA: GPRs of a lane;",
-                "Adreno: full vec4 registers; Intel: see the column); with spills or scratch, those too. – is not reported.",
+                "Adreno: full vec4 registers); with spills or scratch, those too. – is not reported.",
                 "", *kernel_table(compiles), ""]
     return "\n".join(out)
 
