@@ -310,8 +310,7 @@ typedef struct tessera_file { /* one file of a model, in memory */
 
 typedef struct tessera_translator_desc {
   size_t size;
-  const char*
-      path; /* a folder with config.json, one *.safetensors and the vocabularies that config.json names */
+  const char* path;          /* a folder of those files, with one *.safetensors */
   const tessera_file* files; /* or those files; their memory must outlive the translator */
   uint32_t file_count;
   uint32_t beams;               /* hypotheses followed at once, at most; 0: 1, which is greedy */
@@ -385,7 +384,7 @@ typedef struct tessera_verify_desc {
 TESSERA_API tessera_status tessera_verify(tessera_model* model, const tessera_verify_desc* desc,
                                           tessera_error* error);
 /* The same of a translator: encodes a text and decodes a few positions with its beams, which are reordered in
- * between. `ids` are the text's; context, chunk and kv_type are ignored. */
+ * between. `ids` are the text's; context, chunk and kv_type must be 0. */
 TESSERA_API tessera_status tessera_translator_verify(tessera_translator* translator,
                                                      const tessera_verify_desc* desc, tessera_error* error);
 

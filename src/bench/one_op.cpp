@@ -152,7 +152,7 @@ class Builder {
     for (std::uint32_t i = 0; i <= c_.rows; ++i)
       ids.push_back(static_cast<std::uint32_t>(std::uint64_t{i} * 2654435761u % c_.n));
     writes_.push_back({tokens, to_bytes(ids)});
-    op({tokens, program_->state, weight("table", c_.type, {c_.n, c_.dim})}, {output(c_.dim)});
+    op({tokens, program_->state, weight("table", c_.type, {c_.n, c_.dim}), kNoValue}, {output(c_.dim)});
   }
 
   ValueId cache(const char* name, std::uint32_t seed) {

@@ -12,10 +12,11 @@ Result<ModelFolder> ModelFolder::open(const std::string& path) {
   std::error_code failure;
   std::filesystem::directory_iterator at(path, failure);
   ModelFolder folder;
-  folder.name_ = path;
+  folder.name_ = "folder " + quote(path, kMaxQuotedPath);
+  folder.path_ = path;
   for (; !failure && at != std::filesystem::directory_iterator(); at.increment(failure))
     folder.files_.emplace(at->path().filename().string(), nullptr);
-  if (failure) return Error{Code::io, "folder " + quote(path, kMaxQuotedPath) + ": " + failure.message()};
+  if (failure) return Error{Code::io, folder.name_ + ": " + failure.message()};
   return folder;
 }
 
@@ -27,10 +28,9 @@ ModelFolder ModelFolder::from_files(std::map<std::string, std::shared_ptr<ByteSo
 
 Result<std::shared_ptr<ByteSource>> ModelFolder::file(const std::string& name) const {
   const auto at = files_.find(name);
-  if (at == files_.end())
-    return Error{Code::bad_model, "folder " + quote(name_, kMaxQuotedPath) + " has no file " + quote(name)};
+  if (at == files_.end()) return Error{Code::bad_model, name_ + " has no file " + quote(name)};
   if (at->second) return at->second;
-  return ByteSource::open((std::filesystem::path(name_) / name).string());
+  return ByteSource::open((std::filesystem::path(path_) / name).string());
 }
 
 Result<std::shared_ptr<ByteSource>> ModelFolder::only(std::string_view suffix) const {
@@ -38,7 +38,7 @@ Result<std::shared_ptr<ByteSource>> ModelFolder::only(std::string_view suffix) c
   for (const auto& [name, source] : files_)
     if (name.ends_with(suffix)) found.push_back(name);
   if (found.size() == 1) return file(found[0]);
-  return Error{Code::bad_model, "folder " + quote(name_, kMaxQuotedPath) + " has " +
+  return Error{Code::bad_model, name_ + " has " +
                                     (found.empty() ? "no file *" + std::string(suffix)
                                                    : "several files *" + std::string(suffix) + ", " +
                                                          quote(found[0]) + " and " + quote(found[1])) +

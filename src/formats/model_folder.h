@@ -22,7 +22,8 @@ class ModelFolder {
   Result<std::shared_ptr<ByteSource>> only(std::string_view suffix) const;
 
  private:
-  std::string name_;                                          // of the folder, for messages
+  std::string path_;
+  std::string name_ = "the model";                            // for messages
   std::map<std::string, std::shared_ptr<ByteSource>> files_;  // null: not opened yet
 };
 

@@ -51,7 +51,7 @@ struct Value {
 };
 
 enum class OpKind : std::uint8_t {
-  embedding,  // in tokens, state, table(vocab,d)[, positions(context,d)]  out x(rows,d):
+  embedding,  // in tokens, state, table(vocab,d), positions(context,d)|-  out x(rows,d):
               // scale table[tokens[position+i]] + positions[position+i]; with `batch`, tokens(rows) of as
               // many sequences at one position: scale table[tokens[i]] + positions[position]
   norm,    // in x, weight, bias|-, residual|-          out y(rows,d), sum|-: sum = x+residual, y = norm(sum);
@@ -127,7 +127,7 @@ struct Op {
 };
 
 struct Graph {
-  std::string name;  // "prefill", "decode", "head"
+  std::string name;  // "prefill", "decode", "encode"
   std::uint32_t max_rows = 1;
   std::vector<Op> ops;  // in an order that respects their values
 };

@@ -7,8 +7,8 @@
 
 namespace tessera {
 
-// A pass of a graph takes the tokens [position, position+rows): input "tokens", u32 (context+1), the last one
-// so that an id can be sampled when the cache is full.
+// A pass of a graph takes the positions [position, position+rows). Input "tokens" of a decoder, u32
+// (context+1), has their ids, and room for one that is sampled when the cache is full.
 // advance (the end of a prefill chunk): position += rows, rows = 0. The tokens are in the cache, nothing is
 //   pending; the host writes the next chunk's rows, or runs "head" to sample from the last hidden row.
 // sample: id from the logits; tokens[position+rows] = id, token = id, position += rows, rows = 1: the new

@@ -33,12 +33,6 @@ void GraphBuilder::op(OpKind kind, const std::string& name, const OpAttrs& attrs
   graph_.ops.push_back({kind, name, attrs, std::move(in), std::move(out)});
 }
 
-ValueId GraphBuilder::embedding(const std::string& name, ValueId tokens, ValueId table) {
-  const ValueId out = new_value(name, graph_.max_rows, program_.values[table].last_dim(), dynamic_rows_);
-  op(OpKind::embedding, name, {}, {tokens, program_.state, table}, {out});
-  return out;
-}
-
 ValueId GraphBuilder::embedding(const std::string& name, ValueId tokens, ValueId table, ValueId positions,
                                 const OpAttrs& attrs) {
   const std::uint64_t rows = attrs.batch ? program_.values[tokens].shape[0] : graph_.max_rows;
@@ -77,20 +71,9 @@ ValueId GraphBuilder::rope(const std::string& name, ValueId x, ValueId table, co
   return out;
 }
 
-void GraphBuilder::kv_append(const std::string& name, ValueId x, ValueId cache, const OpAttrs& attrs) {
-  op(OpKind::kv_append, name, attrs, {x, program_.state, cache, kNoValue}, {cache});
-}
-
-ValueId GraphBuilder::attention(const std::string& name, ValueId q, ValueId k_cache, ValueId v_cache,
-                                const OpAttrs& attrs) {
-  const ValueId out = like(name, q, std::uint64_t{attrs.attention.heads} * attrs.attention.v_dim);
-  std::vector<ValueId> in(static_cast<std::size_t>(AttentionIn::count), kNoValue);
-  in[0] = q;
-  in[1] = k_cache;
-  in[2] = v_cache;
-  in[static_cast<std::size_t>(AttentionIn::state)] = program_.state;
-  op(OpKind::attention, name, attrs, std::move(in), {out, kNoValue, kNoValue});
-  return out;
+void GraphBuilder::kv_append(const std::string& name, ValueId x, ValueId cache, const OpAttrs& attrs,
+                             ValueId table) {
+  op(OpKind::kv_append, name, attrs, {x, program_.state, cache, table}, {cache});
 }
 
 ValueId GraphBuilder::attention(const std::string& name, ValueId q, ValueId k, ValueId v,
@@ -108,15 +91,6 @@ ValueId GraphBuilder::attention(const std::string& name, ValueId q, ValueId k, V
   all.attention = attrs;
   op(OpKind::attention, name, all, std::move(in), {out, kNoValue, kNoValue});
   return out;
-}
-
-void GraphBuilder::kv_append(const std::string& name, ValueId x, ValueId cache, ValueId table,
-                             const AttentionAttrs& attrs) {
-  OpAttrs all;
-  all.kv_heads = attrs.kv_heads;
-  all.head_dim = attrs.head_dim;
-  all.attention = attrs;
-  op(OpKind::kv_append, name, all, {x, program_.state, cache, table}, {cache});
 }
 
 ValueId GraphBuilder::add(const std::string& name, ValueId a, ValueId b) {

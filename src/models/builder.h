@@ -14,10 +14,9 @@ class GraphBuilder {
 
   std::uint32_t max_rows() const { return graph_.max_rows; }
 
-  ValueId embedding(const std::string& name, ValueId tokens, ValueId table);
   // `attrs`: embedding_scale, batch
-  ValueId embedding(const std::string& name, ValueId tokens, ValueId table, ValueId positions,
-                    const OpAttrs& attrs);
+  ValueId embedding(const std::string& name, ValueId tokens, ValueId table, ValueId positions = kNoValue,
+                    const OpAttrs& attrs = {});
   ValueId layer_norm(const std::string& name, ValueId x, ValueId weight, ValueId bias, float eps);
   // `out`: an existing output value to write instead of a new activation.
   ValueId rms_norm(const std::string& name, ValueId x, ValueId weight, float eps);
@@ -25,20 +24,15 @@ class GraphBuilder {
                  ValueId out = kNoValue);
   // `attrs`: heads, head_dim, rope_dims, rope_adjacent
   ValueId rope(const std::string& name, ValueId x, ValueId table, const OpAttrs& attrs);
-  // `attrs`: kv_heads, head_dim
-  void kv_append(const std::string& name, ValueId x, ValueId cache, const OpAttrs& attrs);
-  // `attrs`: heads, kv_heads, head_dim, scale, causal, window
-  ValueId attention(const std::string& name, ValueId q, ValueId k_cache, ValueId v_cache,
-                    const OpAttrs& attrs);
-  // Operands of attention and kv_append that are not always there.
+  // `attrs`: kv_heads, head_dim, attention (batch, ring, q_strides); `table` of a cache of blocks
+  void kv_append(const std::string& name, ValueId x, ValueId cache, const OpAttrs& attrs,
+                 ValueId table = kNoValue);
+  // Operands of attention that are not always there.
   struct Extras {
     ValueId state = kNoValue, lengths = kNoValue, table = kNoValue;
   };
   ValueId attention(const std::string& name, ValueId q, ValueId k, ValueId v, const AttentionAttrs& attrs,
                     const Extras& extras);
-  // Rows of `attrs.batch` sequences into a cache of whatever form; the program's state says where.
-  void kv_append(const std::string& name, ValueId x, ValueId cache, ValueId table,
-                 const AttentionAttrs& attrs);
   ValueId add(const std::string& name, ValueId a, ValueId b);
   ValueId activation(const std::string& name, ValueId x, Activation act);
   ValueId glu(const std::string& name, ValueId gate, ValueId up, Activation act);

@@ -132,8 +132,7 @@ class DecoderBuilder {
     head.kv_heads = config_.kv_heads;
     g.kv_append(prefix + "attn_k_append", k, d_.k_caches[layer], head);
     g.kv_append(prefix + "attn_v_append", v, d_.v_caches[layer], head);
-    OpAttrs attrs;
-    AttentionAttrs& a = attrs.attention;
+    AttentionAttrs a;
     a.q_len = g.max_rows();
     a.kv_len = d_.context;
     a.heads = config_.heads;
@@ -143,7 +142,8 @@ class DecoderBuilder {
     a.causal = Causal::bottom_right;
     if (config_.window != 0 && config_.window < d_.context) a.window_left = config_.window - 1;
     a.cache = true;
-    const ValueId o = g.attention(prefix + "attn", q, d_.k_caches[layer], d_.v_caches[layer], attrs);
+    const ValueId o =
+        g.attention(prefix + "attn", q, d_.k_caches[layer], d_.v_caches[layer], a, {.state = program_.state});
     return g.add(prefix + "attn_sum", x, g.matmul(prefix + "attn_output", o, w.out, w.out_bias));
   }
 

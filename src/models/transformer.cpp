@@ -281,8 +281,12 @@ class TransformerBuilder {
     AttentionAttrs a = attention_attrs(t_.beams, 1, t_.max_target);
     a.cache = true;
     a.block_size = 1;
-    g.kv_append(name + "k_append", k, t_.k_caches[layer], t_.table, a);
-    g.kv_append(name + "v_append", v, t_.v_caches[layer], t_.table, a);
+    OpAttrs append;
+    append.kv_heads = a.kv_heads;
+    append.head_dim = a.head_dim;
+    append.attention = a;
+    g.kv_append(name + "k_append", k, t_.k_caches[layer], append, t_.table);
+    g.kv_append(name + "v_append", v, t_.v_caches[layer], append, t_.table);
     return g.attention(name + "attn", q, t_.k_caches[layer], t_.v_caches[layer], a,
                        {.state = t_.state, .table = t_.table});
   }

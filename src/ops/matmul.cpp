@@ -105,7 +105,7 @@ Result<BuiltOp> build_embedding(const Arguments& args) {
   const ValueId words = p.words("ids", {ids.elems}, std::move(tokens));
   const ValueId matrix = weight(p, args, "table", table.real());
   const ValueId y = p.add("Y", Storage::output, DType::f32, {ids.elems, d});
-  p.op(OpKind::embedding, {}, {words, p.state(), matrix}, {y});
+  p.op(OpKind::embedding, {}, {words, p.state(), matrix, kNoValue}, {y});
   std::vector<std::uint64_t> shape = ids.shape();
   shape.push_back(d);
   p.output("Y", "F32", std::move(shape), y);

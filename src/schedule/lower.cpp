@@ -89,7 +89,7 @@ class Lowering {
   }
 
   Result<void> lower_embedding(const Op& op) {
-    const ValueId table = op.in[2], positions = op.in.size() > 3 ? op.in[3] : kNoValue;
+    const ValueId table = op.in[2], positions = op.in[3];
     TSR_TRY(const std::uint64_t window, window_rows(table));
     const std::uint64_t vocab = value(table).shape[0];
     for (std::uint64_t first = 0; first < vocab; first += window) {

@@ -113,7 +113,7 @@ struct TinyProgram {
 
   ValueId embedding() {
     const ValueId x = rows("x", kDim);
-    op(OpKind::embedding, "x", {tokens, state, weight("embd", {kVocab, kDim}, DType::f16)}, {x});
+    op(OpKind::embedding, "x", {tokens, state, weight("embd", {kVocab, kDim}, DType::f16), kNoValue}, {x});
     return x;
   }
   // The types of the three matrices may differ.

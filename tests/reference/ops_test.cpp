@@ -85,7 +85,7 @@ TEST(Walker, RefusesWhatDoesNotFitAndNamesTheOp) {
   Bench b;
   const ValueId tokens = b.add("tokens", Storage::input, DType::u32, {5}, false);
   const ValueId table = b.weight({2, 2}, {1, 2, 3, 4}), x = b.activation({2, 2}, true);
-  b.op(OpKind::embedding, {}, {tokens, b.state(), table}, {x});
+  b.op(OpKind::embedding, {}, {tokens, b.state(), table, kNoValue}, {x});
   b.graph().max_rows = 2;
   const auto refusal = [&](StepState state) {
     b.write_state(state);

@@ -133,6 +133,7 @@ class Translate(ToolTest):
             for kind in ("embedding", "attention", "kv_append", "matmul", "norm", "arena", "whole"):
                 self.assertIn(kind, kinds)
         self.ok("verify", "-m", DATA / "pre", *device, "--text", "abc")
+        self.refused("verify", "-m", DATA / "pre", *device, "--context", 9, says="context")
 
     def test_inspect(self):
         out = self.ok("inspect", DATA / "pre", "--json").json
