@@ -91,7 +91,7 @@ extern "C" tessera_status tessera_shaders(const tessera_context_desc* desc, cons
     if (s.device != nullptr) s.device(s.user, report.name.c_str(), report.driver.c_str(), available);
     if (!available) return {};
     const std::string filter = lower(s.filter == nullptr ? "" : s.filter);
-    for (const Variant& v : default_variants({report.limits, report.caps}))
+    for (const Variant& v : default_variants({report.limits, report.caps, report.matrices}))
       if (lower(kernel_name(v) + " " + v.name).find(filter) != std::string::npos)
         TSR_CHECK(inspect(*context.device, v, s));
     return {};

@@ -67,7 +67,7 @@ Result<double> probe_seconds(Device& device, const Dispatch& d, int runs) {
 }
 
 Result<double> arithmetic_rate(Device& device) {
-  const Target target{device.report().limits, device.report().caps};
+  const Target target{device.report().limits, device.report().caps, device.report().matrices};
   for (std::uint32_t loops = 16;; loops *= 2) {
     TSR_TRY(const Dispatch d, choose_probe(loops, target));
     TSR_TRY(const double once, probe_seconds(device, d, 1));
