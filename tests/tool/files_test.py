@@ -102,7 +102,10 @@ class BadFiles(ToolTest):
 
     def test_paths(self):
         self.refuse_all(self.folder / "absent.gguf", says="absent.gguf")
-        self.refuse_all(self.folder, says="directory")
+        self.refused("generate", "-m", self.folder, *REFERENCE, "x", "-n", 1, says="directory")
+        self.refused("tokenize", "-m", self.folder, "x", says="directory")
+        for command in (["verify", "-m"], ["inspect"]):  # may be a folder with a model of its own
+            self.refused(*command, self.folder, says="config.json")
         self.refuse_all(self.write("empty.gguf", b""))
         self.refuse_all(self.write("text.gguf", b"This is no model. " * 20))
 

@@ -231,7 +231,8 @@ class Plan(OpTest):
             self.assertLessEqual(sizes[2], 65536 * 4 * 4, more)  # a few words a row; a row of scores has 65,536
             self.assertLessEqual(sizes[1], 2 * sizes[0] + 65536, more)
             self.assertLessEqual(sizes[2], 2 * sizes[1] + 65536, more)
-        self.assertEqual(self.plan(n=65536)["tensor_bytes"], 4 * 65536 * 64 * 2)  # Q, K, V, Y
+        tensors = 4 * 65536 * 64 * 2  # Q, K, V, Y; beside them the state's few words
+        self.assertLessEqual(abs(self.plan(n=65536)["tensor_bytes"] - tensors), 64)
 
     def test_tiles(self):
         """Causality halves the tiles; a window's are n * w."""
