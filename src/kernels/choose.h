@@ -47,8 +47,8 @@ struct Target {  // what a choice may depend on
   Matrices matrices;
 };
 
-// Bindings: tokens, state, table, out, positions. Table rows [first, first+count) of the vocabulary are bound; rows of
-// other ids are left alone, so a table larger than a binding takes several dispatches.
+// Bindings: tokens, state, table, out, positions. Table rows [first, first+count) of the vocabulary are
+// bound; rows of other ids are left alone, so a table larger than a binding takes several dispatches.
 struct EmbeddingShape {
   std::uint32_t rows = 1, dim = 0;
   DType type = DType::f32;

@@ -102,9 +102,7 @@ double flush_below(DType type) { return type == DType::f16 ? kFlushF16 : kFlush;
 
 double exp_relative(double x) { return (kExpUlps + kExpUlpsPerUnit * std::fabs(x)) * kUlp; }
 
-double softmax_term(double difference) {
-  return exp_relative(difference) + kUlp * std::fabs(difference);
-}
+double softmax_term(double difference) { return exp_relative(difference) + kUlp * std::fabs(difference); }
 
 double activation(Activation act, double x) {
   switch (act) {

@@ -27,8 +27,7 @@ class EmbeddingGpu : public GpuTest {
                begin + static_cast<std::ptrdiff_t>((first + count) * row_bytes));
     Bytes tokens = to_bytes(ids), state = state_bytes(position, live), out = poisoned(rows * dim);
     Bytes added_bytes = positions ? to_bytes(added) : Bytes(16);
-    ASSERT_TRUE(run_dispatch(*device_, *dispatch,
-                             {&tokens, &state, &part, &out, &added_bytes}));
+    ASSERT_TRUE(run_dispatch(*device_, *dispatch, {&tokens, &state, &part, &out, &added_bytes}));
     const auto words = from_bytes<std::uint32_t>(out);
     const auto values = from_bytes<float>(out);
     for (std::uint32_t row = 0; row < rows; ++row) {
