@@ -145,8 +145,9 @@ void main() {
   t.head = kv_head * t.group;
   t.keys = keys_of(t.sequence.batch, kv_head);
   t.count = uint(t.sequence.rows) * t.group;
-  uint blocks = (p.q_len * t.group + ROWS - 1) / ROWS;
-  t.first = (blocks - 1 - gl_WorkGroupID.y / p.kv_heads) * ROWS;  // the longest first
+  // Long and short blocks in turn: software drivers give each thread a run of workgroups.
+  uint blocks = (p.q_len * t.group + ROWS - 1) / ROWS, i = gl_WorkGroupID.y / p.kv_heads;
+  t.first = ((i & 1u) == 0 ? blocks - 1 - i / 2 : i / 2) * ROWS;
   if (t.first >= t.count) return;
   // A split has its share of what all rows of the call see, as the merge knows it.
   Span any = rows_seen(t.sequence, 0, t.sequence.rows - 1).any;
