@@ -319,6 +319,7 @@ class Context {
     tessera_error error;
     if (tessera_op_run(handle_.get(), &desc, &error) != TESSERA_OK) return detail::failure(error);
     std::vector<Tensor> out;
+    out.reserve(made.size());
     for (const auto& tensor : made) out.push_back(std::move(*tensor));
     return out;
   }
