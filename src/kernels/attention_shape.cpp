@@ -319,8 +319,10 @@ AttentionTiles count_tiles(const AttentionShape& shape, const Dispatch& d) {
   for (std::int64_t first = 0; first < folded; first += d.tile_rows) {
     const std::int64_t last = std::min<std::int64_t>(first + d.tile_rows, folded) - 1;
     const std::int64_t seen = end(last / group) - begin(first / group);
-    if (seen > 0) tiles.computed += static_cast<double>((seen + d.tile_keys - 1) / d.tile_keys);
-    tiles.all += static_cast<double>((keys + d.tile_keys - 1) / d.tile_keys);
+    const std::int64_t computed = seen > 0 ? (seen + d.tile_keys - 1) / d.tile_keys : 0;
+    const std::int64_t all = (keys + d.tile_keys - 1) / d.tile_keys;
+    tiles.computed += static_cast<double>(computed);
+    tiles.all += static_cast<double>(all);
   }
   const double slots = double(a.batch) * a.kv_heads;
   return {tiles.computed * slots, tiles.all * slots};

@@ -113,7 +113,7 @@ class ConfigReader {
     if (value->is_string()) {
       std::string name = value->get<std::string>();
       if (!name.empty() && name != "." && name != ".." &&
-          name.find_first_of(std::string_view("/\\:\0", 4)) == name.npos)
+          name.find_first_of(std::string_view("/\\:\0", 4)) == std::string::npos)
         return name;
     }
     return wrong(key, "the name of a file in the same folder");

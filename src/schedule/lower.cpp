@@ -261,7 +261,7 @@ class Lowering {
     operands[kAttentionTable] = {in(AttentionIn::table)};
     operands[kAttentionLse] = {op.out[1]};
     operands[kAttentionScoresOperand] = {op.out[2]};
-    emit(std::move(shape), std::move(operands));
+    emit(shape, std::move(operands));
   }
 
   void lower_elementwise(const Op& op, Elementwise kind, ValueId b) {
