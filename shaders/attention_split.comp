@@ -20,6 +20,9 @@ const uint COLS = 4 * QUADS;
 const uint KEY_LANES = GROUP / DIM_LANES;                      // lanes that share out the keys of a tile
 const uint DIM_TILE = (V_DIM4 + DIM_LANES - 1) / DIM_LANES;    // vec4 of the output a lane and row
 
+// vec4 of a key in flight: unrolled further, Adreno spills.
+const uint D_STEP = DIM4 % (4 * PARTS) == 0 ? 4 : DIM4 % (2 * PARTS) == 0 ? 2 : 1;
+
 const uint PART_ROWS = COSINE ? ROWS + 1 : ROWS;
 shared vec4 q_tile[ROWS * DIM4];           // (ROWS, DIM4), times the scale
 shared vec4 part_tile[PART_ROWS * GROUP];  // (PART_ROWS, PARTS, QUADS): parts of four scores, then of four |k|^2
@@ -70,14 +73,16 @@ void score_parts(Tile t, int key) {
   uvec4 row = uvec4(k_row(t.keys, keys.x), k_row(t.keys, keys.y), k_row(t.keys, keys.z), k_row(t.keys, keys.w));
   vec4 s[ROWS], squares = vec4(0);
   [[unroll]] for (uint r = 0; r < ROWS; ++r) s[r] = vec4(0);
-  for (uint d = part; d < DIM4; d += PARTS) {
-    vec4 k0 = load_k(row.x, d), k1 = load_k(row.y, d), k2 = load_k(row.z, d), k3 = load_k(row.w, d);
-    [[unroll]] for (uint r = 0; r < ROWS; ++r) {
-      vec4 q = q_tile[r * DIM4 + d];
-      s[r] += vec4(dot(q, k0), dot(q, k1), dot(q, k2), dot(q, k3));
+  [[dont_unroll]] for (uint d0 = part; d0 < DIM4; d0 += D_STEP * PARTS)
+    [[unroll]] for (uint i = 0; i < D_STEP; ++i) {
+      uint d = d0 + i * PARTS;
+      vec4 k0 = load_k(row.x, d), k1 = load_k(row.y, d), k2 = load_k(row.z, d), k3 = load_k(row.w, d);
+      [[unroll]] for (uint r = 0; r < ROWS; ++r) {
+        vec4 q = q_tile[r * DIM4 + d];
+        s[r] += vec4(dot(q, k0), dot(q, k1), dot(q, k2), dot(q, k3));
+      }
+      if (COSINE) squares += vec4(dot(k0, k0), dot(k1, k1), dot(k2, k2), dot(k3, k3));
     }
-    if (COSINE) squares += vec4(dot(k0, k0), dot(k1, k1), dot(k2, k2), dot(k3, k3));
-  }
   [[unroll]] for (uint r = 0; r < ROWS; ++r) part_tile[(r * PARTS + part) * QUADS + quad] = s[r];
   if (COSINE) part_tile[(ROWS * PARTS + part) * QUADS + quad] = squares;
 }

@@ -127,7 +127,8 @@ SplitSizes split_sizes(const AttentionShape& s, std::uint64_t folded_rows, const
   t.v_dim4 = as_u32(ceil_div(s.attrs.v_dim, 4));
   t.cosine = s.attrs.score == AttentionScore::cosine;
   t.parts = std::min(8u, std::bit_floor(t.dim4));  // 8 lanes read 128 bytes of a key side by side
-  t.dim_lanes = std::min({32u, std::bit_ceil(t.v_dim4), t.group});
+  // Lanes before vec4: with two vec4 a lane and four rows, Adreno spills.
+  t.dim_lanes = std::min({64u, std::bit_ceil(t.v_dim4), t.group});
   const std::uint64_t dim_tile = ceil_div(t.v_dim4, t.dim_lanes);
   t.rows = as_u32(std::min(std::bit_ceil(folded_rows), std::bit_floor(kMostOutput / dim_tile)));
   while (t.rows > 1 && t.shared_bytes() > limits.max_shared_bytes) t.rows /= 2;
