@@ -2,6 +2,7 @@
 // whatever the numbers are.
 #include <gmock/gmock.h>
 
+#include <cstdlib>
 #include <numeric>
 
 #include "kernels/attention_run.h"
@@ -158,15 +159,23 @@ AttentionCase random_case(std::uint32_t seed) {
   return c;
 }
 
+// A slow way of running them (validation layers, sanitizers) takes a share of the cases; elsewhere a larger
+// one may be asked for.
+std::uint32_t cases(std::uint32_t usual) {
+  const char* percent = std::getenv("TESSERA_TEST_SWEEP");
+  return percent == nullptr ? usual
+                            : usual * static_cast<std::uint32_t>(std::strtoul(percent, nullptr, 10)) / 100;
+}
+
 TEST_F(AttentionGpu, RandomDescriptors) {
-  for (std::uint32_t seed = 1; seed <= 160; ++seed) {
+  for (std::uint32_t seed = 1; seed <= cases(160); ++seed) {
     check(random_case(seed), seed % 5 == 0 ? 2 : 1);
     if (HasFatalFailure()) return;
   }
 }
 
 TEST_F(AttentionGpu, RandomDescriptorsInMixedPrecision) {
-  for (std::uint32_t seed = 1; seed <= 60; ++seed) {
+  for (std::uint32_t seed = 1; seed <= cases(60); ++seed) {
     AttentionCase c = random_case(seed);
     c.shape.attrs.precision = Precision::mixed;
     check(c, seed % 5 == 0 ? 2 : 1);
