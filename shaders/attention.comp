@@ -23,8 +23,6 @@ vec4 o[ROW_TILE * DIM_TILE];  // output before division
 float row_max[ROW_TILE];
 float lane_sum[ROW_TILE];     // of the lane's own columns
 
-float max4(vec4 v) { return max(max(v.x, v.y), max(v.z, v.w)); }
-
 void stage_v(Tile t, int key) {
   [[dont_unroll]] for (uint i = lane(); i < V_COLS * V_DIM4; i += GROUP) {
     uint col = i / V_DIM4, d = i % V_DIM4;

@@ -65,8 +65,6 @@ void sync() {
     barrier();
 }
 
-float max4(vec4 v) { return max(max(v.x, v.y), max(v.z, v.w)); }
-
 void scores() {  // s = q k^T
   [[unroll]] for (uint i = 0; i < ROW_FRAGS * S_FRAGS; ++i) s[i] = SUMS(0.0);
   [[unroll]] for (uint d = 0; d < DIM_PAD; d += K) {

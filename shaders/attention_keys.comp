@@ -37,13 +37,6 @@ float row_max[ROWS];
 float row_sum[ROWS];
 Row rows[ROWS];
 
-float dot_add(float sum, vec4 a, vec4 b) {
-  sum += a.x * b.x;
-  sum += a.y * b.y;
-  sum += a.z * b.z;
-  return sum + a.w * b.w;
-}
-
 void load_rows(Tile t) {
   [[unroll]] for (uint r = 0; r < ROWS; ++r) {
     uint folded = known_row(t, r), row = folded / t.group;

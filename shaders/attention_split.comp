@@ -39,8 +39,6 @@ struct Tile {
 };
 
 uint lane() { return gl_LocalInvocationID.x; }
-float max4(vec4 v) { return max(max(v.x, v.y), max(v.z, v.w)); }
-
 vec4 o[ROWS * DIM_TILE];  // output before division, over the keys of this lane
 float row_max[ROWS];
 float row_sum[ROWS];

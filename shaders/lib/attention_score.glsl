@@ -11,6 +11,15 @@ const bool HAS_BIAS = BIAS_TYPE != 0;
 // adjust() changes scores also where every row sees every key.
 const bool ADJUSTS = HAS_MASK || HAS_BIAS || HAS_SLOPES || HAS_SOFTCAP;
 
+float max4(vec4 v) { return max(max(v.x, v.y), max(v.z, v.w)); }
+
+float dot_add(float sum, vec4 a, vec4 b) {
+  sum += a.x * b.x;
+  sum += a.y * b.y;
+  sum += a.z * b.z;
+  return sum + a.w * b.w;
+}
+
 // What q is multiplied by (with cosine: the cosine). With a soft-cap, scores are in units of it until adjust().
 float score_scale() { return HAS_SOFTCAP ? p.scale / p.softcap : p.scale * kLog2E; }
 

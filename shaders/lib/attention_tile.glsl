@@ -70,13 +70,6 @@ void stage_k(Tile t, int key, uint first) {
   }
 }
 
-float dot_add(float sum, vec4 a, vec4 b) {
-  sum += a.x * b.x;
-  sum += a.y * b.y;
-  sum += a.z * b.z;
-  return sum + a.w * b.w;
-}
-
 void scores(Tile t, int key) {  // s = scale q k^T
   float qq[COSINE ? ROW_TILE : 1], kk[COSINE ? COL_TILE : 1];
   [[unroll]] for (uint i = 0; i < ROW_TILE * COL_TILE; ++i) s[i] = 0;

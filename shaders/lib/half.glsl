@@ -11,3 +11,10 @@ uint half_bits(float x) {
   uint kept = value >> shift, rest = value & ((1u << shift) - 1u), half_unit = 1u << (shift - 1u);
   return sign | (kept + (rest > half_unit || (rest == half_unit && (kept & 1u) != 0u) ? 1u : 0u));
 }
+
+// f32 to bf16 bits, likewise.
+uint bf16_bits(float x) {
+  uint bits = floatBitsToUint(x);
+  if ((bits & 0x7fffffffu) > 0x7f800000u) return (bits >> 16) | 0x40u;
+  return (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;
+}

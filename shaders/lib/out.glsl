@@ -9,12 +9,6 @@ layout(std430, binding = kAttentionLse) writeonly buffer Lse { float lse[]; };  
 
 uint y_row(uint batch, uint head, uint row) { return batch * p.y_batch + head * p.y_head + row * p.y_row; }
 
-// Round to nearest even; NaN stays NaN.
-uint bf16_bits(float x) {
-  uint bits = floatBitsToUint(x);
-  if ((bits & 0x7fffffffu) > 0x7f800000u) return (bits >> 16) | 0x40u;
-  return (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;
-}
 uint y_bits(float x) { return Y_TYPE == kTypeF16 ? half_bits(x) : bf16_bits(x); }
 
 void store_y(uint at, uint i, vec4 v) {  // elements 4i..4i+3 of the row that starts at element `at`

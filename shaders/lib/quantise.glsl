@@ -1,11 +1,5 @@
-// Floats to the bits of bf16, and to blocks of Q8_0 as base/dtype.cpp's encode_row makes them, bit for bit. In
+// Floats to blocks of Q8_0 as base/dtype.cpp's encode_row makes them, bit for bit. In
 // integers: a device's division may be 2.5 ulp off, and what it does with subnormals is up to it.
-
-uint bf16_bits(float x) {
-  uint bits = floatBitsToUint(x);
-  if ((bits & 0x7fffffffu) > 0x7f800000u) return bits >> 16 | 0x40u;  // quiet NaN
-  return (bits + 0x7fffu + (bits >> 16 & 1u)) >> 16;
-}
 
 // v / 2^shift to the nearest, ties to even; `more`: v stands for a little more than it is.
 uint shifted(uint v, uint shift, bool more) {

@@ -7,6 +7,16 @@ ValueId add_value(Program& program, Value value) {
   return static_cast<ValueId>(program.values.size() - 1);
 }
 
+ValueId add_value(Program& program, const std::string& name, Storage storage, DType dtype,
+                  std::vector<std::uint64_t> shape) {
+  Value value;
+  value.name = name;
+  value.storage = storage;
+  value.dtype = dtype;
+  value.shape = std::move(shape);
+  return add_value(program, std::move(value));
+}
+
 GraphBuilder::GraphBuilder(Program& program, std::string name, std::uint32_t max_rows, bool dynamic_rows)
     : program_(program), dynamic_rows_(dynamic_rows) {
   graph_.name = std::move(name);

@@ -56,5 +56,7 @@ class GraphBuilder {
 
 // Appends a value; gives its id.
 ValueId add_value(Program& program, Value value);
+ValueId add_value(Program& program, const std::string& name, Storage storage, DType dtype,
+                  std::vector<std::uint64_t> shape);
 
 }  // namespace tessera

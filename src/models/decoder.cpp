@@ -95,12 +95,7 @@ class DecoderBuilder {
 
  private:
   ValueId add(const std::string& name, Storage storage, DType dtype, std::vector<std::uint64_t> shape) {
-    Value value;
-    value.name = name;
-    value.storage = storage;
-    value.dtype = dtype;
-    value.shape = std::move(shape);
-    return add_value(program_, std::move(value));
+    return add_value(program_, name, storage, dtype, std::move(shape));
   }
 
   ValueId layers(GraphBuilder& g) {

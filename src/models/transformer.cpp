@@ -215,12 +215,7 @@ class TransformerBuilder {
 
  private:
   ValueId add(const std::string& name, Storage storage, DType dtype, std::vector<std::uint64_t> shape) {
-    Value value;
-    value.name = name;
-    value.storage = storage;
-    value.dtype = dtype;
-    value.shape = std::move(shape);
-    return add_value(program_, std::move(value));
+    return add_value(program_, name, storage, dtype, std::move(shape));
   }
 
   static ValueId product(GraphBuilder& g, const std::string& name, const Linear& w, ValueId x,

@@ -7,31 +7,32 @@ import struct
 TYPES = {1: ("F32", 4), 2: ("U8", 1), 6: ("I32", 4), 7: ("I64", 8), 9: ("BOOL", 1), 10: ("F16", 2), 16: ("BF16", 2)}
 
 
+def varint(data, at):
+    """(number, where the next one starts)."""
+    value = shift = 0
+    while True:
+        byte = data[at]
+        at += 1
+        value |= (byte & 127) << shift
+        shift += 7
+        if byte < 128:
+            return value, at
+
+
 def fields(data):
     """(number, value) of each field: an int, or bytes."""
     at = 0
-
-    def varint():
-        nonlocal at
-        value = shift = 0
-        while True:
-            byte = data[at]
-            at += 1
-            value |= (byte & 127) << shift
-            shift += 7
-            if byte < 128:
-                return value
-
     while at < len(data):
-        key = varint()
+        key, at = varint(data, at)
         kind = key & 7
         if kind == 0:
-            yield key >> 3, varint()
+            value, at = varint(data, at)
+            yield key >> 3, value
             continue
         size = {1: 8, 5: 4}.get(kind)
         if size is None:
             assert kind == 2, f"wire type {kind}"
-            size = varint()
+            size, at = varint(data, at)
         yield key >> 3, data[at:at + size]
         at += size
 
@@ -42,14 +43,7 @@ def varints(value):
         return [value]
     out, at = [], 0
     while at < len(value):
-        number = shift = 0
-        while True:
-            byte = value[at]
-            at += 1
-            number |= (byte & 127) << shift
-            shift += 7
-            if byte < 128:
-                break
+        number, at = varint(value, at)
         out.append(number)
     return out
 
