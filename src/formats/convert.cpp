@@ -15,9 +15,15 @@ std::uint32_t file_type(DType type) {
   switch (type) {
     case DType::f16: return 1;
     case DType::q4_0: return 2;
+    case DType::q4_1: return 3;
     case DType::q8_0: return 7;
+    case DType::q5_0: return 8;
+    case DType::q5_1: return 9;
     case DType::bf16: return 32;
     case DType::f32:
+    case DType::q4_k:
+    case DType::q5_k:
+    case DType::q6_k:
     case DType::u32:
     case DType::u8: break;
   }
@@ -33,8 +39,14 @@ float largest_value(DType type) {
     case DType::f16: return half;
     case DType::q8_0: return half * 127.0f;
     case DType::q4_0: return half * 8.0f;
+    case DType::q5_0: return half * 16.0f;
+    case DType::q4_1:
+    case DType::q5_1: return half;
     case DType::bf16: return 0x1.fep127f;
     case DType::f32:
+    case DType::q4_k:
+    case DType::q5_k:
+    case DType::q6_k:
     case DType::u32:
     case DType::u8: break;
   }
@@ -52,6 +64,8 @@ Result<void> check_input(const ModelFile& in, DType type) {
   const std::string name = quote(in.source().name(), kMaxQuotedPath);
   if (!is_real(type))
     return Error{Code::invalid_argument, "convert: " + std::string(info(type).name) + " is no weight type"};
+  if (!can_encode(type))
+    return Error{Code::unsupported, "convert: " + std::string(info(type).name) + " is read, but not written"};
   if (in.kind() != FileKind::gguf) return Error{Code::unsupported, name + ": convert reads GGUF files only"};
   if (!in.unsupported_tensors().empty()) {
     const auto& tensor = in.unsupported_tensors().front();

@@ -16,8 +16,9 @@ namespace {
 
 constexpr float kInf = std::numeric_limits<float>::infinity();
 constexpr float kNaN = std::numeric_limits<float>::quiet_NaN();
-constexpr DType kAll[] = {DType::f32,  DType::f16, DType::bf16, DType::q8_0,
-                          DType::q4_0, DType::u32, DType::u8};
+constexpr DType kAll[] = {DType::f32,  DType::f16,  DType::bf16, DType::q8_0, DType::q4_0,
+                          DType::u32,  DType::u8,   DType::q4_1, DType::q5_0, DType::q5_1,
+                          DType::q4_k, DType::q5_k, DType::q6_k};
 
 std::uint32_t bits(float x) { return std::bit_cast<std::uint32_t>(x); }
 
@@ -49,7 +50,7 @@ TEST(DType, NamesAndSizes) {
   }
   EXPECT_EQ(parse_dtype("q8_0"), DType::q8_0);
   EXPECT_EQ(parse_dtype("bF16"), DType::bf16);
-  for (const char* unknown : {"", "q8", "F32 ", "Q5_K"}) EXPECT_FALSE(parse_dtype(unknown).has_value());
+  for (const char* unknown : {"", "q8", "F32 ", "Q3_K"}) EXPECT_FALSE(parse_dtype(unknown).has_value());
   EXPECT_EQ(file_bytes(64, info(DType::q8_0)), 68u);
   EXPECT_EQ(file_bytes(64, info(DType::q4_0)), 36u);
 }

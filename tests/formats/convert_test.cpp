@@ -102,9 +102,9 @@ TEST(Convert, Refusals) {
   expect_refused(convert(*other, path, DType::f16, {}), Code::unsupported, {"GGUF files only"});
 
   GgufBuilder k;
-  k.raw_tensor("k", {1, 256}, 14, std::vector<std::byte>(210));
+  k.raw_tensor("k", {1, 256}, 11, std::vector<std::byte>(110));
   auto quantised = ModelFile::open(source_of(k.build()));
-  expect_refused(convert(*quantised, path, DType::f16, {}), Code::unsupported, {"\"k\"", "Q6_K"});
+  expect_refused(convert(*quantised, path, DType::f16, {}), Code::unsupported, {"\"k\"", "Q3_K"});
 
   const auto with_value = [](float x) {
     std::vector<float> values = wave(64);
