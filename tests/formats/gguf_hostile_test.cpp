@@ -238,7 +238,7 @@ TEST(GgufHostile, TypesThatTesseraLacks) {
 
   b = {};
   b.raw_tensor("k", {2, 256}, 11, std::vector<std::byte>(219));
-  refuse(b, {"\"k\"", "420 bytes"});
+  refuse(b, {"\"k\"", "220 bytes"});
   b = {};
   b.raw_tensor("odd", {7, 3}, 99, {}, std::int64_t{1} << 40);
   refuse(b, {"\"odd\"", "leaves"});
