@@ -150,7 +150,8 @@ class Lowering {
             {bias},
             {up_bias},
             {y},
-            state()});
+            state(),
+            {}});
     }
     return {};
   }
