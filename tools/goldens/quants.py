@@ -119,7 +119,7 @@ def write_goldens():
 
 
 def random_rows(rng, count, columns):
-    """Finite rows, each of one kind: sizes from subnormal to huge, ties, equal values, sparse ones, zeros of one sign."""
+    """Finite rows, each of one kind: subnormal to huge, ties, equal values, sparse ones, zeros of one sign."""
     rows = rng.standard_normal((count, columns)).astype(np.float32)
     rows *= np.exp2(rng.uniform(-149, 14, (count, 1))).astype(np.float32)
     kind = rng.integers(0, 8, count)
@@ -148,7 +148,8 @@ def check(program, count, seed):
         writer.close()
         for kind in [T.F32, *PLAIN.values(), *BLOCKS.values()]:
             path = pathlib.Path(folder, "out.gguf")
-            subprocess.run([program, "convert", source, path, "--type", kind.name], check=True, stdout=subprocess.DEVNULL)
+            command = [program, "convert", source, path, "--type", kind.name]
+            subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
             [tensor] = gguf.GGUFReader(path).tensors
             assert tensor.tensor_type == kind
             wanted = encoded(rows, kind)
