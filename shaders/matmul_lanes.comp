@@ -23,8 +23,10 @@ const uint LOADS = MATRICES * COLUMNS;
 const uint SUMS = LOADS * X_ROWS;                             // (MATRICES, COLUMNS, X_ROWS)
 const uint X_PARTS = CHUNK > 4 * GROUP ? CHUNK / GROUP / 4 : 1;  // vec4 a lane holds of a row of x
 const uint STEP = X_PARTS * GROUP * 4;                        // elements of k that the lanes hold
-// Chunks in one piece of straight code: at the end of a loop's body that driver writes every sum under a mask.
+// Chunks, and vec4 of a chunk, in one piece of straight code: at the end of a loop's body such a driver writes
+// every sum under a mask, and code of more than a thousand multiply-adds takes it a second to compile.
 const uint UNROLLED = SUMS * STEP <= 512 ? STEP / CHUNK : 1;
+const uint UNROLLED4 = SUMS * CHUNK > 1024 && CHUNK > 16 && X_PARTS == 1 ? 4 : CHUNK / 4;
 
 vec4 x[X_ROWS * X_PARTS];
 float sums[SUMS];
@@ -37,21 +39,22 @@ void multiply(uint k0, uint at) {
   [[unroll]] for (uint l = 0; l < LOADS; ++l)
     chunk[l] = load_chunk(l / COLUMNS, rows4[l], p.k, k0 + 4 * at);
   if (HALF_SCALES) [[unroll]] for (uint i = 0; i < SUMS; ++i) part[i] = 0.0;
-  [[unroll]] for (uint j = 0; j < CHUNK / 4; ++j) {
-    vec4 w[LOADS];
-    [[unroll]] for (uint l = 0; l < LOADS; ++l) w[l] = chunk4(chunk[l], j);
-    uint part_of_x = X_PARTS == 1 ? 0 : j / GROUP;
-    [[unroll]] for (uint m = 0; m < X_ROWS; ++m) {
-      vec4 v = subgroupShuffle(x[m * X_PARTS + part_of_x], at + j - part_of_x * GROUP);
-      [[unroll]] for (uint l = 0; l < LOADS; ++l) {
-        uint i = l * X_ROWS + m;
-        if (HALF_SCALES)
-          part[i] = dot4(v, w[l], part[i]);
-        else
-          sums[i] = dot4(v, w[l], sums[i]);
+  [[dont_unroll]] for (uint j0 = 0; j0 < CHUNK / 4; j0 += UNROLLED4)
+    [[unroll]] for (uint i = 0; i < UNROLLED4; ++i) {
+      uint j = UNROLLED4 == CHUNK / 4 ? i : j0 + i, part_of_x = X_PARTS == 1 ? 0 : i / GROUP;
+      vec4 w[LOADS];
+      [[unroll]] for (uint l = 0; l < LOADS; ++l) w[l] = chunk4(chunk[l], j);
+      [[unroll]] for (uint m = 0; m < X_ROWS; ++m) {
+        vec4 v = subgroupShuffle(x[m * X_PARTS + part_of_x], at + j - part_of_x * GROUP);
+        [[unroll]] for (uint l = 0; l < LOADS; ++l) {
+          uint s = l * X_ROWS + m;
+          if (HALF_SCALES)
+            part[s] = dot4(v, w[l], part[s]);
+          else
+            sums[s] = dot4(v, w[l], sums[s]);
+        }
       }
     }
-  }
   if (HALF_SCALES)
     [[unroll]] for (uint i = 0; i < SUMS; ++i)
       sums[i] = fma(part[i], chunk_factor(chunk[i / X_ROWS]), sums[i]);
@@ -71,11 +74,11 @@ void main() {
     [[unroll]] for (uint m = 0; m < X_ROWS; ++m)
       [[unroll]] for (uint i = 0; i < X_PARTS; ++i)
         x[m * X_PARTS + i] = load_x(min(m0 + m, rows - 1), k0 + 4 * (i * GROUP + lane));
-    if (k0 + STEP <= p.k) {
-      [[dont_unroll]] for (uint at = 0; at < STEP / 4; at += UNROLLED * CHUNK / 4)
-        [[unroll]] for (uint c = 0; c < UNROLLED; ++c) multiply(k0, at + c * (CHUNK / 4));
+    if (UNROLLED > 1 && k0 + STEP <= p.k) {
+      [[unroll]] for (uint c = 0; c < UNROLLED; ++c) multiply(k0, c * (CHUNK / 4));
     } else {
-      [[dont_unroll]] for (uint at = 0; k0 + 4 * at < p.k; at += CHUNK / 4) multiply(k0, at);
+      uint end = min(STEP / 4, (p.k - k0 + 3) / 4);
+      [[dont_unroll]] for (uint at = 0; at < end; at += CHUNK / 4) multiply(k0, at);
     }
   }
   [[unroll]] for (uint c = 0; c < COLUMNS; ++c)

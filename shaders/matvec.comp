@@ -28,9 +28,10 @@ const uint UNROLLED = CHUNK > 8 ? 2 : CHUNK / 4;
 #include "lib/reduce.glsl"
 
 void main() {
-  uint n0 = group_of_product((p.n + COLUMNS - 1) / COLUMNS) * COLUMNS;
-  uint rows = row_count();
-  if (n0 >= p.n || rows == 0 || past_batch()) return;
+  uint tiles_m = (p.rows + X_ROWS - 1) / X_ROWS, rows = row_count();
+  uint tile = group_of_product(tiles_m * ((p.n + COLUMNS - 1) / COLUMNS));
+  uint m0 = tile % tiles_m * X_ROWS, n0 = tile / tiles_m * COLUMNS;  // neighbours share their weights
+  if (n0 >= p.n || m0 >= rows || past_batch()) return;
 
   float sums[SUMS];
   [[unroll]] for (uint i = 0; i < SUMS; ++i) sums[i] = 0.0;
@@ -48,7 +49,7 @@ void main() {
         vec4 w[LOADS];
         [[unroll]] for (uint l = 0; l < LOADS; ++l) w[l] = chunk4(chunk[l], j);
         [[unroll]] for (uint m = 0; m < X_ROWS; ++m) {
-          vec4 x = load_x(min(m, rows - 1), col + 4 * j);
+          vec4 x = load_x(min(m0 + m, rows - 1), col + 4 * j);
           [[unroll]] for (uint l = 0; l < LOADS; ++l)
             part[l * X_ROWS + m] = dot4(x, w[l], part[l * X_ROWS + m]);
         }
@@ -59,6 +60,6 @@ void main() {
   if (gl_LocalInvocationID.x != 0) return;
   [[unroll]] for (uint c = 0; c < COLUMNS; ++c)
     [[unroll]] for (uint m = 0; m < X_ROWS; ++m)
-      if (n0 + c < p.n && m < rows)
-        store_y(m, n0 + c, sums[c * X_ROWS + m], sums[(MATRICES - 1) * COLUMNS * X_ROWS + c * X_ROWS + m]);
+      if (n0 + c < p.n && m0 + m < rows)
+        store_y(m0 + m, n0 + c, sums[c * X_ROWS + m], sums[(MATRICES - 1) * COLUMNS * X_ROWS + c * X_ROWS + m]);
 }

@@ -10,7 +10,8 @@
 namespace tessera {
 namespace {
 
-constexpr std::uint32_t kMatvecRows = 8;  // rows of x up to which the matrix-vector family is chosen
+constexpr std::uint32_t kFewRows = 16;    // up to these, the matrix-vector family is chosen
+constexpr std::uint32_t kMatvecRows = 8;  // that one of its workgroups multiplies
 
 struct Tile {
   std::uint32_t group, m, n, k, lane_m, lane_n;
@@ -82,9 +83,9 @@ Result<void> check(const MatmulShape& shape, std::uint64_t row_bytes, const std:
 
 // Columns a workgroup computes at once: x is read once for all of them, and as many loads are in flight.
 // Fewer where n is small, to leave enough workgroups, and where a lane would hold more than 16 sums.
-std::uint32_t matvec_columns(const MatmulShape& shape) {
+std::uint32_t matvec_columns(const MatmulShape& shape, std::uint32_t rows) {
   const std::uint32_t by_n = shape.n >= 1024 ? 4 : 2;  // 1 below 256 would be one more pipeline a model
-  const std::uint32_t by_sums = std::max(1u, std::bit_floor(16 / (shape.rows * (shape.gated ? 2 : 1))));
+  const std::uint32_t by_sums = std::max(1u, std::bit_floor(16 / (rows * (shape.gated ? 2 : 1))));
   return std::min({by_n, by_sums, shape.gated ? 2u : 4u});
 }
 
@@ -111,11 +112,13 @@ std::uint32_t matvec_lanes(const MatmulShape& shape, std::uint64_t groups, const
 }
 
 void use_matvec(const MatmulShape& shape, const Target& target, Dispatch& d, std::uint64_t& groups) {
-  const std::uint32_t columns = matvec_columns(shape);
-  groups = ceil_div(shape.n, columns);
+  const std::uint64_t tiles_m = ceil_div(shape.rows, kMatvecRows);
+  const auto rows = static_cast<std::uint32_t>(ceil_div(shape.rows, tiles_m));
+  const std::uint32_t columns = matvec_columns(shape, rows);
+  groups = tiles_m * ceil_div(shape.n, columns);
   const std::uint32_t lanes = matvec_lanes(shape, groups, target.limits);
   d.kernel = target.caps.subgroup_arithmetic ? KernelId::matvec_subgroup : KernelId::matvec;
-  d.spec = {group_size(lanes, lanes, target.limits), 0, 0, 0, columns, shape.rows};
+  d.spec = {group_size(lanes, lanes, target.limits), 0, 0, 0, columns, rows};
 }
 
 Result<void> use_tile(const MatmulShape& shape, const Target& target, const std::string& what, Dispatch& d,
@@ -173,7 +176,7 @@ Result<Dispatch> choose_matmul(const MatmulShape& shape, const Target& target) {
   std::uint64_t groups = 0;
   if (takes_lanes(target))
     use_lanes(shape, target, d, groups);
-  else if (shape.rows <= kMatvecRows)
+  else if (shape.rows <= kFewRows)
     use_matvec(shape, target, d, groups);
   else
     TSR_CHECK(use_tile(shape, target, what, d, groups));
@@ -182,10 +185,20 @@ Result<Dispatch> choose_matmul(const MatmulShape& shape, const Target& target) {
   d.spec[shader::kMatmulSpecFlags] = flags_of(shape);
   d.spec[shader::kMatmulSpecAct] = shape.act;
   const auto row_words = static_cast<std::uint32_t>(row_bytes / 16);
-  d.push = {shape.rows, shape.n,         shape.k,         row_words,
-            shape.first, shape.y_stride, d.grid[0],       d.grid[1],
-            x_stride(shape), shape.x_batch, shape.w_batch * row_words, shape.y_batch,
-            shape.batch, std::bit_cast<std::uint32_t>(shape.scale)};
+  d.push = {shape.rows,
+            shape.n,
+            shape.k,
+            row_words,
+            shape.first,
+            shape.y_stride,
+            d.grid[0],
+            d.grid[1],
+            x_stride(shape),
+            shape.x_batch,
+            shape.w_batch * row_words,
+            shape.y_batch,
+            shape.batch,
+            std::bit_cast<std::uint32_t>(shape.scale)};
   const double matrices = shape.gated ? 2 : 1, batch = shape.batch;
   d.flops = 2.0 * shape.rows * shape.n * shape.k * matrices * batch;
   d.bytes = matrices * shape.n * static_cast<double>(row_bytes) * (shape.w_batch != 0 ? batch : 1) +
