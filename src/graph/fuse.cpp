@@ -91,7 +91,9 @@ class Fuser {
   }
 
   bool is_plain_matmul(const Op& op) const {
-    return op.kind == OpKind::matmul && op.in[3] == kNoValue && op.attrs.act == Activation::none;
+    const bool residual = op.in.size() > 5 && op.in[5] != kNoValue;
+    return op.kind == OpKind::matmul && op.in[3] == kNoValue && !residual &&
+           op.attrs.act == Activation::none && op.attrs.scale == 1;
   }
 
   // The value whose rows are those of `parts`, made once for all graphs; kNoValue when they do not stack.
