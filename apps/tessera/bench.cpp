@@ -202,10 +202,12 @@ void add_bench_ops(CLI::App& bench, int& status) {
 }  // namespace
 
 void add_bench(CLI::App& app, int& status) {
-  auto* bench = app.add_subcommand("bench", "How fast: single ops, or a model end to end");
+  auto* bench =
+      app.add_subcommand("bench", "How fast: single ops, a model end to end, or the forms of kernels");
   bench->require_subcommand(1);
   add_bench_ops(*bench, status);
   add_bench_model(*bench, status);
+  add_bench_rates(*bench, status);
 }
 
 }  // namespace tool

@@ -1,4 +1,4 @@
-// What `bench ops` and `bench model` share.
+// What the benches share.
 #pragma once
 
 #include <nlohmann/json.hpp>
@@ -17,5 +17,6 @@ struct BenchModelOptions {
   bool json = false;
 };
 void add_bench_model(CLI::App& bench, int& status);
+void add_bench_rates(CLI::App& bench, int& status);
 
 }  // namespace tool

@@ -106,6 +106,16 @@ typedef struct tessera_context_desc {
   void* run_jobs_user;
   int debug_messages; /* nonzero: the validation layers' messages, when the host enables them, come as errors
                        */
+  /* "form=GFLOP/s": how fast forms of kernels are on this device, as tessera_measure_rates (tessera_tools.h)
+   * found; where several can do the same, the fastest is taken. Without any, a fixed order decides. A form
+   * that this library does not have, or no such number, is refused. */
+  const char* const* rates;
+  uint32_t rate_count;
+  /* Asked once, when the device is known, for rates that were kept under this rates key: it sets *rates and
+   * *count (valid until tessera_context_create returns), or leaves them 0. They come after those above. All
+   * of them are ignored with a warning when one is not right. NULL: none. */
+  void (*load_rates)(void* user, const char* rates_key, const char* const** rates, uint32_t* count);
+  void* load_rates_user;
 } tessera_context_desc;
 
 TESSERA_API tessera_status tessera_context_create(const tessera_context_desc* desc, tessera_context** context,
@@ -116,6 +126,9 @@ TESSERA_API const char* tessera_context_device_name(const tessera_context* conte
 /* A name for a pipeline-cache file: device, driver and build. Lives as long as the context; "" for the
  * reference. */
 TESSERA_API const char* tessera_context_cache_key(const tessera_context* context);
+/* A name for what tessera_measure_rates finds: device, driver, library, and the limits and capabilities that
+ * caps left. Lives as long as the context; "" for the reference. */
+TESSERA_API const char* tessera_context_rates_key(const tessera_context* context);
 /* Calls `sink` once with the blob (nothing for the reference). */
 typedef void (*tessera_bytes_fn)(void* user, const void* bytes, size_t count);
 TESSERA_API tessera_status tessera_context_pipeline_cache(tessera_context* context, tessera_bytes_fn sink,

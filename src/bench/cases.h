@@ -21,6 +21,7 @@ struct OpCase {
   std::uint32_t keys = 0;  // attention: the rows are the last ones of them; rope: the first row's position
   bool causal = false;
   DType kv_type = DType::f16;
+  Precision precision = Precision::f32;       // of attention
   bool residual = false, layer_norm = false;  // norm
   Activation act = Activation::none;          // glu
   SamplerParams sampler = {};

@@ -57,7 +57,7 @@ class AttentionMatrixGpu : public AttentionGpu, public ::testing::WithParamInter
     const auto choice = choose_attention(c.shape, target_of(*device_));
     ASSERT_TRUE(choice) << describe(c) << ": " << choice.error().message;
     if (!is_matrix(*choice)) {
-      ASSERT_EQ(choice->refused.size(), 2u) << describe(c);
+      ASSERT_GE(choice->refused.size(), 2u) << describe(c);  // and that for software drivers
     }
     for (const Refusal& r : choice->refused) EXPECT_NE(r.reason, "") << describe(c);
     check(c, slices);
