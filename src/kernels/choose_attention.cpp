@@ -289,9 +289,12 @@ Result<void> choose_scores(const AttentionShape& s, std::uint8_t lse, const Limi
   d.grid = {as_u32(ceil_div(std::max(a.kv_len, 1u), t->cols())), as_u32(ceil_div(a.score_rows, t->rows())),
             as_u32(slots)};
   if (!fits(d, limits)) return too_many(s);
-  const double pairs = double(slots) * a.score_rows * a.kv_len;
-  d.flops = 2 * pairs * a.head_dim;
-  d.bytes = 4 * pairs;
+  // Raw and capped scores are there of every key.
+  const double all = double(a.score_rows) * a.kv_len;
+  const bool hidden = a.scores == AttentionScores::masked || a.scores == AttentionScores::weights;
+  const double pairs = hidden ? visible_keys(a, a.score_row, a.score_rows).pairs : all;
+  d.flops = 2 * double(slots) * pairs * a.head_dim;
+  d.bytes = 4 * double(slots) * all;
   out.dispatches.push_back(std::move(d));
   return {};
 }

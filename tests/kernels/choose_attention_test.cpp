@@ -128,6 +128,44 @@ TEST(MeasuredForms, FewRowsHaveTheirOwn) {
   EXPECT_EQ(c.refused[2], "attention_keys: measured at 1 GFLOP/s on this device, attention_split at 9");
 }
 
+// What causality and the window hide is neither arithmetic nor traffic.
+TEST(CountedAttention, VisiblePairs) {
+  AttentionShape s = shape(512, Precision::f32);
+  const auto first = [&] { return choose_attention(s, gpu())->dispatches[0]; };
+  const double a_pair = 2 * 8 * (64 + 64), io = 2.0 * 8 * 512 * 64 * 4;
+  EXPECT_EQ(first().flops, a_pair * 512 * 512);
+  EXPECT_EQ(first().bytes, 2 * io);
+  s.attrs.causal = Causal::bottom_right;
+  EXPECT_EQ(first().flops, a_pair * 512 * 513 / 2);
+  EXPECT_EQ(first().bytes, 2 * io);
+  s.attrs.window_left = 31;
+  EXPECT_EQ(first().flops, a_pair * (512 * 32 - 31 * 32 / 2));
+  s.operands.mask = DType::f16;
+  s.operands.mask_strides = {0, 0, 512, 1};
+  EXPECT_EQ(first().bytes, 2 * io + 2 * (512 * 32 - 31 * 32 / 2));
+  s.operands.mask.reset();
+  // The last 16 of 512 positions see 47 keys.
+  s.attrs.q_len = 16;
+  EXPECT_EQ(first().flops, a_pair * 16 * 32);
+  EXPECT_EQ(first().bytes, 2.0 * 8 * 64 * 4 * (16 + 47));
+}
+
+TEST(CountedAttention, ScoresOfSomeRows) {
+  AttentionShape s = shape(512, Precision::f32);
+  s.attrs.causal = Causal::bottom_right;
+  s.attrs.score_heads = 2;
+  s.attrs.score_row = 100;
+  s.attrs.score_rows = 10;
+  for (const auto& [kind, pairs] :
+       {std::pair(AttentionScores::raw, 5120), std::pair(AttentionScores::weights, 1055)}) {
+    s.attrs.scores = kind;
+    const Dispatch d = choose_attention(s, gpu())->dispatches.back();
+    EXPECT_EQ(d.kernel, KernelId::attention_scores);
+    EXPECT_EQ(d.flops, 2.0 * 2 * 64 * pairs);
+    EXPECT_EQ(d.bytes, 4.0 * 2 * 5120);
+  }
+}
+
 TEST(MeasuredForms, OneAlone) {
   for (const std::string_view name : rate_names()) {
     const bool few = name.ends_with(kFewRows);
