@@ -114,7 +114,7 @@ class BenchOps(ToolTest):
     def test_arithmetic(self):
         for name, flops, bytes_ in (("matmul/q8_0/4096x4096/n1", 2 * 4096 * 4096, 4096 * 4096 // 32 * 34 + 4 * 2 * 4096),
                                     ("attention/d64/h8kv8/1x4096", 4 * 8 * 64 * 4096, 8 * 64 * (2 * 4 + 2 * 2 * 4096))):
-            out = self.ok("bench", "ops", "--json", "--samples", 1, "--filter", f"^{name}$", *on_device()).json
+            out = self.ok("bench", "ops", "--json", "--samples", 1, "--filter", f"^{name}$", *on_device(large=True)).json
             (op,) = out["ops"]
             self.assertIsNone(op["failed"], op)
             self.assertAlmostEqual(op["gflop_per_s"] * op["median_s"] * 1e9 / flops, 1)
