@@ -87,7 +87,7 @@ TEST_P(Ops, RefuseBeforeAnythingIsAskedFor) {
 }
 
 TEST_P(Ops, PlanFromShapesAlone) {
-  const Context& context = this->context();
+  const Context context = take(Context::create(on_gpu() ? gpu(true) : reference()));
   const std::uint64_t shape[] = {1, 2, 65536, 64};
   tessera_tensor tensors[3];
   const char* names[] = {"Q", "K", "V"};

@@ -117,7 +117,7 @@ class BenchOps(ToolTest):
                                     ("attention/d64/h8kv8/512x512/causal", 4 * 8 * 64 * 512 * 513 // 2, 8 * 64 * 512 * 12),
                                     ("attention/d64/h8kv8/1024x1024/causal/window255",
                                      4 * 8 * 64 * (1024 * 256 - 255 * 128), 8 * 64 * 1024 * 12)):
-            out = self.ok("bench", "ops", "--json", "--samples", 1, "--filter", f"^{name}$", *on_device()).json
+            out = self.ok("bench", "ops", "--json", "--samples", 1, "--filter", f"^{name}$", *on_device(large=True)).json
             (op,) = out["ops"]
             self.assertIsNone(op["failed"], op)
             self.assertAlmostEqual(op["gflop_per_s"] * op["median_s"] * 1e9 / flops, 1)
@@ -154,11 +154,11 @@ class BenchRates(ToolTest):
     def plan(self, env, rows=64, device=None):
         shapes = [x for name, n in zip("QKV", (rows, 64, 64)) for x in ("--shape", f"{name}=F16:1,2,{n},32")]
         return self.ok("op", "attention", "--plan", "--json", *shapes, "--set", "precision=mixed",
-                       *(device or on_device()), env=env)
+                       *(device or on_device(large=True)), env=env)
 
     def test_measure_save_and_load(self):
         env = {"XDG_CACHE_HOME": str(self.folder / "rates")}
-        out = self.ok("bench", "rates", "--json", "--save", "--samples", 3, *on_device(), env=env).json
+        out = self.ok("bench", "rates", "--json", "--save", "--samples", 3, *on_device(large=True), env=env).json
         self.assertEqual(list(out), ["version", "date", "device", "driver", "clock", "forms", "saved"])
         self.assertEqual([f["form"] for f in out["forms"]], self.FORMS)
         rates = {}
@@ -191,11 +191,11 @@ class BenchRates(ToolTest):
                 self.assertRegex(refused[f.removesuffix(suffix)], r"\Ameasured at \S+ GFLOP/s on this device, \S+ at \S+\Z")
         # Not those of a smaller device, and none without files.
         for more in (["--cap", "max_shared_bytes=16384"], ["--no-pipeline-cache"]):
-            self.assertNotIn("measured", self.plan(env, device=[*on_device(), *more]).text)
+            self.assertNotIn("measured", self.plan(env, device=[*on_device(large=True), *more]).text)
 
     def test_other_rates_choose_another_form(self):
         env = {"XDG_CACHE_HOME": str(self.folder / "written")}
-        file = self.ok("bench", "rates", "--json", "--save", "--samples", 1, *on_device(), env=env).json["saved"]
+        file = self.ok("bench", "rates", "--json", "--save", "--samples", 1, *on_device(large=True), env=env).json["saved"]
         first = self.plan(env).json["kernels"][0]["name"]
         slow = "".join(f"{f}=1\n" for f in self.FORMS[:3])
         with open(file, "w") as out:
@@ -207,8 +207,8 @@ class BenchRates(ToolTest):
             planned = self.plan(env)
             self.assertNotIn("measured", planned.text)
             self.assertRegex(planned.err, r"\Atessera: [^\n]*ignored[^\n]*\n\Z")
-            self.generate("x", "-n", 1, device=on_device(), env=env)
-        self.ok("bench", "rates", "--save", "--samples", 1, *on_device(), env=env)
+            self.generate("x", "-n", 1, device=on_device(large=True), env=env)
+        self.ok("bench", "rates", "--save", "--samples", 1, *on_device(large=True), env=env)
         self.assertEqual(self.plan(env).err, "")
         self.assertIn(first, self.plan(env).text)
 
@@ -216,7 +216,7 @@ class BenchRates(ToolTest):
         self.refused("bench", "rates", *REFERENCE, says="reference")
         self.refused("bench", "rates", "--samples", 0, status=2)
         file = self.write("no folder", b"")
-        out = self.run_tool("bench", "rates", "--save", "--samples", 1, *on_device(), env={"XDG_CACHE_HOME": str(file)})
+        out = self.run_tool("bench", "rates", "--save", "--samples", 1, *on_device(large=True), env={"XDG_CACHE_HOME": str(file)})
         self.assertEqual(out.status, 1)
         self.assertRegex(out.err, r"tessera: [^\n]*cannot be written\n\Z")
 

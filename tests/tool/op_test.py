@@ -222,7 +222,7 @@ class NoKeys(OpTest):
 
 class Plan(OpTest):
     def plan(self, *settings, n=65536, m=None, kind="F16", heads=1, dim=64, device=None):
-        arguments = ["op", "attention", "--plan", "--json", *(device or on_device()),
+        arguments = ["op", "attention", "--plan", "--json", *(device or on_device(large=True)),
                      "--shape", f"Q={kind}:1,{heads},{n},{dim}"]
         for name in "KV":
             arguments += ["--shape", f"{name}={kind}:1,{heads},{m or n},{dim}"]
