@@ -199,7 +199,7 @@ TEST_P(Arguments, KeptRates) {
   }
   if (!on_gpu()) return;
   auto lowered = gpu();
-  const char* cap = "max_shared_bytes=16384";
+  const char* cap = "max_group_count_x=1000";
   lowered.caps = &cap;
   lowered.cap_count = 1;
   EXPECT_NE(take(Context::create(lowered)).rates_key(), good.key);

@@ -190,7 +190,7 @@ class BenchRates(ToolTest):
             for f in set(forms) - {best}:
                 self.assertRegex(refused[f.removesuffix(suffix)], r"\Ameasured at \S+ GFLOP/s on this device, \S+ at \S+\Z")
         # Not those of a smaller device, and none without files.
-        for more in (["--cap", "max_shared_bytes=16384"], ["--no-pipeline-cache"]):
+        for more in (["--cap", "max_group_count_x=1000"], ["--no-pipeline-cache"]):
             self.assertNotIn("measured", self.plan(env, device=[*on_device(large=True), *more]).text)
 
     def test_other_rates_choose_another_form(self):
