@@ -459,7 +459,7 @@ typedef struct tessera_op_plan_sink {
   void* user;
   void (*output)(void* user, const tessera_tensor* tensor);
   void (*kernel)(void* user, const tessera_op_kernel* kernel); /* each dispatch, in order */
-  /* A faster tier that was not chosen, and why. */
+  /* A faster tier, or one that was measured (rates of the context), and why it was not chosen. */
   void (*refused)(void* user, const char* tier, const char* reason);
   /* scratch: device memory beside the op's own tensors. */
   void (*total)(void* user, uint64_t scratch_bytes, uint64_t tensor_bytes, double flops, double bytes);
