@@ -134,8 +134,14 @@ class Convert(ToolTest):
         process = subprocess.run([TOOL, "convert", MODEL, self.folder / "bar.gguf", "--type", "Q4_1"], stderr=theirs,
                                  stdout=subprocess.DEVNULL, env=self.environment({}))
         os.close(theirs)
-        shown = os.read(ours, 1 << 16).decode()
+        shown = b""
+        try:
+            while part := os.read(ours, 1 << 16):
+                shown += part
+        except OSError:  # the other end is closed
+            pass
         os.close(ours)
+        shown = shown.decode()
         self.assertEqual(process.returncode, 0)
         self.assertIn("converting [", shown)
         self.assertTrue(shown.endswith("\r\x1b[K"), shown)
