@@ -408,7 +408,7 @@ TESSERA_API tessera_status tessera_translator_verify(tessera_translator* transla
 typedef struct tessera_tensor {
   size_t size; /* an array steps by its first element's */
   const char* name;
-  const char* type; /* "F32", "F16", "BF16", "U32", "I32", "I64", "U8", "BOOL"; weights: "Q8_0", "Q4_0" too */
+  const char* type;      /* "F32", "F16", "BF16", "U32", "I32", "I64", "U8", "BOOL"; weights: "Q8_0", ... */
   const uint64_t* shape; /* outermost first */
   uint32_t dims;
   const void* data; /* row-major */

@@ -24,12 +24,21 @@ typedef struct tessera_inspect_sink {
 TESSERA_API tessera_status tessera_inspect(const char* path, const tessera_inspect_sink* sink,
                                            tessera_error* error);
 
-/* Writes the GGUF file `in_path` with its matrices in another type ("F32", "F16", "BF16", "Q8_0", "Q4_0").
- * `fallback` is called with each tensor whose rows are no multiple of the type's block and that is F16
- * instead. An existing output is replaced only when the new one is complete. */
+/* What tessera_convert tells while and after it works. */
+typedef struct tessera_convert_sink {
+  size_t size;
+  void* user;
+  tessera_progress_fn progress;
+  /* Once the file is complete, each tensor in its order, with its types and bytes before and after. */
+  void (*tensor)(void* user, const char* name, const char* from, const char* to, uint64_t bytes_in,
+                 uint64_t bytes_out);
+} tessera_convert_sink;
+/* Writes the GGUF file `in_path`, of any weight types, with its matrices in another: "F32", "F16", "BF16",
+ * "Q8_0", "Q4_0", "Q4_1", "Q5_0" or "Q5_1", bit-equal to what the `gguf` Python package makes of them.
+ * Matrices whose rows are no multiple of the type's block become F16, vectors F32. An existing output is
+ * replaced only when the new one is complete. `sink` may be NULL. */
 TESSERA_API tessera_status tessera_convert(const char* in_path, const char* out_path, const char* type,
-                                           void (*fallback)(void* user, const char* tensor),
-                                           tessera_progress_fn progress, void* user, tessera_error* error);
+                                           const tessera_convert_sink* sink, tessera_error* error);
 
 /* The bytes of one token as they stand in the middle of a text: part of a UTF-8 character, maybe; control
  * tokens as they are spelled. */

@@ -63,6 +63,23 @@ Result<ModelFile> open_file(const char* path) {
   return ModelFile::open(std::move(source));
 }
 
+Result<DType> conversion_type(std::string_view name) {
+  const auto wanted = parse_dtype(name);
+  if (wanted && is_real(*wanted) && can_encode(*wanted)) return *wanted;
+  std::string written;
+  for (int i = 0; i <= static_cast<int>(DType::q6_k); ++i) {
+    const auto type = static_cast<DType>(i);
+    if (is_real(type) && can_encode(type)) written += (i == 0 ? "" : ", ") + std::string(info(type).name);
+  }
+  if (wanted && is_real(*wanted))
+    return Error{Code::unsupported,
+                 std::string(info(*wanted).name) +
+                     " is read, but not written: its scales are searched for, which is left to "
+                     "other programs; the types to convert to are " +
+                     written};
+  return Error{Code::invalid_argument, "'" + std::string(name) + "' is not one of " + written};
+}
+
 Result<void> write_tensor_file(tessera_tensor_writer& from) {
   TSR_TRY(SafetensorsWriter writer, SafetensorsWriter::create(from.path));
   TSR_CHECK(writer.add_tensor(from.name, DType::f32, {from.rows, from.columns}));
@@ -152,19 +169,21 @@ tessera_status tessera_inspect(const char* path, const tessera_inspect_sink* sin
 }
 
 tessera_status tessera_convert(const char* in_path, const char* out_path, const char* type,
-                               void (*fallback)(void* user, const char* tensor), tessera_progress_fn progress,
-                               void* user, tessera_error* error) {
+                               const tessera_convert_sink* sink, tessera_error* error) {
   return guarded(error, [&]() -> Result<void> {
     TSR_CHECK(require(out_path, "out_path"));
     TSR_CHECK(require(type, "type"));
-    const auto dtype = parse_dtype(type);
-    if (!dtype || !is_real(*dtype))
-      return Error{Code::invalid_argument,
-                   "'" + std::string(type) + "' is not one of F32, F16, BF16, Q8_0, Q4_0"};
+    tessera_convert_sink s{};
+    if (sink != nullptr) {
+      TSR_TRY(s, sized(sink, "tessera_convert_sink"));
+    }
+    TSR_TRY(const DType dtype, conversion_type(type));
     TSR_TRY(const ModelFile file, open_file(in_path));
-    TSR_TRY(const ConvertReport report, convert(file, out_path, *dtype, make_progress(progress, user)));
-    if (fallback != nullptr)
-      for (const std::string& tensor : report.fallback) fallback(user, tensor.c_str());
+    TSR_TRY(const ConvertReport report, convert(file, out_path, dtype, make_progress(s.progress, s.user)));
+    if (s.tensor == nullptr) return {};
+    for (const ConvertReport::Tensor& t : report.tensors)
+      s.tensor(s.user, t.name.c_str(), info(t.from).name.data(), info(t.to).name.data(), t.bytes_in,
+               t.bytes_out);
     return {};
   });
 }

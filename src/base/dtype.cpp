@@ -7,10 +7,12 @@
 #include <cmath>
 #include <cstring>
 
+#include "base/blocks.h"
+
 namespace tessera {
 namespace {
 
-constexpr std::array<DTypeInfo, 7> kTypes = {{
+constexpr std::array<DTypeInfo, 13> kTypes = {{
     {"F32", 1, 4},
     {"F16", 1, 2},
     {"BF16", 1, 2},
@@ -18,10 +20,13 @@ constexpr std::array<DTypeInfo, 7> kTypes = {{
     {"Q4_0", 32, 18},
     {"U32", 1, 4},
     {"U8", 1, 1},
+    {"Q4_1", 32, 20},
+    {"Q5_0", 32, 22},
+    {"Q5_1", 32, 24},
+    {"Q4_K", 256, 144},
+    {"Q5_K", 256, 176},
+    {"Q6_K", 256, 210},
 }};
-
-constexpr std::size_t kBlock = 32;  // elements of a Q8_0 or Q4_0 block
-constexpr std::size_t kScaleBytes = 2;
 
 template <typename T>
 T load(const std::byte* bytes) {
@@ -40,60 +45,6 @@ std::uint64_t to_whole(float x, std::uint64_t most) {
   const float whole = std::nearbyint(x);
   if (!(whole > 0.0f)) return 0;
   return whole < static_cast<float>(most) ? static_cast<std::uint64_t>(whole) : most;
-}
-
-// Q8_0: f16 scale d, then 32 int8 q; x = d * q.
-void decode_q8_0(const std::byte* block, float* out) {
-  const float d = f16_to_f32(load<std::uint16_t>(block));
-  for (std::size_t i = 0; i < kBlock; ++i) {
-    out[i] = d * static_cast<float>(static_cast<std::int8_t>(block[kScaleBytes + i]));
-  }
-}
-
-void encode_q8_0(const float* in, std::byte* block) {
-  float largest = 0.0f;
-  for (std::size_t i = 0; i < kBlock; ++i) {
-    const float a = std::fabs(in[i]);
-    if (a > largest || std::isnan(a)) largest = a;
-    if (std::isnan(a)) break;
-  }
-  const float d = largest / 127.0f;
-  const float inverse = d == 0.0f ? 0.0f : 1.0f / d;
-  store(block, f32_to_f16(d));
-  for (std::size_t i = 0; i < kBlock; ++i) {
-    const float q = std::round(in[i] * inverse);  // halves away from zero
-    // Out of range only where d is NaN, infinite, or so small that its inverse overflows and f16 makes it 0.
-    const bool in_range = std::fabs(q) <= 127.0f;
-    block[kScaleBytes + i] = static_cast<std::byte>(in_range ? static_cast<std::int8_t>(q) : 0);
-  }
-}
-
-// Q4_0: f16 scale d, then 16 bytes: element i in the low nibble of byte i, element i + 16 in the high one;
-// x = d * (q - 8).
-void decode_q4_0(const std::byte* block, float* out) {
-  const float d = f16_to_f32(load<std::uint16_t>(block));
-  for (std::size_t i = 0; i < kBlock / 2; ++i) {
-    const int pair = std::to_integer<int>(block[kScaleBytes + i]);
-    out[i] = d * static_cast<float>((pair & 15) - 8);
-    out[i + kBlock / 2] = d * static_cast<float>((pair >> 4) - 8);
-  }
-}
-
-void encode_q4_0(const float* in, std::byte* block) {
-  float extreme = in[0];  // of the largest magnitude; the first of equals, and the first NaN
-  for (std::size_t i = 1; i < kBlock && !std::isnan(extreme); ++i) {
-    if (std::fabs(in[i]) > std::fabs(extreme) || std::isnan(in[i])) extreme = in[i];
-  }
-  const float d = extreme / -8.0f;
-  const float inverse = d == 0.0f ? 0.0f : 1.0f / d;
-  store(block, f32_to_f16(d));
-  const auto quantise = [&](float x) -> unsigned {
-    const float q = x * inverse + 8.5f;
-    return q >= 0.0f ? static_cast<unsigned>(std::min(q, 15.0f)) : 0u;  // NaN gives 0
-  };
-  for (std::size_t i = 0; i < kBlock / 2; ++i) {
-    block[kScaleBytes + i] = static_cast<std::byte>(quantise(in[i]) | quantise(in[i + kBlock / 2]) << 4);
-  }
 }
 
 }  // namespace
@@ -159,11 +110,13 @@ void decode_row(DType type, std::span<const std::byte> bytes, std::span<float> o
       for (std::size_t i = 0; i < n; ++i) out[i] = bf16_to_f32(load<std::uint16_t>(in + 2 * i));
       break;
     case DType::q8_0:
-      for (std::size_t b = 0; b < n / kBlock; ++b) decode_q8_0(in + 34 * b, &out[kBlock * b]);
-      break;
     case DType::q4_0:
-      for (std::size_t b = 0; b < n / kBlock; ++b) decode_q4_0(in + 18 * b, &out[kBlock * b]);
-      break;
+    case DType::q4_1:
+    case DType::q5_0:
+    case DType::q5_1:
+    case DType::q4_k:
+    case DType::q5_k:
+    case DType::q6_k: return decode_blocks(type, n / info(type).block_elems, in, out.data());
     case DType::u32:
       for (std::size_t i = 0; i < n; ++i) out[i] = static_cast<float>(load<std::uint32_t>(in + 4 * i));
       break;
@@ -188,11 +141,13 @@ void encode_row(DType type, std::span<const float> in, std::span<std::byte> byte
       for (std::size_t i = 0; i < n; ++i) store(out + 2 * i, f32_to_bf16(in[i]));
       break;
     case DType::q8_0:
-      for (std::size_t b = 0; b < n / kBlock; ++b) encode_q8_0(&in[kBlock * b], out + 34 * b);
-      break;
     case DType::q4_0:
-      for (std::size_t b = 0; b < n / kBlock; ++b) encode_q4_0(&in[kBlock * b], out + 18 * b);
-      break;
+    case DType::q4_1:
+    case DType::q5_0:
+    case DType::q5_1:
+    case DType::q4_k:
+    case DType::q5_k:
+    case DType::q6_k: return encode_blocks(type, n / info(type).block_elems, in.data(), out);
     case DType::u32:
       for (std::size_t i = 0; i < n; ++i)
         store(out + 4 * i, static_cast<std::uint32_t>(to_whole(in[i], 0xffffffffu)));

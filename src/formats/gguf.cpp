@@ -39,7 +39,9 @@ struct DTypeId {
   std::uint32_t id;
 };
 constexpr DTypeId kDTypes[] = {
-    {DType::f32, 0}, {DType::f16, 1}, {DType::bf16, 30}, {DType::q8_0, 8}, {DType::q4_0, 2},
+    {DType::f32, 0},   {DType::f16, 1},   {DType::bf16, 30}, {DType::q8_0, 8},
+    {DType::q4_0, 2},  {DType::q4_1, 3},  {DType::q5_0, 6},  {DType::q5_1, 7},
+    {DType::q4_k, 12}, {DType::q5_k, 13}, {DType::q6_k, 14},
 };
 
 }  // namespace

@@ -68,6 +68,7 @@ Result<void> TensorStream::write_row(OutputFile& out, std::span<const float> row
     return Error{Code::invalid_argument, "a row more than the declared tensors have"};
   const Tensor& tensor = tensors_[current_];
   const DTypeInfo& type = info(tensor.dtype);
+  if (!can_encode(tensor.dtype)) return misuse(tensor.name, "nothing encodes " + std::string(type.name));
   if (row.size() % type.block_elems != 0 || file_bytes(row.size(), type) > tensor.bytes - written_) {
     return misuse(tensor.name, "a row of " + std::to_string(row.size()) + " elements does not fit");
   }

@@ -45,6 +45,12 @@ std::uint64_t device_row_bytes(DType type, std::uint64_t k) {
     case DType::bf16: return round_up_16(k * 2);
     case DType::q8_0: return k % kBlock ? 0 : round_up_16(k + k / kBlock * 2);
     case DType::q4_0: return k % kBlock ? 0 : round_up_16(k / 2 + k / kBlock * 2);
+    case DType::q4_1:
+    case DType::q5_0:
+    case DType::q5_1:
+    case DType::q4_k:
+    case DType::q5_k:
+    case DType::q6_k: break;  // no kernel reads them
   }
   return 0;
 }

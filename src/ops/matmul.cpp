@@ -7,7 +7,7 @@ namespace {
 
 using Kind = OpAttributeInfo::Kind;
 
-constexpr std::string_view kWeights = "F32 F16 BF16 Q8_0 Q4_0";
+constexpr std::string_view kWeights = "F32 F16 BF16 Q8_0 Q4_0 Q4_1 Q5_0 Q5_1 Q4_K Q5_K Q6_K";
 
 constexpr OpTensorInfo kMatmulIn[] = {{"X", kReals, "(..., k)", false, {}},
                                       {"W", kWeights, "(n, k)", false, "read in its own type"},
@@ -17,7 +17,7 @@ constexpr OpTensorInfo kMatmulIn[] = {{"X", kReals, "(..., k)", false, {}},
 constexpr OpTensorInfo kMatmulOut[] = {{"Y", "like X", "(..., n)", false, {}}};
 constexpr OpAttributeInfo kMatmulAttrs[] = {
     {"act", Kind::choice, "none", "none|gelu_erf|gelu_tanh|silu|relu|relu2", "the activation"},
-    {"weight_type", Kind::choice, "stored", "stored|F32|F16|BF16|Q8_0|Q4_0",
+    {"weight_type", Kind::choice, "stored", "stored|F32|F16|BF16|Q8_0|Q4_0|Q4_1|Q5_0|Q5_1",
      "W and W_up are encoded as this type first, on the host"}};
 
 constexpr OpTensorInfo kEmbeddingIn[] = {{"table", kWeights, "(vocab, d)", false, {}},

@@ -2,12 +2,14 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <bit>
 #include <cmath>
 #include <cstring>
 #include <fstream>
-#include <iterator>
 #include <limits>
+#include <random>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -16,8 +18,10 @@ namespace {
 
 constexpr float kInf = std::numeric_limits<float>::infinity();
 constexpr float kNaN = std::numeric_limits<float>::quiet_NaN();
-constexpr DType kAll[] = {DType::f32,  DType::f16, DType::bf16, DType::q8_0,
-                          DType::q4_0, DType::u32, DType::u8};
+constexpr DType kAll[] = {DType::f32,  DType::f16,  DType::bf16, DType::q8_0, DType::q4_0,
+                          DType::u32,  DType::u8,   DType::q4_1, DType::q5_0, DType::q5_1,
+                          DType::q4_k, DType::q5_k, DType::q6_k};
+constexpr DType kEncodedBlocks[] = {DType::q8_0, DType::q4_0, DType::q4_1, DType::q5_0, DType::q5_1};
 
 std::uint32_t bits(float x) { return std::bit_cast<std::uint32_t>(x); }
 
@@ -49,7 +53,7 @@ TEST(DType, NamesAndSizes) {
   }
   EXPECT_EQ(parse_dtype("q8_0"), DType::q8_0);
   EXPECT_EQ(parse_dtype("bF16"), DType::bf16);
-  for (const char* unknown : {"", "q8", "F32 ", "Q5_K"}) EXPECT_FALSE(parse_dtype(unknown).has_value());
+  for (const char* unknown : {"", "q8", "F32 ", "Q3_K"}) EXPECT_FALSE(parse_dtype(unknown).has_value());
   EXPECT_EQ(file_bytes(64, info(DType::q8_0)), 68u);
   EXPECT_EQ(file_bytes(64, info(DType::q4_0)), 36u);
 }
@@ -102,47 +106,110 @@ TEST(DType, Bf16) {
   }
 }
 
+struct GoldenCase {
+  DType type;
+  std::vector<float> in, back;
+  std::vector<std::byte> encoded;
+};
+
 // tests/data/quants.bin is written by tools/goldens/quants.py with the `gguf` package.
-TEST(DType, BitEqualToGgufPackage) {
+std::vector<GoldenCase> golden_cases() {
   std::ifstream stream(TESSERA_SOURCE_DIR "/tests/data/quants.bin", std::ios::binary);
-  const std::vector<char> data{std::istreambuf_iterator<char>(stream), {}};
-  std::size_t at = 0;
-  const auto take = [&](void* out, std::size_t n) {
-    ASSERT_LE(at + n, data.size());
-    std::memcpy(out, data.data() + at, n);
-    at += n;
+  const auto word = [&] {
+    std::uint32_t value = 0;
+    stream.read(reinterpret_cast<char*>(&value), sizeof value);
+    return value;
   };
-  std::uint32_t cases = 0;
-  take(&cases, 4);
-  ASSERT_GT(cases, 10u);
-  for (std::uint32_t c = 0; c < cases; ++c) {
-    std::uint32_t type = 0, n = 0, size = 0;
-    take(&type, 4);
-    take(&n, 4);
-    std::vector<float> in(n), back(n);
-    take(in.data(), 4 * n);
-    take(&size, 4);
-    std::vector<std::byte> expected(size);
-    take(expected.data(), size);
-    take(back.data(), 4 * n);
-    const auto dtype = static_cast<DType>(type);
-    ASSERT_EQ(size, file_bytes(n, info(dtype)));
-    const std::vector<std::byte> encoded = encode(dtype, in);
-    EXPECT_EQ(encoded, expected) << "case " << c << " " << info(dtype).name;
-    const std::vector<float> decoded = decode(dtype, expected, n);
-    for (std::uint32_t i = 0; i < n; ++i) {
-      if (std::isnan(back[i])) {
-        EXPECT_TRUE(std::isnan(decoded[i]));
-      } else {
-        EXPECT_EQ(bits(decoded[i]), bits(back[i])) << "case " << c << " element " << i;
-      }
+  const auto fill = [&]<typename T>(std::vector<T>& out, std::size_t n) {
+    out.resize(n);
+    stream.read(reinterpret_cast<char*>(out.data()), static_cast<std::streamsize>(n * sizeof(T)));
+  };
+  std::vector<GoldenCase> cases(word());
+  for (GoldenCase& c : cases) {
+    c.type = static_cast<DType>(word());
+    const std::uint32_t n = word();
+    fill(c.in, word());
+    fill(c.encoded, word());
+    fill(c.back, n);
+  }
+  EXPECT_TRUE(stream.good());
+  EXPECT_EQ(stream.peek(), std::ifstream::traits_type::eof());
+  return cases;
+}
+
+// NaN is NaN, whatever its payload.
+void expect_same_floats(const std::vector<float>& got, const std::vector<float>& wanted,
+                        const std::string& what) {
+  ASSERT_EQ(got.size(), wanted.size()) << what;
+  for (std::size_t i = 0; i < got.size(); ++i) {
+    if (std::isnan(wanted[i])) {
+      EXPECT_TRUE(std::isnan(got[i])) << what << " element " << i;
+    } else {
+      EXPECT_EQ(bits(got[i]), bits(wanted[i])) << what << " element " << i;
     }
   }
-  EXPECT_EQ(at, data.size());
+}
+
+TEST(DType, BitEqualToGgufPackage) {
+  const std::vector<GoldenCase> cases = golden_cases();
+  ASSERT_GT(cases.size(), 100u);
+  for (std::size_t c = 0; c < cases.size(); ++c) {
+    const auto& [type, in, back, encoded] = cases[c];
+    const std::string what = "case " + std::to_string(c) + " " + std::string(info(type).name);
+    ASSERT_EQ(encoded.size(), file_bytes(back.size(), info(type))) << what;
+    if (!in.empty()) {
+      EXPECT_EQ(encode(type, in), encoded) << what;
+    }
+    expect_same_floats(decode(type, encoded, back.size()), back, what);
+  }
+}
+
+// Bytes that lie at odd addresses, and rows of several blocks, decode as each block alone does.
+TEST(DType, BlocksStandAlone) {
+  for (const GoldenCase& c : golden_cases()) {
+    const DTypeInfo& type = info(c.type);
+    for (std::size_t b = 0; b < c.back.size() / type.block_elems; ++b) {
+      std::vector<std::byte> block(1 + type.block_bytes);
+      std::ranges::copy(std::span(c.encoded).subspan(b * type.block_bytes, type.block_bytes),
+                        block.begin() + 1);
+      std::vector<float> out(type.block_elems);
+      decode_row(c.type, std::span(block).subspan(1), out);
+      const auto first = c.back.begin() + static_cast<std::ptrdiff_t>(b * type.block_elems);
+      expect_same_floats(out, {first, first + type.block_elems}, std::string(type.name));
+    }
+  }
+}
+
+// How far a value that was encoded may come back: a step (a half, but that the formats with a sign lack the
+// highest value), and what f16 loses of the scale d and the minimum m, d up to 127 times.
+TEST(DType, WhatComesBackIsNear) {
+  std::mt19937 engine(3);
+  std::normal_distribution<float> normal;
+  std::uniform_real_distribution<float> exponent(-30.0f, 12.0f);
+  for (const DType type : kEncodedBlocks) {
+    const float steps = type == DType::q8_0   ? 127
+                        : type == DType::q4_0 ? 8
+                        : type == DType::q4_1 ? 15
+                        : type == DType::q5_0 ? 16
+                                              : 31;
+    const bool minimum = type == DType::q4_1 || type == DType::q5_1;
+    for (int round = 0; round < 500; ++round) {
+      std::vector<float> row(32);
+      const float spread = std::exp2(exponent(engine));
+      for (float& x : row) x = spread * (normal(engine) + (round % 3 == 0 ? 2.0f : 0.0f));
+      const auto [low, high] = std::ranges::minmax(row);
+      const float reach = minimum ? high - low : std::max(high, -low);
+      const auto lost = [](float x) { return std::max(std::fabs(x) * 0x1p-11f, 0x1p-25f); };
+      const float bound = 1.001f * reach / steps + steps * lost(reach / steps) + lost(low);
+      const std::vector<float> back = decode(type, encode(type, row), 32);
+      for (std::size_t i = 0; i < 32; ++i)
+        EXPECT_LE(std::fabs(back[i] - row[i]), bound) << info(type).name << " spread " << spread;
+    }
+  }
 }
 
 TEST(DType, BlocksWithoutFiniteScaleStayNotFinite) {
-  for (const DType type : {DType::q8_0, DType::q4_0}) {
+  for (const DType type : kEncodedBlocks) {
     for (const float bad : {kNaN, kInf, -kInf, 1e30f}) {
       std::vector<float> row(32, 1.0f);
       row[5] = bad;

@@ -3,11 +3,13 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 
 #include "support/gguf_builder.h"
 #include "support/models_dir.h"
+#include "support/random_blocks.h"
 #include "support/refusal.h"
 #include "support/safetensors_builder.h"
 #include "support/temp_dir.h"
@@ -49,8 +51,9 @@ TEST(Convert, EveryType) {
   const TempDir dir;
   auto in = ModelFile::open(source_of(model().build()));
   ASSERT_TRUE(in.ok()) << in.error().message;
-  const std::pair<DType, std::uint64_t> types[] = {
-      {DType::f32, 0}, {DType::f16, 1}, {DType::bf16, 32}, {DType::q8_0, 7}, {DType::q4_0, 2}};
+  const std::pair<DType, std::uint64_t> types[] = {{DType::f32, 0},  {DType::f16, 1},  {DType::bf16, 32},
+                                                   {DType::q8_0, 7}, {DType::q4_0, 2}, {DType::q4_1, 3},
+                                                   {DType::q5_0, 8}, {DType::q5_1, 9}};
   for (const auto& [type, file_type] : types) {
     auto report = convert(*in, dir / "out.gguf", type, {});
     ASSERT_TRUE(report.ok()) << report.error().message;
@@ -102,9 +105,9 @@ TEST(Convert, Refusals) {
   expect_refused(convert(*other, path, DType::f16, {}), Code::unsupported, {"GGUF files only"});
 
   GgufBuilder k;
-  k.raw_tensor("k", {1, 256}, 14, std::vector<std::byte>(210));
+  k.raw_tensor("k", {1, 256}, 11, std::vector<std::byte>(110));
   auto quantised = ModelFile::open(source_of(k.build()));
-  expect_refused(convert(*quantised, path, DType::f16, {}), Code::unsupported, {"\"k\"", "Q6_K"});
+  expect_refused(convert(*quantised, path, DType::f16, {}), Code::unsupported, {"\"k\"", "Q3_K"});
 
   const auto with_value = [](float x) {
     std::vector<float> values = wave(64);
@@ -119,16 +122,91 @@ TEST(Convert, Refusals) {
                    {"\"w\" row 1 column 1", "F16"});
   }
   EXPECT_TRUE(convert(with_value(65519.0f), path, DType::f16, {}).ok());
-  for (const auto& [type, limit] : {std::pair{DType::q8_0, 65519.0f * 127}, {DType::q4_0, -65519.0f * 8}}) {
+  // Around sin(0) .. sin(63): a minimum of -1 or the limit itself.
+  const std::pair<DType, float> limits[] = {{DType::q8_0, 65519.0f * 127}, {DType::q4_0, -65519.0f * 8},
+                                            {DType::q5_0, 65519.0f * 16},  {DType::q4_1, 65519.0f * 15},
+                                            {DType::q4_1, -65519.0f},      {DType::q5_1, 65519.0f * 31},
+                                            {DType::q5_1, -65519.0f},      {DType::bf16, 0x1.fefffep127f}};
+  for (const auto& [type, limit] : limits) {
     auto report = convert(with_value(limit), path, type, {});
     ASSERT_TRUE(report.ok()) << report.error().message;
     auto out = ModelFile::open(*ByteSource::open(path));
     std::vector<float> row(64);
     decode_row(type, bytes_of(*out, "w"), row);
     for (const float x : row) EXPECT_TRUE(std::isfinite(x));
-    expect_refused(convert(with_value(limit * 1.01f), path, type, {}), Code::numeric, {"row 1 column 1"});
+    expect_refused(convert(with_value(limit * 1.01f), path, type, {}), Code::numeric,
+                   {"\"w\" row 1 column 1:", std::string(info(type).name)});
+    for (const float x : {std::nanf(""), inf, -inf})
+      expect_refused(convert(with_value(x), path, type, {}), Code::numeric, {"\"w\" row 1 column 1:"});
   }
   EXPECT_EQ(dir.files(), 1u);
+}
+
+TEST(Convert, KQuantsAreReadAndNotWritten) {
+  const TempDir dir;
+  const std::string path = dir / "out.gguf";
+  for (const DType from : {DType::q4_k, DType::q5_k, DType::q6_k}) {
+    const std::vector<std::byte> blocks = test::random_blocks(from, 2, 1);
+    GgufBuilder b;
+    b.raw_tensor("k", {2, 256}, *gguf::from_dtype(from), blocks);
+    auto in = ModelFile::open(source_of(b.build()));
+    ASSERT_TRUE(in.ok()) << in.error().message;
+    std::vector<float> values(512);
+    decode_row(from, blocks, values);
+    for (const DType to : {DType::f32, DType::q5_1}) {
+      auto report = convert(*in, path, to, {});
+      ASSERT_TRUE(report.ok()) << report.error().message;
+      std::vector<std::byte> expected(file_bytes(512, info(to)));
+      encode_row(to, values, expected);
+      EXPECT_EQ(bytes_of(*ModelFile::open(*ByteSource::open(path)), "k"), expected);
+    }
+    expect_refused(convert(*in, path, from, {}), Code::unsupported,
+                   {std::string(info(from).name), "not written"});
+  }
+}
+
+// A second quantisation of what is quantised would lose more.
+TEST(Convert, TheSameTypeIsCopied) {
+  const TempDir dir;
+  for (const DType type : {DType::f32, DType::f16, DType::bf16, DType::q8_0, DType::q4_0, DType::q4_1,
+                           DType::q5_0, DType::q5_1}) {
+    std::vector<std::byte> data(file_bytes(128, info(type)));
+    for (std::size_t i = 0; i < data.size(); ++i) data[i] = static_cast<std::byte>(i * 29 % 101);
+    GgufBuilder b;
+    b.raw_tensor("w", {2, 64}, *gguf::from_dtype(type), data);
+    auto report = convert(*ModelFile::open(source_of(b.build())), dir / "out.gguf", type, {});
+    ASSERT_TRUE(report.ok()) << report.error().message;
+    EXPECT_EQ(bytes_of(*ModelFile::open(*ByteSource::open(dir / "out.gguf")), "w"), data) << info(type).name;
+    EXPECT_EQ(report->tensors.size(), 1u);
+    EXPECT_EQ(report->tensors[0].from, type);
+  }
+}
+
+// Stopped at any of its reports, it leaves what was there, and nothing beside it.
+TEST(Convert, HalfWayNothingIsLost) {
+  const TempDir dir;
+  const std::vector<float> values = wave(3 << 18);
+  GgufBuilder b;
+  b.tensor("norm", {64}, wave(64)).tensor("w", {3 << 10, 256}, values);
+  const std::string path = dir.write("m.gguf", b.build());
+  const auto in = ModelFile::open(*ByteSource::open(path));
+  ASSERT_TRUE(in.ok());
+  std::vector<std::uint64_t> seen;
+  for (std::size_t stop = 0; stop < 4; ++stop) {
+    seen.clear();
+    const auto progress = [&](std::string_view, std::uint64_t done, std::uint64_t total) {
+      EXPECT_LT(done, total);
+      seen.push_back(done);
+      return seen.size() <= stop;
+    };
+    expect_refused(convert(*in, path, DType::q5_0, progress), Code::cancelled, {});
+    EXPECT_EQ(seen.size(), stop + 1);
+    EXPECT_EQ(dir.files(), 1u);
+    std::vector<float> now(values.size());
+    decode_row(DType::f32, bytes_of(*ModelFile::open(*ByteSource::open(path)), "w"), now);
+    EXPECT_EQ(now, values);
+  }
+  EXPECT_TRUE(std::ranges::is_sorted(seen));
 }
 
 TEST(Convert, RealModel) {
@@ -136,7 +214,7 @@ TEST(Convert, RealModel) {
   const TempDir dir;
   auto in = ModelFile::open(*ByteSource::open(test::models_dir() + "/tinystories-260k/tinyllm.gguf"));
   ASSERT_TRUE(in.ok());
-  for (const DType type : {DType::f16, DType::q8_0, DType::q4_0}) {
+  for (const DType type : {DType::f16, DType::q8_0, DType::q4_0, DType::q4_1, DType::q5_0, DType::q5_1}) {
     auto report = convert(*in, dir / "out.gguf", type, {});
     ASSERT_TRUE(report.ok()) << report.error().message;
     auto out = ModelFile::open(*ByteSource::open(dir / "out.gguf"));

@@ -222,23 +222,23 @@ TEST(GgufHostile, Offsets) {
 
 TEST(GgufHostile, TypesThatTesseraLacks) {
   GgufBuilder b;
-  b.tensor("good", {32}, kRow).raw_tensor("k", {2, 256}, 14, std::vector<std::byte>(420));
+  b.tensor("good", {32}, kRow).raw_tensor("k", {2, 256}, 11, std::vector<std::byte>(220));
   b.raw_tensor("odd", {7, 3}, 99, std::vector<std::byte>(64));
   auto file = open(b);
   ASSERT_TRUE(file.ok()) << file.error().message;
   EXPECT_NE(file->find("good"), nullptr);
   EXPECT_TRUE(file->require("good").ok());
   ASSERT_EQ(file->unsupported_tensors().size(), 2u);
-  EXPECT_EQ(file->unsupported_tensors()[0].type, "Q6_K");
+  EXPECT_EQ(file->unsupported_tensors()[0].type, "Q3_K");
   EXPECT_EQ(file->unsupported_tensors()[1].type, "type 99");
   EXPECT_EQ(file->find("k"), nullptr);
-  expect_refused(file->require("k"), Code::unsupported, {"\"k\"", "Q6_K"});
+  expect_refused(file->require("k"), Code::unsupported, {"\"k\"", "Q3_K"});
   expect_refused(file->require("odd"), Code::unsupported, {"\"odd\"", "type 99"});
   expect_refused(file->require("none"), Code::bad_model, {"no tensor \"none\""});
 
   b = {};
-  b.raw_tensor("k", {2, 256}, 14, std::vector<std::byte>(419));
-  refuse(b, {"\"k\"", "420 bytes"});
+  b.raw_tensor("k", {2, 256}, 11, std::vector<std::byte>(219));
+  refuse(b, {"\"k\"", "220 bytes"});
   b = {};
   b.raw_tensor("odd", {7, 3}, 99, {}, std::int64_t{1} << 40);
   refuse(b, {"\"odd\"", "leaves"});
