@@ -23,8 +23,8 @@ constexpr std::uint32_t kKeysASplit = 128;  // of the context, at least: twice k
 constexpr std::uint32_t kMostSplits = 256;
 // A processor's cores, each with a few workgroups; loading q again costs more than idling a little.
 constexpr std::uint32_t kFillSoftware = 64;
-// attention_keys: vec4 of q and of the output that a lane holds; with more, drivers compile for seconds.
-constexpr std::uint32_t kMostKeysVectors = 64, kMostKeysVectorsFewRows = 128;
+// attention_keys: vec4 of q and of the output that a lane holds: lavapipe 25 compiles 64 for 7 s, 128 for 20.
+constexpr std::uint32_t kMostKeysVectors = 64;
 // Shared memory a workgroup may take where there is more: 48 KiB leave room for two on 100 KiB.
 constexpr std::uint32_t kMostShared = 48 * 1024;
 
@@ -232,10 +232,8 @@ std::uint32_t keys_rows(const AttentionShape& s) {
   const std::uint64_t vectors = (ceil_div(a.head_dim, 4) + ceil_div(a.v_dim, 4)) *
                                 ((wide & all) == all || s.kv_type == DType::q8_0 ? 1 : 4);
   // Up to four rows are one read of the keys; of many, with more than two registers leave the nearest cache.
-  if (folded <= 4)
-    return as_u32(
-        std::min<std::uint64_t>(std::bit_ceil(folded), std::bit_floor(kMostKeysVectorsFewRows / vectors)));
-  return as_u32(std::min<std::uint64_t>(2, kMostKeysVectors / vectors));
+  const std::uint64_t wanted = folded <= 4 ? std::bit_ceil(folded) : 2;
+  return as_u32(std::min(wanted, std::bit_floor(kMostKeysVectors / vectors)));
 }
 
 // A lane a key: only where shared memory is no nearer than any other and registers are memory.
