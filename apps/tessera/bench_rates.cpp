@@ -1,8 +1,6 @@
 #include <cstdio>
 
 #include "bench.h"
-#include "terminal.h"
-#include "tessera/tessera_tools.h"
 
 namespace tool {
 namespace {
@@ -17,25 +15,17 @@ struct RatesOptions {
 
 struct Run {
   const RatesOptions& options;
-  ProgressBar bar = {};
-  std::string device = {};
-  Json driver = {}, clock = {}, forms = Json::array();
+  BenchedDevice device = {};
+  Json forms = Json::array();
   std::vector<std::string> settings = {};
 };
 
 Json form_json(const tessera_form_rate& rate) {
-  const bool failed = rate.failed[0] != '\0';
-  const auto number = [&](double value) { return failed ? Json() : Json(value); };
-  return {{"form", rate.form},
-          {"shape", rate.shape},
-          {"failed", failed ? Json(rate.failed) : Json()},
-          {"samples", rate.samples},
-          {"median_s", number(rate.median_s)},
-          {"min_s", number(rate.min_s)},
-          {"max_s", number(rate.max_s)},
-          {"gflop_per_s", failed ? Json() : Json(rate.flops / rate.median_s * 1e-9)},
-          {"checked", rate.checked},
-          {"error_of_bound", rate.worst_ratio}};
+  Json out{{"form", rate.form}, {"shape", rate.time->name}};
+  out.update(time_json(*rate.time));
+  out["checked"] = rate.time->checked;
+  out["error_of_bound"] = rate.time->worst_ratio;
+  return out;
 }
 
 void print_form(const Json& form) {
@@ -56,12 +46,8 @@ tessera_rates_desc make_desc(Run& run) {
   desc.user = &run;
   desc.device = [](void* user, const char* driver, int gpu_clock) {
     auto& to = *static_cast<Run*>(user);
-    to.driver = driver;
-    to.clock = gpu_clock != 0 ? "gpu" : "host";
+    to.device.begin(driver, gpu_clock, "");
     if (to.options.json) return;
-    std::printf("%s\n%s\n", to.device.c_str(), driver);
-    if (gpu_clock == 0)
-      std::puts("No GPU timestamps here: times are the host's, from submission to completion.");
     std::printf("%-26s %-36s %10s %10s %10s %9s\n", "form", "shape", "median ms", "min", "max", "GFLOP/s");
   };
   desc.rate = [](void* user, const tessera_form_rate* rate) {
@@ -69,25 +55,19 @@ tessera_rates_desc make_desc(Run& run) {
     to.forms.push_back(form_json(*rate));
     if (rate->setting[0] != '\0') to.settings.emplace_back(rate->setting);
     if (to.options.json) return;
-    to.bar.clear();
+    to.device.bar.clear();
     print_form(to.forms.back());
   };
   return desc;
 }
 
 int run_rates(const RatesOptions& options) {
-  Run run{.options = options};
+  Run run{.options = options, .device = {.quiet = options.json}};
   auto context = CachedContext::create(options.device);
   if (!context) return fail(context.failure());
-  run.device = (*context)->device_name();
-  tessera_rates_desc desc = make_desc(run);
-  tessera::ProgressFn progress = run.bar.callback();
-  desc.progress = tessera::detail::progress;
-  desc.progress_user = &progress;
+  run.device.name = (*context)->device_name();
   tessera_error error;
-  const tessera_status status = tessera_measure_rates((*context)->get(), &desc, &error);
-  run.bar.clear();
-  context->save();
+  const tessera_status status = measure(*context, run.device, make_desc(run), &tessera_measure_rates, error);
   if (status != TESSERA_OK && status != TESSERA_MISMATCH) return fail({error.status, error.message});
   Json saved;
   int result = status == TESSERA_OK ? 0 : fail({error.status, error.message});
@@ -98,18 +78,14 @@ int run_rates(const RatesOptions& options) {
     else
       result = fail(file.failure());
   }
-  if (options.json)
-    std::printf("%s\n", Json{{"version", TESSERA_VERSION},
-                             {"date", utc_now()},
-                             {"device", run.device},
-                             {"driver", run.driver},
-                             {"clock", run.clock},
-                             {"forms", run.forms},
-                             {"saved", saved}}
-                            .dump(2, ' ', false, Json::error_handler_t::replace)
-                            .c_str());
-  else if (!saved.is_null())
+  if (options.json) {
+    Json out = run.device.head();
+    out["forms"] = std::move(run.forms);
+    out["saved"] = saved;
+    print_json(out);
+  } else if (!saved.is_null()) {
     std::printf("saved in %s\n", saved.get<std::string>().c_str());
+  }
   return result;
 }
 

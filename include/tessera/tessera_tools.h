@@ -134,16 +134,11 @@ TESSERA_API tessera_status tessera_bench_ops(tessera_context* context, const tes
  * shapes are in docs/benchmarks.md. */
 typedef struct tessera_form_rate {
   size_t size;
-  const char* form;   /* "attention_keys", "attention_split/few_rows" */
-  const char* shape;  /* "attention/d64/h8kv8/512x512/causal", the same for all forms of a choice */
-  const char* failed; /* why there is no rate: the device lacks what the form needs, or it was wrong; or "" */
-  int wrong;          /* nonzero: an element was over its bound; `failed` names it */
+  const char* form;    /* "attention_keys", "attention_split/few_rows" */
   const char* setting; /* "attention_keys=24.13", GFLOP/s; "" without a rate */
-  double flops;        /* useful arithmetic of one run */
-  uint32_t samples;
-  double median_s, min_s, max_s;
-  uint64_t checked;   /* elements */
-  double worst_ratio; /* error / bound */
+  /* Of "attention/d64/h8kv8/512x512/causal", the same for all forms of a choice; `failed` also says what the
+   * device lacks for the form. */
+  const tessera_bench_op* time;
 } tessera_form_rate;
 
 typedef struct tessera_rates_desc {
