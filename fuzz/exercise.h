@@ -16,6 +16,18 @@ inline void require_that(bool condition) {
   if (!condition) std::abort();
 }
 
+// Whatever the values are, they can be quantised, and blocks of them are read back.
+inline void requantise(std::span<const float> values) {
+  constexpr std::size_t most = 1024;
+  const auto part = values.first(std::min(most, values.size() / 32 * 32));
+  std::vector<float> back(part.size());
+  for (const DType type : {DType::q8_0, DType::q4_0, DType::q4_1, DType::q5_0, DType::q5_1}) {
+    std::vector<std::byte> blocks(file_bytes(part.size(), info(type)));
+    encode_row(type, part, blocks);
+    decode_row(type, blocks, back);
+  }
+}
+
 inline void read_tensors(const ModelFile& file, std::uint64_t size) {
   std::uint64_t total = 0;
   for (const TensorInfo& tensor : file.tensors()) {
@@ -26,6 +38,7 @@ inline void read_tensors(const ModelFile& file, std::uint64_t size) {
     require_that(file.read(tensor, 0, bytes).ok());
     std::vector<float> values(tensor.elems());
     decode_row(tensor.dtype, bytes, values);
+    requantise(values);
   }
   for (const auto& tensor : file.unsupported_tensors()) require_that(!file.require(tensor.name).ok());
 }

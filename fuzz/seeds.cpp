@@ -5,6 +5,7 @@
 #include <fstream>
 
 #include "support/gguf_builder.h"
+#include "support/random_blocks.h"
 #include "support/safetensors_builder.h"
 #include "support/tiny_transformer.h"
 
@@ -23,10 +24,15 @@ std::vector<std::byte> gguf_with_everything(std::uint32_t version) {
   b.strings("ss", {"a", ""}).floats("fs", {1, 2}).i32s("is", {-1, 2});
   b.array("bs", 7, 2).put(std::uint8_t{1}).put(std::uint8_t{0});
   b.key("u64", 10).put(std::uint64_t{5});
+  using tessera::DType;
   const std::vector<float> row(64, 1.0f);
-  for (const auto type : {tessera::DType::f32, tessera::DType::f16, tessera::DType::bf16,
-                          tessera::DType::q8_0, tessera::DType::q4_0}) {
+  for (const DType type : {DType::f32, DType::f16, DType::bf16})
     b.tensor(std::string(tessera::info(type).name), {2, 32}, row, type);
+  for (const DType type : {DType::q8_0, DType::q4_0, DType::q4_1, DType::q5_0, DType::q5_1, DType::q4_k,
+                           DType::q5_k, DType::q6_k}) {
+    const tessera::DTypeInfo& info = tessera::info(type);
+    b.raw_tensor(std::string(info.name), {2, info.block_elems}, *tessera::gguf::from_dtype(type),
+                 tessera::test::random_blocks(type, 2, version));
   }
   b.raw_tensor("unknown", {3}, 99, {});
   return b.build();

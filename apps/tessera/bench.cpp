@@ -5,9 +5,6 @@
 #include <cstdio>
 #include <ctime>
 
-#include "terminal.h"
-#include "tessera/tessera_tools.h"
-
 namespace tool {
 
 std::string utc_now() {
@@ -19,9 +16,50 @@ std::string utc_now() {
   return text;
 }
 
+using Json = nlohmann::ordered_json;
+
+void print_json(const Json& out) {
+  std::printf("%s\n", out.dump(2, ' ', false, Json::error_handler_t::replace).c_str());
+}
+
+void BenchedDevice::begin(const char* driver_name, int gpu_clock, const std::string& peaks) {
+  driver = driver_name;
+  clock = gpu_clock != 0 ? "gpu" : "host";
+  if (quiet) return;
+  bar.clear();
+  std::printf("%s\n%s\n%s", name.c_str(), driver_name, peaks.c_str());
+  if (gpu_clock == 0)
+    std::puts("No GPU timestamps here: times are the host's, from submission to completion.");
+}
+
+Json BenchedDevice::head() const {
+  return {{"version", TESSERA_VERSION},
+          {"date", utc_now()},
+          {"device", name},
+          {"driver", driver},
+          {"clock", clock}};
+}
+
 namespace {
 
-using Json = nlohmann::ordered_json;
+Json rate(double amount, double seconds) {
+  return amount > 0 && seconds > 0 ? Json(amount / seconds * 1e-9) : Json();
+}
+
+}  // namespace
+
+Json time_json(const tessera_bench_op& op) {
+  const bool failed = op.failed[0] != '\0';
+  const auto unless_failed = [&](Json value) { return failed ? Json() : value; };
+  return {{"failed", failed ? Json(op.failed) : Json()},
+          {"samples", op.samples},
+          {"median_s", unless_failed(op.median_s)},
+          {"min_s", unless_failed(op.min_s)},
+          {"max_s", unless_failed(op.max_s)},
+          {"gflop_per_s", unless_failed(rate(op.flops, op.median_s))}};
+}
+
+namespace {
 
 struct OpsOptions {
   DeviceOptions device;
@@ -59,36 +97,25 @@ class Regex {
 struct Run {
   const OpsOptions& options;
   Regex filter;
-  ProgressBar bar;
-  std::string device;
-  Json driver, clock, ops = Json::array();
+  BenchedDevice device;
+  Json ops = Json::array();
   double copy = 0, flops = 0;
 };
-
-Json rate(double amount, double seconds) {
-  return amount > 0 && seconds > 0 ? Json(amount / seconds * 1e-9) : Json();
-}
 
 Json part(const Json& value, double of) {
   return value.is_null() || of <= 0 ? Json() : Json(value.get<double>() / of);
 }
 
 Json op_json(const Run& run, const tessera_bench_op& op) {
-  const bool failed = op.failed[0] != '\0';
-  const Json gflops = rate(failed ? 0 : op.flops, op.median_s);
-  const Json gbytes = rate(failed ? 0 : op.bytes, op.median_s);
-  return {{"name", op.name},
-          {"failed", failed ? Json(op.failed) : Json()},
-          {"samples", op.samples},
-          {"median_s", failed ? Json() : Json(op.median_s)},
-          {"min_s", failed ? Json() : Json(op.min_s)},
-          {"max_s", failed ? Json() : Json(op.max_s)},
-          {"gflop_per_s", gflops},
-          {"gbyte_per_s", gbytes},
-          {"of_flop_peak", part(gflops, run.flops * 1e-9)},
-          {"of_copy", part(gbytes, run.copy * 1e-9)},
-          {"checked", op.checked},
-          {"error_of_bound", op.worst_ratio}};
+  Json out{{"name", op.name}};
+  out.update(time_json(op));
+  const Json gbytes = rate(op.failed[0] != '\0' ? 0 : op.bytes, op.median_s);
+  out["gbyte_per_s"] = gbytes;
+  out["of_flop_peak"] = part(out["gflop_per_s"], run.flops * 1e-9);
+  out["of_copy"] = part(gbytes, run.copy * 1e-9);
+  out["checked"] = op.checked;
+  out["error_of_bound"] = op.worst_ratio;
+  return out;
 }
 
 std::string number(const Json& value, const char* format, double factor = 1) {
@@ -120,16 +147,14 @@ tessera_bench_desc make_desc(Run& run) {
   };
   desc.device = [](void* user, const char* driver, int gpu_clock, double copy, double flops) {
     auto& to = *static_cast<Run*>(user);
-    to.driver = driver;
-    to.clock = gpu_clock != 0 ? "gpu" : "host";
     to.copy = copy;
     to.flops = flops;
+    char peaks[128];
+    std::snprintf(peaks, sizeof(peaks),
+                  "copies %.1f GB/s, multiplies and adds %.0f GFLOP/s (f32, from registers)\n", copy * 1e-9,
+                  flops * 1e-9);
+    to.device.begin(driver, gpu_clock, peaks);
     if (to.options.json) return;
-    to.bar.clear();
-    std::printf("%s\n%s\ncopies %.1f GB/s, multiplies and adds %.0f GFLOP/s (f32, from registers)\n",
-                to.device.c_str(), driver, copy * 1e-9, flops * 1e-9);
-    if (gpu_clock == 0)
-      std::puts("No GPU timestamps here: times are the host's, from submission to completion.");
     std::printf("%-38s %10s %10s %10s %9s %6s %8s %6s\n", "op", "median ms", "min", "max", "GFLOP/s", "peak",
                 "GB/s", "copy");
   };
@@ -137,41 +162,31 @@ tessera_bench_desc make_desc(Run& run) {
     auto& to = *static_cast<Run*>(user);
     to.ops.push_back(op_json(to, *op));
     if (to.options.json) return;
-    to.bar.clear();
+    to.device.bar.clear();
     print_op(to.ops.back());
   };
   return desc;
 }
 
 int run_ops(const OpsOptions& options) {
-  Run run{.options = options, .filter = {}, .bar = {}, .device = {}, .driver = {}, .clock = {}};
+  Run run{.options = options, .filter = {}, .device = {.quiet = options.json}};
   if (const std::string why = run.filter.compile(options.filter); !why.empty()) {
     fail("--filter '" + options.filter + "': " + why);
     return kUsage;
   }
   auto context = CachedContext::create(options.device);
   if (!context) return fail(context.failure());
-  run.device = (*context)->device_name();
-  tessera_bench_desc desc = make_desc(run);
-  tessera::ProgressFn progress = run.bar.callback();
-  desc.progress = tessera::detail::progress;
-  desc.progress_user = &progress;
+  run.device.name = (*context)->device_name();
   tessera_error error;
-  const tessera_status status = tessera_bench_ops((*context)->get(), &desc, &error);
-  run.bar.clear();
-  context->save();
+  const tessera_status status = measure(*context, run.device, make_desc(run), &tessera_bench_ops, error);
   if (status != TESSERA_OK && status != TESSERA_MISMATCH) return fail({error.status, error.message});
-  if (options.json)
-    std::printf("%s\n", Json{{"version", TESSERA_VERSION},
-                             {"date", utc_now()},
-                             {"device", run.device},
-                             {"driver", run.driver},
-                             {"clock", run.clock},
-                             {"copy_gbyte_per_s", run.copy * 1e-9},
-                             {"peak_gflop_per_s", run.flops * 1e-9},
-                             {"ops", run.ops}}
-                            .dump(2, ' ', false, Json::error_handler_t::replace)
-                            .c_str());
+  if (options.json) {
+    Json out = run.device.head();
+    out["copy_gbyte_per_s"] = run.copy * 1e-9;
+    out["peak_gflop_per_s"] = run.flops * 1e-9;
+    out["ops"] = std::move(run.ops);
+    print_json(out);
+  }
   return status == TESSERA_OK ? 0 : fail({error.status, error.message});
 }
 
@@ -202,10 +217,12 @@ void add_bench_ops(CLI::App& bench, int& status) {
 }  // namespace
 
 void add_bench(CLI::App& app, int& status) {
-  auto* bench = app.add_subcommand("bench", "How fast: single ops, or a model end to end");
+  auto* bench =
+      app.add_subcommand("bench", "How fast: single ops, a model end to end, or the forms of kernels");
   bench->require_subcommand(1);
   add_bench_ops(*bench, status);
   add_bench_model(*bench, status);
+  add_bench_rates(*bench, status);
 }
 
 }  // namespace tool

@@ -1,14 +1,45 @@
-// What `bench ops` and `bench model` share.
+// What the benches share.
 #pragma once
 
 #include <nlohmann/json.hpp>
 #include <string>
 
 #include "common.h"
+#include "terminal.h"
+#include "tessera/tessera_tools.h"
 
 namespace tool {
 
 std::string utc_now();  // "2026-01-31T12:00:00Z"
+void print_json(const nlohmann::ordered_json& out);
+
+// What the benches of single kernels say of the device they run on.
+struct BenchedDevice {
+  bool quiet = false;  // prints nothing
+  ProgressBar bar = {};
+  std::string name = {};
+  nlohmann::ordered_json driver = {}, clock = {};
+
+  // Before the first time; `peaks` is a line or empty.
+  void begin(const char* driver_name, int gpu_clock, const std::string& peaks);
+  nlohmann::ordered_json head() const;  // the first members of the JSON
+};
+// "failed", "samples", times and GFLOP/s: null where it failed or counts no arithmetic.
+nlohmann::ordered_json time_json(const tessera_bench_op& op);
+
+// tessera_bench_ops or tessera_measure_rates with a progress bar.
+template <typename Desc>
+tessera_status measure(CachedContext& context, BenchedDevice& device, Desc desc,
+                       tessera_status (*bench)(tessera_context*, const Desc*, tessera_error*),
+                       tessera_error& error) {
+  tessera::ProgressFn progress = device.bar.callback();
+  desc.progress = tessera::detail::progress;
+  desc.progress_user = &progress;
+  const tessera_status status = bench(context->get(), &desc, &error);
+  device.bar.clear();
+  context.save();
+  return status;
+}
 
 struct BenchModelOptions {
   DeviceOptions device;
@@ -17,5 +48,6 @@ struct BenchModelOptions {
   bool json = false;
 };
 void add_bench_model(CLI::App& bench, int& status);
+void add_bench_rates(CLI::App& bench, int& status);
 
 }  // namespace tool

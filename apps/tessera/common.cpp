@@ -78,7 +78,8 @@ void add_device_options(CLI::App& app, DeviceOptions& options) {
                  "does; may be repeated (names: `tessera devices`)")
       ->type_name("NAME=VALUE")
       ->allow_extra_args(false);
-  app.add_flag("--no-pipeline-cache", options.no_cache, "Neither read nor write the pipeline-cache file");
+  app.add_flag("--no-pipeline-cache", options.no_cache,
+               "Neither read nor write the pipeline-cache file, nor read measured rates");
 }
 
 void add_model_option(CLI::App& app, std::string& path) {
@@ -107,52 +108,106 @@ tessera_context_desc context_desc(const DeviceOptions& options, std::vector<cons
   return desc;
 }
 
+namespace {
+
+constexpr char kRatesEnd[] = "end";  // the last line of a file of rates
+
+// What the library asks for when it knows the device: the files' names come from that.
+struct Files {
+  fs::path folder;
+  std::string blob;
+  std::vector<std::string> rates;
+  std::vector<const char*> rate_pointers;
+
+  void load_blob(const char* key, const void** bytes, size_t* count) {
+    blob = read_file(folder / (std::string(key) + ".bin"));
+    *bytes = blob.data();
+    *count = blob.size();
+  }
+  void load_rates(const char* key, const char* const** texts, uint32_t* count) {
+    const fs::path path = folder / (std::string(key) + ".rates");
+    std::ifstream in(path);
+    if (!in) return;
+    bool whole = false;
+    for (std::string line; !whole && rates.size() < 100 && std::getline(in, line);) {
+      whole = line == kRatesEnd;
+      if (!whole) rates.push_back(line);
+    }
+    if (!whole) {
+      std::fprintf(
+          stderr,
+          "tessera: '%s' is no whole file of rates: ignored (`tessera bench rates --save` writes one)\n",
+          path.c_str());
+      return;
+    }
+    for (const std::string& rate : rates) rate_pointers.push_back(rate.c_str());
+    *texts = rate_pointers.data();
+    *count = static_cast<uint32_t>(rate_pointers.size());
+  }
+};
+
+// The old file, or the new one, but no part of it.
+bool replace_file(const std::string& path, std::string_view content) {
+  std::error_code failed;
+  fs::create_directories(fs::path(path).parent_path(), failed);
+  const std::string temporary = path + "." + std::to_string(getpid());
+  {
+    std::ofstream out(temporary, std::ios::binary);
+    out.write(content.data(), static_cast<std::streamsize>(content.size()));
+    if (!out.flush()) {
+      fs::remove(temporary, failed);
+      return false;
+    }
+  }
+  fs::rename(temporary, path, failed);
+  if (!failed) return true;
+  fs::remove(temporary, failed);
+  return false;
+}
+
+}  // namespace
+
 tessera::Expected<CachedContext> CachedContext::create(const DeviceOptions& options) {
   std::vector<const char*> caps;
   tessera_context_desc desc = context_desc(options, caps);
-  // The file's name comes from the device, so the device is asked first.
-  const fs::path folder = options.no_cache ? fs::path() : cache_folder();
-  std::string blob;
-  struct Source {
-    fs::path folder;
-    std::string* blob;
-  } source{folder, &blob};
-  if (!folder.empty()) {
+  Files files{cache_folder(), {}, {}, {}};
+  const bool caching = !options.no_cache && !files.folder.empty();
+  if (caching) {
     desc.load_pipeline_cache = [](void* user, const char* key, const void** bytes, size_t* count) {
-      auto& from = *static_cast<Source*>(user);
-      *from.blob = read_file(from.folder / (std::string(key) + ".bin"));
-      *bytes = from.blob->data();
-      *count = from.blob->size();
+      static_cast<Files*>(user)->load_blob(key, bytes, count);
     };
-    desc.load_pipeline_cache_user = &source;
+    desc.load_rates = [](void* user, const char* key, const char* const** texts, uint32_t* count) {
+      static_cast<Files*>(user)->load_rates(key, texts, count);
+    };
+    desc.load_pipeline_cache_user = desc.load_rates_user = &files;
   }
   auto context = tessera::Context::create(desc);
   if (!context) return context.failure();
   CachedContext cached;
   cached.context_ = *std::move(context);
-  cached.loaded_ = std::move(blob);
+  cached.loaded_ = std::move(files.blob);
   const std::string key = cached.context_.cache_key();
-  if (!folder.empty() && !key.empty()) cached.cache_file_ = (folder / (key + ".bin")).string();
+  if (caching && !key.empty()) cached.cache_file_ = (files.folder / (key + ".bin")).string();
   return cached;
 }
 
 void CachedContext::save() const {
   if (cache_file_.empty()) return;
   auto blob = context_.pipeline_cache();
-  if (!blob || *blob == loaded_) return;
-  std::error_code ignored;
-  fs::create_directories(fs::path(cache_file_).parent_path(), ignored);
-  const std::string temporary = cache_file_ + "." + std::to_string(getpid());
-  {
-    std::ofstream out(temporary, std::ios::binary);
-    out.write(blob->data(), static_cast<std::streamsize>(blob->size()));
-    if (!out.flush()) {
-      fs::remove(temporary, ignored);
-      return;
-    }
-  }
-  fs::rename(temporary, cache_file_, ignored);
-  if (ignored) fs::remove(temporary, ignored);
+  if (blob && *blob != loaded_) replace_file(cache_file_, *blob);
+}
+
+tessera::Expected<std::string> CachedContext::save_rates(const std::vector<std::string>& settings) const {
+  const fs::path folder = cache_folder();
+  if (folder.empty())
+    return tessera::Failure{TESSERA_IO,
+                            "there is no folder for rates: neither XDG_CACHE_HOME nor HOME is a path"};
+  const std::string path = (folder / (context_.rates_key() + ".rates")).string();
+  std::string text;
+  for (const std::string& setting : settings) text += setting + "\n";
+  if (!replace_file(path, text + kRatesEnd + "\n"))
+    return tessera::Failure{TESSERA_IO, "'" + path + "' cannot be written"};
+  return path;
 }
 
 tessera::Expected<tessera::Model> load_model(const tessera::Context& context, const std::string& path) {

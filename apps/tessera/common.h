@@ -29,13 +29,15 @@ int fail(const tessera::Failure& failure);
 int fail(const std::string& message);
 
 // A context whose pipeline cache is read from and saved to a file under $XDG_CACHE_HOME/tessera (or
-// ~/.cache/tessera), named after device, driver and build.
+// ~/.cache/tessera), named after device, driver and build. Measured rates are read from a file beside it.
 class CachedContext {
  public:
   static tessera::Expected<CachedContext> create(const DeviceOptions& options);
   const tessera::Context& operator*() const { return context_; }
   const tessera::Context* operator->() const { return &context_; }
   void save() const;  // when it changed; a file that cannot be written is only a slower next start
+  // Where contexts like this one look for rates; the name of the file.
+  tessera::Expected<std::string> save_rates(const std::vector<std::string>& settings) const;
 
  private:
   tessera::Context context_;

@@ -106,6 +106,16 @@ typedef struct tessera_context_desc {
   void* run_jobs_user;
   int debug_messages; /* nonzero: the validation layers' messages, when the host enables them, come as errors
                        */
+  /* "form=GFLOP/s": how fast forms of kernels are on this device, as tessera_measure_rates (tessera_tools.h)
+   * found; where several can do the same, the fastest is taken. Without any, a fixed order decides. A form
+   * that this library does not have, or no such number, is refused. */
+  const char* const* rates;
+  uint32_t rate_count;
+  /* Asked once, when the device is known, for rates that were kept under this rates key: it sets *rates and
+   * *count (valid until tessera_context_create returns), or leaves them 0. They come after those above. All
+   * of them are ignored with a warning when one is not right. NULL: none. */
+  void (*load_rates)(void* user, const char* rates_key, const char* const** rates, uint32_t* count);
+  void* load_rates_user;
 } tessera_context_desc;
 
 TESSERA_API tessera_status tessera_context_create(const tessera_context_desc* desc, tessera_context** context,
@@ -116,6 +126,9 @@ TESSERA_API const char* tessera_context_device_name(const tessera_context* conte
 /* A name for a pipeline-cache file: device, driver and build. Lives as long as the context; "" for the
  * reference. */
 TESSERA_API const char* tessera_context_cache_key(const tessera_context* context);
+/* A name for what tessera_measure_rates finds: device, driver, library, and the limits and capabilities that
+ * caps left. Lives as long as the context; "" for the reference. */
+TESSERA_API const char* tessera_context_rates_key(const tessera_context* context);
 /* Calls `sink` once with the blob (nothing for the reference). */
 typedef void (*tessera_bytes_fn)(void* user, const void* bytes, size_t count);
 TESSERA_API tessera_status tessera_context_pipeline_cache(tessera_context* context, tessera_bytes_fn sink,
@@ -395,7 +408,7 @@ TESSERA_API tessera_status tessera_translator_verify(tessera_translator* transla
 typedef struct tessera_tensor {
   size_t size; /* an array steps by its first element's */
   const char* name;
-  const char* type; /* "F32", "F16", "BF16", "U32", "I32", "I64", "U8", "BOOL"; of weights "Q8_0", ... too */
+  const char* type;      /* "F32", "F16", "BF16", "U32", "I32", "I64", "U8", "BOOL"; weights: "Q8_0", ... */
   const uint64_t* shape; /* outermost first */
   uint32_t dims;
   const void* data; /* row-major */
@@ -446,7 +459,7 @@ typedef struct tessera_op_plan_sink {
   void* user;
   void (*output)(void* user, const tessera_tensor* tensor);
   void (*kernel)(void* user, const tessera_op_kernel* kernel); /* each dispatch, in order */
-  /* A faster tier that was not chosen, and why. */
+  /* A faster tier, or one that was measured (rates of the context), and why it was not chosen. */
   void (*refused)(void* user, const char* tier, const char* reason);
   /* scratch: device memory beside the op's own tensors. */
   void (*total)(void* user, uint64_t scratch_bytes, uint64_t tensor_bytes, double flops, double bytes);

@@ -340,6 +340,7 @@ class Context {
   }
   std::string device_name() const { return tessera_context_device_name(handle_.get()); }
   std::string cache_key() const { return tessera_context_cache_key(handle_.get()); }
+  std::string rates_key() const { return tessera_context_rates_key(handle_.get()); }
   Expected<std::string> pipeline_cache() const {
     tessera_error error;
     std::string blob;

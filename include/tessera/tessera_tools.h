@@ -128,6 +128,33 @@ typedef struct tessera_bench_desc {
 TESSERA_API tessera_status tessera_bench_ops(tessera_context* context, const tessera_bench_desc* desc,
                                              tessera_error* error);
 
+/* How fast each form of a kernel is on the context's device, so that choices between them follow what was
+ * measured: a host keeps `setting` of those that have one, and gives them to later contexts of the same rates
+ * key (tessera_context_desc). Each form is checked on sampled elements against the reference first. The
+ * shapes are in docs/benchmarks.md. */
+typedef struct tessera_form_rate {
+  size_t size;
+  const char* form;    /* "attention_keys", "attention_split/few_rows" */
+  const char* setting; /* "attention_keys=24.13", GFLOP/s; "" without a rate */
+  /* Of "attention/d64/h8kv8/512x512/causal", the same for all forms of a choice; `failed` also says what the
+   * device lacks for the form. */
+  const tessera_bench_op* time;
+} tessera_form_rate;
+
+typedef struct tessera_rates_desc {
+  size_t size;
+  uint32_t samples; /* as in tessera_bench_desc */
+  /* Once, first: the driver, and whether its timestamps measure (tessera_bench_desc). */
+  void (*device)(void* user, const char* driver, int gpu_clock);
+  void (*rate)(void* user, const tessera_form_rate* rate);
+  void* user;
+  tessera_progress_fn progress; /* stage "rates" */
+  void* progress_user;
+} tessera_rates_desc;
+/* Takes seconds. TESSERA_MISMATCH when a form was wrong; all others were measured. */
+TESSERA_API tessera_status tessera_measure_rates(tessera_context* context, const tessera_rates_desc* desc,
+                                                 tessera_error* error);
+
 #ifdef __cplusplus
 }
 #endif

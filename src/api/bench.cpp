@@ -1,6 +1,9 @@
-// tessera_bench_ops: the cases of bench/ through the C ABI.
+// The cases of bench/ through the C ABI: tessera_bench_ops, and tessera_measure_rates on the forms of
+// kernels.
 #include "api/handles.h"
+#include "bench/rates.h"
 #include "bench/run_ops.h"
+#include "kernels/choose.h"
 #include "tessera/tessera_tools.h"
 
 using namespace tessera;
@@ -15,8 +18,8 @@ std::vector<bench::OpCase> wanted_cases(const tessera_bench_desc& desc) {
   return cases;
 }
 
-void hand_out(const bench::OpCase& c, const bench::OpTime& time, const tessera_bench_desc& desc) {
-  if (desc.op == nullptr) return;
+// Points into both.
+tessera_bench_op bench_op(const bench::OpCase& c, const bench::OpTime& time) {
   tessera_bench_op op{};
   op.size = sizeof(op);
   op.name = c.name.c_str();
@@ -30,7 +33,26 @@ void hand_out(const bench::OpCase& c, const bench::OpTime& time, const tessera_b
   op.max_s = time.max_s;
   op.checked = time.checked;
   op.worst_ratio = time.worst_ratio;
+  return op;
+}
+
+void hand_out(const bench::OpCase& c, const bench::OpTime& time, const tessera_bench_desc& desc) {
+  if (desc.op == nullptr) return;
+  const tessera_bench_op op = bench_op(c, time);
   desc.op(desc.user, &op);
+}
+
+void hand_out(const bench::FormTime& form, const tessera_rates_desc& desc) {
+  if (desc.rate == nullptr) return;
+  const tessera_bench_op time = bench_op(form.shape, form.time);
+  const std::string setting =
+      form.time.failed.empty() ? print(MeasuredRate{form.name, form.flops_per_s()}) : "";
+  tessera_form_rate rate{};
+  rate.size = sizeof(rate);
+  rate.form = form.name.c_str();
+  rate.setting = setting.c_str();
+  rate.time = &time;
+  desc.rate(desc.user, &rate);
 }
 
 // The longest prompts are for GPUs. At a twentieth of its peak a run should end within a minute.
@@ -69,6 +91,25 @@ Result<void> run(Device& device, const tessera_bench_desc& desc) {
   return {};
 }
 
+Result<void> run(Device& device, const tessera_rates_desc& desc) {
+  const Progress progress = make_progress(desc.progress, desc.progress_user);
+  const std::size_t count = rate_names().size();
+  if (desc.device != nullptr)
+    desc.device(desc.user, device.report().driver.c_str(), bench::has_gpu_clock(device));
+  if (!report(progress, "rates", 0, count)) return Error{Code::cancelled, "measuring was cancelled"};
+  bench::OpOptions options;
+  if (desc.samples != 0) options.samples = desc.samples;
+  std::size_t measured = 0;
+  TSR_TRY(const std::vector<bench::FormTime> forms,
+          bench::measure_rates(device, options, [&](const bench::FormTime& form) {
+            hand_out(form, desc);
+            return report(progress, "rates", ++measured, count);
+          }));
+  for (const bench::FormTime& form : forms)
+    if (form.time.wrong) return Error{Code::mismatch, form.name + ": " + form.time.failed};
+  return {};
+}
+
 }  // namespace
 
 extern "C" tessera_status tessera_bench_ops(tessera_context* context, const tessera_bench_desc* desc,
@@ -78,6 +119,17 @@ extern "C" tessera_status tessera_bench_ops(tessera_context* context, const tess
     TSR_TRY(const tessera_bench_desc d, sized(desc, "tessera_bench_desc"));
     if (context->device == nullptr)
       return Error{Code::invalid_argument, "the reference is not benchmarked: choose a Vulkan device"};
+    return run(*context->device, d);
+  });
+}
+
+extern "C" tessera_status tessera_measure_rates(tessera_context* context, const tessera_rates_desc* desc,
+                                                tessera_error* error) {
+  return guarded(error, [&]() -> Result<void> {
+    TSR_CHECK(require(context, "context"));
+    TSR_TRY(const tessera_rates_desc d, sized(desc, "tessera_rates_desc"));
+    if (context->device == nullptr)
+      return Error{Code::invalid_argument, "the reference has no forms of kernels: choose a Vulkan device"};
     return run(*context->device, d);
   });
 }

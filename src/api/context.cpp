@@ -4,7 +4,8 @@
 #include <limits>
 
 #include "api/handles.h"
-#include "kernels/catalogue.h"
+#include "base/text.h"
+#include "kernels/choose.h"
 
 namespace tessera::api {
 
@@ -76,21 +77,82 @@ Result<DeviceChoice> open_instance(const tessera_context_desc& desc) {
   return choice;
 }
 
-// Everything that a pipeline cache depends on: the device, its driver, and our modules.
-std::string cache_key(const DeviceReport& report) {
-  std::uint64_t hash = 1469598103934665603u;  // FNV-1a
-  const auto add = [&hash](const void* bytes, std::size_t count) {
+struct Hash {  // FNV-1a
+  std::uint64_t value = 1469598103934665603u;
+  void add(const void* bytes, std::size_t count) {
     for (std::size_t i = 0; i < count; ++i)
-      hash = (hash ^ static_cast<const unsigned char*>(bytes)[i]) * 1099511628211u;
-  };
-  add(&report.vendor_id, 4);
-  add(&report.device_id, 4);
-  add(&report.driver_version, 4);
-  add(report.pipeline_cache_uuid.data(), report.pipeline_cache_uuid.size());
-  for (const Kernel& k : kernels()) add(k.spirv.data(), k.spirv.size_bytes());
-  char text[32];
-  std::snprintf(text, sizeof(text), "%016llx", static_cast<unsigned long long>(hash));
-  return text;
+      value = (value ^ static_cast<const unsigned char*>(bytes)[i]) * 1099511628211u;
+  }
+  std::string text() const {
+    char text[32];
+    std::snprintf(text, sizeof(text), "%016llx", static_cast<unsigned long long>(value));
+    return text;
+  }
+};
+
+// Everything that a pipeline cache depends on: the device, its driver, and our modules.
+Hash device_hash(const DeviceReport& report) {
+  Hash hash;
+  hash.add(&report.vendor_id, 4);
+  hash.add(&report.device_id, 4);
+  hash.add(&report.driver_version, 4);
+  hash.add(report.pipeline_cache_uuid.data(), report.pipeline_cache_uuid.size());
+  for (const Kernel& k : kernels()) hash.add(k.spirv.data(), k.spirv.size_bytes());
+  return hash;
+}
+
+// What rates depend on beside that. `report` as the device is opened.
+std::string rates_key(const DeviceReport& report) {
+  Hash hash = device_hash(report);
+  const std::uint32_t version = tessera_version();
+  hash.add(&version, 4);
+  for (const NamedValue& v : list(report.limits, report.caps)) hash.add(&v.value, sizeof(v.value));
+  return hash.text();
+}
+
+Result<MeasuredRates> parse_rates(const char* const* texts, std::uint32_t count) {
+  MeasuredRates out;
+  if (count != 0) TSR_CHECK(require(texts, "rates"));
+  for (std::uint32_t i = 0; i < count; ++i) {
+    TSR_TRY(MeasuredRate rate, parse_rate(texts[i] == nullptr ? "" : texts[i]));
+    if (std::ranges::count(rate_names(), rate.form) == 0) {
+      std::string names;
+      for (const std::string_view name : rate_names())
+        names += (names.empty() ? "" : ", ") + std::string(name);
+      return Error{Code::invalid_argument,
+                   "measured rate of " + quote(rate.form) + ": the forms are " + names};
+    }
+    if (std::ranges::count(out.list, rate.form, &MeasuredRate::form) != 0)
+      return Error{Code::invalid_argument, "measured rate of '" + rate.form + "' is given twice"};
+    out.list.push_back(std::move(rate));
+  }
+  return out;
+}
+
+// Those of the host's files do no harm when they are broken.
+void load_rates(const tessera_context_desc& desc, const std::string& key, const Log& log_to,
+                MeasuredRates& rates) {
+  if (desc.load_rates == nullptr) return;
+  const char* const* texts = nullptr;
+  std::uint32_t count = 0;
+  desc.load_rates(desc.load_rates_user, key.c_str(), &texts, &count);
+  auto loaded = parse_rates(texts, count);
+  if (!loaded) {
+    log(log_to, LogLevel::warning, "the measured rates are ignored: " + loaded.error().message);
+    return;
+  }
+  for (MeasuredRate& rate : loaded->list)
+    if (std::ranges::count(rates.list, rate.form, &MeasuredRate::form) == 0)
+      rates.list.push_back(std::move(rate));
+}
+
+// How Device::create will report the device, but for what it opens.
+Result<DeviceReport> opened(const DeviceChoice& choice, std::uint32_t index) {
+  const auto report = std::ranges::find(choice.reports, index, &DeviceReport::index);
+  if (report == choice.reports.end()) return Error{Code::internal, "the chosen device is not listed"};
+  DeviceReport out = *report;
+  TSR_CHECK(apply(choice.overrides, out.limits, out.caps));
+  return out;
 }
 
 }  // namespace
@@ -105,10 +167,13 @@ Result<void> open_device(const tessera_context_desc& desc, tessera_context& cont
   TSR_TRY(DeviceChoice choice, open_instance(desc));
   Device::Desc device;
   TSR_TRY(device.index, pick_device(choice.reports, wanted_device(desc)));
-  device.overrides = std::move(choice.overrides);
   device.log = make_log(desc);
-  for (const DeviceReport& report : choice.reports)
-    if (report.index == device.index) context.cache_key = cache_key(report);
+  TSR_TRY(const DeviceReport report, opened(choice, device.index));
+  context.cache_key = device_hash(report).text();
+  context.rates_key = rates_key(report);
+  TSR_TRY(device.rates, parse_rates(desc.rates, desc.rate_count));
+  load_rates(desc, context.rates_key, device.log, device.rates);
+  device.overrides = std::move(choice.overrides);
   if (desc.load_pipeline_cache != nullptr) {
     const void* bytes = nullptr;
     size_t count = 0;
@@ -220,6 +285,9 @@ tessera_status tessera_context_create(const tessera_context_desc* desc, tessera_
       made->device_name = "reference";
       if (d.cap_count != 0)
         return Error{Code::invalid_argument, "the reference has no limits or capabilities to lower (--cap)"};
+      if (d.rate_count != 0)
+        return Error{Code::invalid_argument,
+                     "the reference has no forms of kernels to choose between (rates)"};
     } else {
       TSR_CHECK(open_device(d, *made));
     }
@@ -236,6 +304,10 @@ const char* tessera_context_device_name(const tessera_context* context) {
 
 const char* tessera_context_cache_key(const tessera_context* context) {
   return context == nullptr ? "" : context->cache_key.c_str();
+}
+
+const char* tessera_context_rates_key(const tessera_context* context) {
+  return context == nullptr ? "" : context->rates_key.c_str();
 }
 
 tessera_status tessera_context_pipeline_cache(tessera_context* context, tessera_bytes_fn sink, void* user,

@@ -19,7 +19,7 @@
 struct tessera_context {
   std::unique_ptr<tessera::Device> device;  // null: the reference
   std::string device_name;
-  std::string cache_key;
+  std::string cache_key, rates_key;
   tessera::RunJobs run_jobs;
 };
 
@@ -88,7 +88,7 @@ inline Result<void> require(const void* pointer, const char* what) {
 }
 
 bool asks_for_reference(const tessera_context_desc& desc);
-// Sets device, device_name and cache_key. Makes nothing but instance and device.
+// Sets device, device_name and the keys. Makes nothing but instance and device.
 Result<void> open_device(const tessera_context_desc& desc, tessera_context& context);
 Progress make_progress(tessera_progress_fn callback, void* user);
 Result<SamplerParams> make_sampler(const tessera_sampler& sampler);

@@ -1,5 +1,7 @@
 #include "base/attention.h"
 
+#include <algorithm>
+
 namespace tessera {
 namespace {
 
@@ -12,6 +14,13 @@ void fill(Strides& strides, bool heads_first, std::uint64_t heads, std::uint64_t
     strides = {len * heads * dim, dim, heads * dim, 1};
 }
 
+// Sum over x = 1 .. last of min(x, most); 0 below.
+std::int64_t sum_to(std::int64_t last, std::int64_t most) {
+  if (last <= 0) return 0;
+  const std::int64_t rise = std::min(last, most);
+  return rise * (rise + 1) / 2 + (last - rise) * most;
+}
+
 }  // namespace
 
 void resolve_strides(AttentionAttrs& a) {
@@ -20,6 +29,24 @@ void resolve_strides(AttentionAttrs& a) {
   const std::uint64_t rows = a.block_size != 0 ? a.block_size : a.kv_len;
   fill(a.k_strides, a.cache || a.heads_first, a.kv_heads, rows, a.head_dim);
   fill(a.v_strides, a.cache || a.heads_first, a.kv_heads, rows, a.v_dim);
+}
+
+VisibleKeys visible_keys(const AttentionAttrs& a, std::uint32_t first, std::uint32_t rows) {
+  if (rows == 0) return {};
+  const std::int64_t keys = a.kv_len, reach = keys + a.q_len;  // more hides nothing
+  const std::int64_t centre = first + (a.causal == Causal::bottom_right ? keys - a.q_len : 0);
+  const auto cut = [&](std::int64_t row) { return std::clamp<std::int64_t>(row, 0, keys); };
+  // Of the first row, before they are cut to [0, keys]; each row's is one further.
+  const std::int64_t begin =
+      a.window_left == kNoWindow ? -reach - rows : centre - std::min<std::int64_t>(a.window_left, reach);
+  const std::int64_t end = a.causal != Causal::none ? centre + 1
+                           : a.window_right == kNoWindow
+                               ? reach + rows
+                               : centre + std::min<std::int64_t>(a.window_right, reach) + 1;
+  const auto sum = [&](std::int64_t from) { return sum_to(from + rows - 1, keys) - sum_to(from - 1, keys); };
+  const std::int64_t seen = cut(end + rows - 1) - cut(begin);
+  return {static_cast<double>(sum(end) - sum(begin)),
+          static_cast<std::uint64_t>(std::max<std::int64_t>(seen, 0))};
 }
 
 }  // namespace tessera

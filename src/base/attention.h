@@ -89,4 +89,12 @@ struct AttentionOperands {
 // others.
 void resolve_strides(AttentionAttrs& attrs);
 
+// What causality and the window leave of rows [first, first + rows) of a head, in a sequence as long as it
+// may be: n_q = q_len, n_k = kv_len, one document.
+struct VisibleKeys {
+  double pairs = 0;        // of a row and a key that it sees
+  std::uint64_t keys = 0;  // from the first to the last one that a row sees
+};
+VisibleKeys visible_keys(const AttentionAttrs& attrs, std::uint32_t first, std::uint32_t rows);
+
 }  // namespace tessera

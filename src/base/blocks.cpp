@@ -6,8 +6,8 @@
 #include <cmath>
 #include <cstring>
 
-// Products and sums stand in the order of the `gguf` Python package (https://pypi.org/project/gguf,
-// gguf/quants.py), and none is contracted: results are bit-equal to its.
+// Products and sums stand in the order of gguf/quants.py of the `gguf` Python package
+// (https://github.com/ggml-org/llama.cpp/tree/master/gguf-py), and none is contracted: bit-equal results.
 namespace tessera {
 namespace {
 

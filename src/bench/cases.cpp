@@ -47,6 +47,19 @@ void add_attentions(std::vector<OpCase>& out) {
                (s.both ? causal ? "/causal" : "/full" : "");
       out.push_back(c);
     }
+  // Rows grow and the window stays: time is to grow with rows x window, not with rows x keys.
+  for (const std::uint32_t n : {1024u, 2048u, 4096u, 8192u}) {
+    OpCase c{.kind = OpKind::attention,
+             .rows = n,
+             .heads = 8,
+             .kv_heads = 8,
+             .head_dim = 64,
+             .keys = n,
+             .causal = true,
+             .window_left = 255};
+    c.name = "attention/d64/h8kv8/" + by(n, n) + "/causal/window255";
+    out.push_back(c);
+  }
 }
 
 void add_memory_ops(std::vector<OpCase>& out) {
@@ -102,9 +115,18 @@ double weight_bytes(const OpCase& c, double elements) {
 
 }  // namespace
 
+VisibleKeys OpCase::visible() const {
+  AttentionAttrs a;
+  a.q_len = rows;
+  a.kv_len = keys;
+  a.causal = causal ? Causal::bottom_right : Causal::none;
+  a.window_left = window_left;
+  return visible_keys(a, 0, rows);
+}
+
 double OpCase::flops() const {
   if (kind == OpKind::matmul) return 2.0 * rows * n * dim;
-  if (kind == OpKind::attention) return 4.0 * heads * rows * keys * head_dim;
+  if (kind == OpKind::attention) return 4.0 * heads * head_dim * visible().pairs;
   return 0;
 }
 
@@ -113,7 +135,8 @@ double OpCase::bytes() const {
   const double q = 4.0 * rows * heads * head_dim;
   switch (kind) {
     case OpKind::matmul: return weight_bytes(*this, double(n) * dim) + elements + 4.0 * rows * n;
-    case OpKind::attention: return 2 * q + 2.0 * kv_heads * keys * head_dim * info(kv_type).block_bytes;
+    case OpKind::attention:
+      return 2 * q + 2.0 * kv_heads * double(visible().keys) * head_dim * info(kv_type).block_bytes;
     case OpKind::norm: return elements * (residual ? 4 : 2);
     case OpKind::rope: return 2 * q;
     case OpKind::glu:

@@ -20,14 +20,18 @@ struct OpCase {
   std::uint32_t heads = 1, kv_heads = 1, head_dim = 0;
   std::uint32_t keys = 0;  // attention: the rows are the last ones of them; rope: the first row's position
   bool causal = false;
+  std::uint32_t window_left = kNoWindow;  // with causal
   DType kv_type = DType::f16;
+  Precision precision = Precision::f32;       // of attention
   bool residual = false, layer_norm = false;  // norm
   Activation act = Activation::none;          // glu
   SamplerParams sampler = {};
 
-  // The arithmetic that counts: 2 a multiply-add. Of attention 2 heads rows keys (2 head_dim), causal or
-  // not; 0 where memory is all that matters.
+  // The arithmetic that counts: 2 a multiply-add. Of attention 2 heads (2 head_dim) for each pair of a row
+  // and a key that it sees; 0 where memory is all that matters.
   double flops() const;
+  // Of attention: what causality and the window leave.
+  VisibleKeys visible() const;
   // Traffic that no implementation can avoid: each operand once.
   double bytes() const;
 };

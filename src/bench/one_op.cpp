@@ -207,6 +207,8 @@ class Builder {
     a.scale = 3 / std::sqrt(static_cast<float>(c_.head_dim));
     a.causal = c_.causal || c_.rows == 1 ? Causal::bottom_right : Causal::none;
     a.cache = true;
+    a.window_left = c_.window_left;
+    a.precision = c_.precision;
     op(std::move(in), {output(columns), kNoValue, kNoValue}, attrs);
   }
 

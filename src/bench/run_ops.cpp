@@ -64,7 +64,7 @@ Result<void> measure(TimedOp& op, const OpOptions& options, OpTime& out) {
 }
 
 Result<void> check_and_measure(Device& device, const OpCase& c, const OpOptions& options, OpTime& out) {
-  TSR_TRY(TimedOp op, TimedOp::create(device, c));
+  TSR_TRY(TimedOp op, TimedOp::create(device, c, options.form));
   TSR_CHECK(op.seconds());
   TSR_CHECK(op.check(out));
   if (out.wrong) return {};
@@ -73,11 +73,12 @@ Result<void> check_and_measure(Device& device, const OpCase& c, const OpOptions&
 
 }  // namespace
 
-Result<TimedOp> TimedOp::create(Device& device, const OpCase& c) {
+Result<TimedOp> TimedOp::create(Device& device, const OpCase& c, const std::string& form) {
   TimedOp out(c);
   out.gpu_clock_ = has_gpu_clock(device);
   GpuWalkerOptions options;
   options.slice_budget_us = kOneSlice;
+  options.form = form;
   TSR_TRY(out.walker_, GpuWalker::create(device, out.op_.program, options));
   TSR_CHECK(give(*out.walker_, out.op_));
   return out;

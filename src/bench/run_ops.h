@@ -22,13 +22,14 @@ struct OpTime {
 
 struct OpOptions {
   std::uint32_t samples = 10;
-  double seconds = 3;  // after as much measured time three samples are enough
+  double seconds = 3;     // after as much measured time three samples are enough
+  std::string form = {};  // of attention; empty: the device's choice
 };
 
 // A case made ready on a device.
 class TimedOp {
  public:
-  static Result<TimedOp> create(Device& device, const OpCase& c);
+  static Result<TimedOp> create(Device& device, const OpCase& c, const std::string& form = {});
   // One run.
   Result<double> seconds();
   // Of the run before; sets checked, worst_ratio and, where an element is over its bound, wrong and failed.

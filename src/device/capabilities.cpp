@@ -165,8 +165,10 @@ Caps caps_from(const Properties& p, const Known& known, const FeatureChain& f) {
   c.subgroup_arithmetic = subgroup(VK_SUBGROUP_FEATURE_BASIC_BIT | VK_SUBGROUP_FEATURE_ARITHMETIC_BIT);
   c.subgroup_shuffle = subgroup(VK_SUBGROUP_FEATURE_BASIC_BIT | VK_SUBGROUP_FEATURE_SHUFFLE_BIT);
   c.subgroup_clustered = subgroup(VK_SUBGROUP_FEATURE_BASIC_BIT | VK_SUBGROUP_FEATURE_CLUSTERED_BIT);
+  // A device of one size may let no stage ask for it.
   c.subgroup_size_control = f.size_control.subgroupSizeControl && f.size_control.computeFullSubgroups &&
-                            in_compute(p.size_control.requiredSubgroupSizeStages);
+                            (in_compute(p.size_control.requiredSubgroupSizeStages) ||
+                             p.size_control.minSubgroupSize == p.size_control.maxSubgroupSize);
   c.int_dot = f.int_dot.shaderIntegerDotProduct && p.int_dot.integerDotProduct4x8BitPackedSignedAccelerated;
   c.coopmat = f.coopmat.cooperativeMatrix && f.v12.vulkanMemoryModel &&
               in_compute(p.coopmat.cooperativeMatrixSupportedStages);

@@ -77,6 +77,7 @@ Result<void> DeviceImpl::open(std::shared_ptr<InstanceImpl> instance, const Desc
   gpu_->memory_budget = report.caps.memory_budget;
   TSR_CHECK(apply(desc.overrides, report.limits, report.caps));
   restrict_to(report.caps, report.matrices);
+  report.rates = desc.rates;
   TSR_CHECK(create_device(features));
 
   std::vector<std::byte> cache;

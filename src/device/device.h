@@ -17,6 +17,7 @@
 #include "base/result.h"
 #include "device/limits.h"
 #include "device/matrices.h"
+#include "device/rates.h"
 
 namespace tessera {
 
@@ -33,6 +34,7 @@ struct DeviceReport {
   Limits limits;
   Caps caps;
   Matrices matrices;                      // empty without caps.coopmat
+  MeasuredRates rates;                    // those it was opened with
   std::uint64_t device_memory_bytes = 0;  // sum of device-local heaps
   std::string refused;                    // why it cannot be used; empty when it can
 };
@@ -177,6 +179,7 @@ class Device {
   struct Desc {
     std::uint32_t index = 0;  // of Instance::enumerate
     std::vector<CapOverride> overrides;
+    MeasuredRates rates;                    // for the report: what kernel choice reads
     std::vector<std::byte> pipeline_cache;  // blob of an earlier run; ignored (with a warning) unless its
                                             // checksum, device and driver agree
     Log log;

@@ -116,7 +116,9 @@ Result<void> PipelineStore::compile(PipelineImpl& pipeline, VkPipelineCache cach
   VkComputePipelineCreateInfo info{VK_STRUCTURE_TYPE_COMPUTE_PIPELINE_CREATE_INFO};
   info.flags = VK_PIPELINE_CREATE_DISPATCH_BASE_BIT | flags;
   info.stage.sType = VK_STRUCTURE_TYPE_PIPELINE_SHADER_STAGE_CREATE_INFO;
-  info.stage.pNext = desc.required_subgroup_size ? &subgroup : nullptr;
+  const Limits& limits = gpu_.physical.report.limits;
+  const bool of_several = limits.min_subgroup_size < limits.max_subgroup_size;
+  info.stage.pNext = desc.required_subgroup_size && of_several ? &subgroup : nullptr;
   // A kernel that asks for a size counts its subgroups: all are full.
   if (desc.required_subgroup_size)
     info.stage.flags = VK_PIPELINE_SHADER_STAGE_CREATE_REQUIRE_FULL_SUBGROUPS_BIT;

@@ -65,6 +65,7 @@ class AttentionChecker {
       std::uint64_t last = 0;
       const std::uint64_t counts[] = {a_.batch, heads, len, dim};
       for (std::size_t i = 0; i < 4; ++i) {
+        if (counts[i] == 1) continue;  // its stride may be anything
         if (strides[i] > v.elems()) return reject("a stride of value " + v.name + " is past its end");
         last += strides[i] * (counts[i] - 1);
         if (last >= v.elems()) return reject("the strides of value " + v.name + " reach past its end");

@@ -284,19 +284,28 @@ std::vector<std::uint8_t> attention_operands(const AttentionShape& s) {
   return operands;
 }
 
+namespace {
+
+// Of a mask or bias: elements that some visible pair needs.
+double term_elements(const Strides& strides, const AttentionAttrs& a, const VisibleKeys& seen) {
+  const bool by_row = strides[2] != 0, by_key = strides[3] != 0;
+  const double of_a_head = by_row && by_key ? seen.pairs : by_row ? a.q_len : by_key ? double(seen.keys) : 1;
+  return of_a_head * (strides[0] != 0 ? a.batch : 1) * (strides[1] != 0 ? a.heads : 1);
+}
+
+}  // namespace
+
 void count_attention(const AttentionShape& s, Dispatch& d) {
   const AttentionAttrs& a = s.attrs;
+  const AttentionOperands& o = s.operands;
+  const VisibleKeys seen = visible_keys(a, 0, a.q_len);
   const double rows = double(a.batch) * a.heads * a.q_len;
-  double keys = a.kv_len;
-  if (a.window_left != kNoWindow && (a.causal != Causal::none || a.window_right != kNoWindow))
-    keys = std::min(keys, double(a.window_left) + 1 + (a.causal != Causal::none ? 0.0 : a.window_right));
-  d.flops = 2 * rows * keys * (a.head_dim + a.v_dim);
-  const double kv_rows = double(a.batch) * a.kv_heads * std::min<double>(a.kv_len, keys + a.q_len);
+  const double kv_rows = double(a.batch) * a.kv_heads * double(seen.keys);
+  d.flops = 2 * double(a.batch) * a.heads * seen.pairs * (a.head_dim + a.v_dim);
   d.bytes = rows * (a.head_dim * info(s.q_type).block_bytes + a.v_dim * info(s.y_type).block_bytes) +
             kv_rows * double(device_row_bytes(s.kv_type, a.head_dim) + device_row_bytes(s.kv_type, a.v_dim));
-  const double pairs = double(a.q_len) * keys;
-  if (s.operands.mask) d.bytes += pairs * info(*s.operands.mask).block_bytes;
-  if (s.operands.bias) d.bytes += pairs * info(*s.operands.bias).block_bytes;
+  if (o.mask) d.bytes += term_elements(o.mask_strides, a, seen) * info(*o.mask).block_bytes;
+  if (o.bias) d.bytes += term_elements(o.bias_strides, a, seen) * info(*o.bias).block_bytes;
 }
 
 AttentionTiles count_tiles(const AttentionShape& shape, const Dispatch& d) {

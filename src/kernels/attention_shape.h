@@ -25,7 +25,8 @@ std::vector<std::uint8_t> attention_operands(const AttentionShape& shape);
 // The tile forms on matrix units; an error says why this shape or device does not get one.
 Result<Dispatch> choose_attention_coopmat(const AttentionShape& shape, const Target& target);
 Result<Dispatch> choose_attention_coopmat2(const AttentionShape& shape, const Target& target);
-// Arithmetic and compulsory traffic; keys that a window or causality hides from all rows do not count.
+// Arithmetic and compulsory traffic of what causality and the window leave (visible_keys). Lengths, documents
+// and dense masks could only lower them: they are known on the device alone.
 void count_attention(const AttentionShape& shape, Dispatch& dispatch);
 
 }  // namespace tessera

@@ -9,7 +9,9 @@
 
 #include <array>
 #include <cstdint>
+#include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "base/attention.h"
@@ -17,6 +19,7 @@
 #include "base/result.h"
 #include "device/limits.h"
 #include "device/matrices.h"
+#include "device/rates.h"
 #include "kernels/catalogue.h"
 
 namespace tessera {
@@ -45,6 +48,8 @@ struct Target {  // what a choice may depend on
   Limits limits;
   Caps caps;
   Matrices matrices;
+  MeasuredRates rates;  // by rate_names()
+  std::string form;     // not empty: attention takes this form or says why not
 };
 
 // Bindings: tokens, state, table, out, positions. Table rows [first, first+count) of the vocabulary are
@@ -122,15 +127,21 @@ struct AttentionShape {
 inline constexpr std::uint8_t kAttentionScoresOperand = 14;
 inline constexpr std::uint32_t kAttentionOperands = 15;
 
+// Forms that a rate can be measured of, in the order of preference: those for many rows, then those for few,
+// which have "/few_rows" behind the form's name.
+inline constexpr std::string_view kFewRows = "/few_rows";
+std::span<const std::string_view> rate_names();
+
 struct Refusal {
   std::string tier;    // the form of the kernel
-  std::string reason;  // why it cannot do this shape on this device
+  std::string reason;  // why it cannot do this shape on this device, or what both were measured at
 };
 struct AttentionChoice {
   std::vector<Dispatch> dispatches;  // in order, each reads what the ones before it wrote
   std::vector<std::uint64_t>
-      scratch;                   // bytes of each scratch: linear in the query rows, never rows times keys
-  std::vector<Refusal> refused;  // forms that would have been preferred
+      scratch;  // bytes of each scratch: linear in the query rows, never rows times keys
+  // Forms that would have been preferred but cannot, and those that can but were measured slower.
+  std::vector<Refusal> refused;
 };
 struct AttentionTiles {
   double computed = 0, all = 0;
@@ -138,6 +149,8 @@ struct AttentionTiles {
 // Tiles of scores that a dispatch of choose_attention goes through, and those of all rows by all keys. From
 // the shape alone: every sequence as long as it may be, all keys of a cache in use, one document.
 AttentionTiles count_tiles(const AttentionShape& shape, const Dispatch& dispatch);
+// The first form in the order of preference that takes the shape. Was it measured, the fastest of those that
+// were.
 Result<AttentionChoice> choose_attention(const AttentionShape& shape, const Target& target);
 
 // Bindings: a, b, y, state. add: a+b; activation: act(a); glu: act(a)*b.

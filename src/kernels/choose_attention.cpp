@@ -1,5 +1,8 @@
 // docs/kernels/attention.md draws the tiles and derives the budgets.
+#include <algorithm>
+#include <array>
 #include <bit>
+#include <cstdio>
 #include <optional>
 
 #include "interface/attention.h"
@@ -20,8 +23,8 @@ constexpr std::uint32_t kKeysASplit = 128;  // of the context, at least: twice k
 constexpr std::uint32_t kMostSplits = 256;
 // A processor's cores, each with a few workgroups; loading q again costs more than idling a little.
 constexpr std::uint32_t kFillSoftware = 64;
-// attention_keys: vec4 of q and of the output that a lane holds; with more, drivers compile for seconds.
-constexpr std::uint32_t kMostKeysVectors = 64, kMostKeysVectorsFewRows = 128;
+// attention_keys: vec4 of q and of the output that a lane holds: lavapipe 25 compiles 64 for 7 s, 128 for 20.
+constexpr std::uint32_t kMostKeysVectors = 64;
 // Shared memory a workgroup may take where there is more: 48 KiB leave room for two on 100 KiB.
 constexpr std::uint32_t kMostShared = 48 * 1024;
 
@@ -89,8 +92,9 @@ std::optional<TileSizes> choose_tile(std::uint64_t folded_rows, std::uint32_t di
   return std::nullopt;
 }
 
-Result<void> choose_tiles(const AttentionShape& s, const Limits& limits, AttentionChoice& out) {
+Result<void> choose_tiles(const AttentionShape& s, const Target& target, AttentionChoice& out) {
   const AttentionAttrs& a = s.attrs;
+  const Limits& limits = target.limits;
   const std::uint64_t folded = std::uint64_t{a.q_len} * (a.heads / a.kv_heads);
   const auto t = choose_tile(folded, a.head_dim, a.v_dim, limits);
   if (!t) return too_little_shared(s);
@@ -203,8 +207,9 @@ Result<void> add_splits(const AttentionShape& s, std::uint32_t splits, std::uint
   return {};
 }
 
-Result<void> choose_splits(const AttentionShape& s, const Limits& limits, AttentionChoice& out) {
+Result<void> choose_splits(const AttentionShape& s, const Target& target, AttentionChoice& out) {
   const AttentionAttrs& a = s.attrs;
+  const Limits& limits = target.limits;
   const std::uint64_t folded = std::uint64_t{a.q_len} * (a.heads / a.kv_heads);
   const SplitSizes t = split_sizes(s, folded, limits);
   if (t.shared_bytes() > limits.max_shared_bytes) return too_little_shared(s);
@@ -227,10 +232,8 @@ std::uint32_t keys_rows(const AttentionShape& s) {
   const std::uint64_t vectors = (ceil_div(a.head_dim, 4) + ceil_div(a.v_dim, 4)) *
                                 ((wide & all) == all || s.kv_type == DType::q8_0 ? 1 : 4);
   // Up to four rows are one read of the keys; of many, with more than two registers leave the nearest cache.
-  if (folded <= 4)
-    return as_u32(
-        std::min<std::uint64_t>(std::bit_ceil(folded), std::bit_floor(kMostKeysVectorsFewRows / vectors)));
-  return as_u32(std::min<std::uint64_t>(2, kMostKeysVectors / vectors));
+  const std::uint64_t wanted = folded <= 4 ? std::bit_ceil(folded) : 2;
+  return as_u32(std::min(wanted, std::bit_floor(kMostKeysVectors / vectors)));
 }
 
 // A lane a key: only where shared memory is no nearer than any other and registers are memory.
@@ -247,6 +250,10 @@ bool takes_keys(const AttentionShape& s, const Target& target) {
 }
 
 Result<void> choose_keys(const AttentionShape& s, const Target& target, AttentionChoice& out) {
+  if (!takes_keys(s, target))
+    return Error{
+        Code::unsupported,
+        "a lane a key is for software drivers with subgroups of one size, and heads that fit a lane"};
   const AttentionAttrs& a = s.attrs;
   const std::uint32_t rows = keys_rows(s), lanes = target.limits.subgroup_size;
   const std::uint64_t blocks = ceil_div(std::uint64_t{a.q_len} * (a.heads / a.kv_heads), rows);
@@ -280,28 +287,102 @@ Result<void> choose_scores(const AttentionShape& s, std::uint8_t lse, const Limi
   d.grid = {as_u32(ceil_div(std::max(a.kv_len, 1u), t->cols())), as_u32(ceil_div(a.score_rows, t->rows())),
             as_u32(slots)};
   if (!fits(d, limits)) return too_many(s);
-  const double pairs = double(slots) * a.score_rows * a.kv_len;
-  d.flops = 2 * pairs * a.head_dim;
-  d.bytes = 4 * pairs;
+  // Raw and capped scores are there of every key.
+  const double all = double(a.score_rows) * a.kv_len;
+  const bool hidden = a.scores == AttentionScores::masked || a.scores == AttentionScores::weights;
+  const double pairs = hidden ? visible_keys(a, a.score_row, a.score_rows).pairs : all;
+  d.flops = 2 * double(slots) * pairs * a.head_dim;
+  d.bytes = 4 * double(slots) * all;
   out.dispatches.push_back(std::move(d));
   return {};
 }
 
-// Tiles of rows in the fastest form that takes them.
-Result<void> choose_rows(const AttentionShape& s, const Target& target, AttentionChoice& out) {
-  for (const auto& [form, choose] : {std::pair{"attention_coopmat2", &choose_attention_coopmat2},
-                                     std::pair{"attention_coopmat", &choose_attention_coopmat}}) {
-    auto matrix = choose(s, target);
-    if (matrix) {
-      out.dispatches.push_back(*std::move(matrix));
-      return {};
-    }
-    out.refused.push_back({form, matrix.error().message});
+template <auto choose>
+Result<void> add_matrix(const AttentionShape& s, const Target& target, AttentionChoice& out) {
+  TSR_TRY(Dispatch d, choose(s, target));
+  out.dispatches.push_back(std::move(d));
+  return {};
+}
+
+struct Form {
+  std::string_view rate_name;
+  Result<void> (*choose)(const AttentionShape&, const Target&, AttentionChoice&);
+  std::string_view name() const { return rate_name.substr(0, rate_name.find('/')); }
+};
+// In the order of preference where nothing was measured.
+constexpr Form kForms[] = {{"attention_coopmat2", &add_matrix<choose_attention_coopmat2>},
+                           {"attention_coopmat", &add_matrix<choose_attention_coopmat>},
+                           {"attention_keys", &choose_keys},
+                           {"attention", &choose_tiles}};
+constexpr Form kFewRowsForms[] = {{"attention_keys/few_rows", &choose_keys},
+                                  {"attention_split/few_rows", &choose_splits}};
+constexpr auto kRateNames = [] {
+  std::array<std::string_view, std::size(kForms) + std::size(kFewRowsForms)> names{};
+  std::size_t n = 0;
+  for (const Form& form : kForms) names[n++] = form.rate_name;
+  for (const Form& form : kFewRowsForms) names[n++] = form.rate_name;
+  return names;
+}();
+
+struct Offer {
+  std::string_view name;
+  std::string cannot;  // why; empty: it can
+  AttentionChoice choice;
+  double rate;
+};
+
+// Those that may be asked for, up to one that nothing measured can displace.
+std::vector<Offer> offers_of(std::span<const Form> forms, const AttentionShape& s, const Target& target) {
+  std::vector<Offer> out;
+  for (const Form& form : forms) {
+    if (target.form.empty() ? form.choose == &choose_keys && !target.caps.software
+                            : form.name() != target.form)
+      continue;
+    out.push_back({form.name(), {}, {}, target.rates.of(form.rate_name)});
+    Offer& offer = out.back();
+    const Result<void> can = form.choose(s, target, offer.choice);
+    if (!can.ok()) offer.cannot = can.error().message;
+    const bool first = std::ranges::count(out, "", &Offer::cannot) == 1;
+    if (offer.cannot.empty() && first && offer.rate == 0) break;
   }
-  return takes_keys(s, target) ? choose_keys(s, target, out) : choose_tiles(s, target.limits, out);
+  return out;
+}
+
+std::string gflops(double rate) {
+  char text[32];
+  std::snprintf(text, sizeof(text), rate < 10e9 ? "%.2g" : "%.0f", rate * 1e-9);
+  return text;
+}
+
+// Why `other` was not taken; empty where nobody would ask.
+std::string why_not(const Offer& other, const Offer& chosen, bool preferred) {
+  const std::string at = std::string(chosen.name) + " at " + gflops(chosen.rate);
+  if (!other.cannot.empty()) return preferred ? other.cannot : "";
+  if (other.rate > 0) return "measured at " + gflops(other.rate) + " GFLOP/s on this device, " + at;
+  return preferred ? "not measured on this device, where " + at + " GFLOP/s was fastest" : "";
+}
+
+Result<void> choose_form(std::span<const Form> forms, const AttentionShape& s, const Target& target,
+                         AttentionChoice& out) {
+  std::vector<Offer> offers = offers_of(forms, s, target);
+  Offer* chosen = nullptr;
+  for (Offer& offer : offers)
+    if (offer.cannot.empty() && (chosen == nullptr || offer.rate > chosen->rate)) chosen = &offer;
+  if (offers.empty()) return Error{Code::invalid_argument, describe(s) + ": no form '" + target.form + "'"};
+  if (chosen == nullptr) return Error{Code::unsupported, offers.back().cannot};
+  for (const Offer& offer : offers) {
+    if (&offer == chosen) continue;
+    if (std::string why = why_not(offer, *chosen, &offer < chosen); !why.empty())
+      out.refused.push_back({std::string(offer.name), std::move(why)});
+  }
+  out.dispatches = std::move(chosen->choice.dispatches);
+  out.scratch = std::move(chosen->choice.scratch);
+  return {};
 }
 
 }  // namespace
+
+std::span<const std::string_view> rate_names() { return kRateNames; }
 
 Result<AttentionChoice> choose_attention(const AttentionShape& shape, const Target& target) {
   TSR_TRY(AttentionShape s, checked(shape, target.limits));
@@ -312,9 +393,9 @@ Result<AttentionChoice> choose_attention(const AttentionShape& shape, const Targ
   if (s.attrs.q_len <= kMostSplitRows) {
     for (const char* form : {"attention_coopmat2", "attention_coopmat"})
       out.refused.push_back({form, "few rows: the keys are split instead"});
-    TSR_CHECK(takes_keys(s, target) ? choose_keys(s, target, out) : choose_splits(s, target.limits, out));
+    TSR_CHECK(choose_form(kFewRowsForms, s, target, out));
   } else {
-    TSR_CHECK(choose_rows(s, target, out));
+    TSR_CHECK(choose_form(kForms, s, target, out));
   }
   if (own_lse) {
     lse = static_cast<std::uint8_t>(kScratchOperand + out.scratch.size());

@@ -8,7 +8,7 @@ namespace tessera {
 
 inline Target target_of(const Device& device) {
   const DeviceReport& r = device.report();
-  return {r.limits, r.caps, r.matrices};
+  return {r.limits, r.caps, r.matrices, r.rates, {}};
 }
 
 }  // namespace tessera

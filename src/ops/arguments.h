@@ -14,7 +14,7 @@ struct OpInput {
   const std::vector<std::uint64_t>& shape() const { return tensor->shape; }
   std::size_t rank() const { return tensor->shape.size(); }
   std::string_view type() const { return tensor->type; }
-  // F32, F16, BF16 or a block format as a type of the graph.
+  // F32, F16, BF16 or a type of blocks, as one of the graph.
   DType real() const { return *parse_dtype(tensor->type); }
 };
 

@@ -24,8 +24,14 @@ constexpr OpAttributeInfo kMatmulAttrs[] = {
      "W and W_up are encoded as this type first, on the host"}};
 
 constexpr OpTensorInfo kEmbeddingIn[] = {{"table", kWeights, "(vocab, d)", false, {}},
-                                         {"ids", kIntegers, "any", false, "below vocab"}};
+                                         {"ids", kIntegers, "any", false, "below vocab"},
+                                         {"positions", kReals, "(context, d)", true,
+                                          "added by the place of an id in its sequence: ids are (..., n) of "
+                                          "one sequence, or (batch, 1)"}};
 constexpr OpTensorInfo kEmbeddingOut[] = {{"Y", "F32", "(ids..., d)", false, {}}};
+constexpr OpAttributeInfo kEmbeddingAttrs[] = {
+    {"scale", Kind::number, "1", "any", "of the table's rows"},
+    {"position", Kind::integer, "0", ">= 0", "of a sequence's first id; with positions", 0, 4294967295.0}};
 
 // A matrix of the caller's as a weight, encoded as `type` when it is of another.
 ValueId weight(OpProgram& p, const Arguments& args, std::string_view name, DType type) {
@@ -53,8 +59,14 @@ const OpInfo kMatmulOp{"matmul",
                        kMatmulIn,
                        kMatmulOut,
                        kMatmulAttrs};
-const OpInfo kEmbeddingOp{"embedding",  "Rows of a table", "Y[i] = table[ids[i]], as F32.",
-                          kEmbeddingIn, kEmbeddingOut,     {}};
+const OpInfo kEmbeddingOp{
+    "embedding",
+    "Rows of a table",
+    "Y[i] = scale * table[ids[i]] + positions[position + i], as F32; of ids (batch, 1), "
+    "each takes positions[position].",
+    kEmbeddingIn,
+    kEmbeddingOut,
+    kEmbeddingAttrs};
 
 Result<BuiltOp> build_matmul(const Arguments& args) {
   const OpInput &x = args.in("X"), &w = args.in("W");
@@ -106,6 +118,36 @@ Result<BuiltOp> build_matmul(const Arguments& args) {
   return p.finish({});
 }
 
+namespace {
+
+// How the ids lie in sequences. Without positions they are one.
+struct Places {
+  bool batch = false;          // an id of each of several sequences
+  std::uint32_t position = 0;  // of a sequence's first id
+};
+
+Result<Places> places_of(const Arguments& args, std::uint64_t d) {
+  const OpInput &ids = args.in("ids"), *positions = args.find("positions");
+  if (positions == nullptr) {
+    if (args.given("position")) return args.refuse("position needs positions");
+    return Places{};
+  }
+  if (positions->rank() != 2 || positions->shape()[1] != d)
+    return args.refuse("positions is " + shape_text(positions->shape()) + ", it must be (context, " +
+                       std::to_string(d) + ")");
+  const std::uint64_t n = ids.rank() == 0 ? 1 : ids.shape().back();
+  if (n != 1 && n != ids.elems)
+    return args.refuse("ids is " + shape_text(ids.shape()) +
+                       ": with positions it must be one sequence (..., n), or (batch, 1)");
+  const auto first = static_cast<std::uint64_t>(args.integer("position"));
+  if (first + n > positions->shape()[0])
+    return args.refuse("position is " + std::to_string(first) + " and ids has " + std::to_string(n) +
+                       " of a sequence, positions has " + std::to_string(positions->shape()[0]) + " rows");
+  return Places{n != ids.elems, static_cast<std::uint32_t>(first)};
+}
+
+}  // namespace
+
 Result<BuiltOp> build_embedding(const Arguments& args) {
   const OpInput &table = args.in("table"), &ids = args.in("ids");
   if (table.rank() != 2)
@@ -113,15 +155,25 @@ Result<BuiltOp> build_embedding(const Arguments& args) {
   const std::uint64_t vocab = table.shape()[0], d = table.shape()[1];
   TSR_TRY(std::vector<std::uint32_t> tokens,
           args.words("ids", vocab - 1, "the table has " + std::to_string(vocab) + " rows"));
+  TSR_TRY(const Places places, places_of(args, d));
+  // A sequence's tokens lie at their positions.
+  const std::uint64_t before = places.batch ? 0 : places.position;
+  tokens.insert(tokens.begin(), before, 0);
   OpProgram p(args, "embedding");
-  const ValueId words = p.words("ids", {ids.elems}, std::move(tokens));
+  const ValueId words = p.words("ids", {before + ids.elems}, std::move(tokens));
   const ValueId matrix = weight(p, args, "table", table.real());
   const ValueId y = p.add("Y", Storage::output, DType::f32, {ids.elems, d});
-  p.op(OpKind::embedding, {}, {words, p.state(), matrix, kNoValue}, {y});
+  const OpInput* rows = args.find("positions");
+  const ValueId added =
+      rows == nullptr ? kNoValue : p.constant("positions", rows->shape(), p.floats("positions"));
+  OpAttrs attrs;
+  attrs.embedding_scale = static_cast<float>(args.number("scale"));
+  attrs.batch = places.batch;
+  p.op(OpKind::embedding, attrs, {words, p.state(), matrix, added}, {y});
   std::vector<std::uint64_t> shape = ids.shape();
   shape.push_back(d);
   p.output("Y", "F32", std::move(shape), y);
-  return p.finish({.position = 0, .rows = static_cast<std::uint32_t>(ids.elems)}, ids.elems);
+  return p.finish({.position = places.position, .rows = static_cast<std::uint32_t>(ids.elems)}, ids.elems);
 }
 
 }  // namespace tessera

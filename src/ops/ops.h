@@ -46,7 +46,7 @@ struct OpInfo {
 std::span<const OpInfo> op_list();
 
 // A tensor from outside. Types are named as in safetensors: F32, F16, BF16, U32, I32, I64, U8, BOOL, and for
-// weights the block formats of GGUF (base/dtype.h).
+// weights the block types of base/dtype.h.
 struct OpTensor {
   std::string name, type;
   std::vector<std::uint64_t> shape;  // outermost first

@@ -19,7 +19,7 @@ inline constexpr double kUlp = 0x1p-23;
 // Smallest normal f32: devices may flush operands and results below it to zero.
 inline constexpr double kFlush = 0x1p-126;
 // Smallest normal f16: devices may read f16 weights and cache elements below it as zero. (Not so the f16
-// scales of Q8_0 and Q4_0 blocks: there a flush would lose a whole block, and counts as an error.)
+// scales of quantised blocks: there a flush would lose a whole block, and counts as an error.)
 inline constexpr double kFlushF16 = 0x1p-14;
 // Rounding of an operand to 16 bits, relative: a whole ulp, as conversions may go either way. And the largest
 // f16.

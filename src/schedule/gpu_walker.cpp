@@ -72,7 +72,9 @@ class Walking final : public GpuWalker {
         program_(std::move(program)),
         options_(std::move(options)),
         target_(target_of(device)),
-        rates_(guess_rates(device.report().type)) {}
+        rates_(guess_rates(device.report().type)) {
+    target_.form = options_.form;
+  }
 
   ~Walking() override {
     if (submitted_ != 0) (void)wait(submitted_);  // nothing may be in use

@@ -4,6 +4,7 @@
 
 #include <functional>
 #include <memory>
+#include <string>
 
 #include "base/log.h"
 #include "graph/walker.h"
@@ -19,6 +20,7 @@ struct GpuWalkerOptions {
   RunJobs run_jobs;   // for making pipelines; empty: the calling thread
   Progress progress;  // stages "pipelines" and "weights"
   double slice_budget_us = kSliceBudgetUs;  // what a slice should take at most, as far as grids can be cut
+  std::string form;  // of attention, whatever was measured (Target::form); empty: by choice
   // For tests that plant faults: called with every graph's schedule before anything is made of it. Ranges
   // stay within the arena and the buffers that were planned.
   std::function<void(const Graph&, ScheduledGraph&)> edit_schedule;

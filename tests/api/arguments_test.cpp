@@ -48,6 +48,7 @@ TEST_P(Arguments, EveryStructNeedsItsSize) {
   tessera_sampler sampler{};
   tessera_device_sink sink{};
   tessera_inspect_sink inspect{};
+  tessera_rates_desc rates{};
   for (const bool null : {false, true}) {
     const auto of = [null](auto* desc) { return null ? nullptr : desc; };
     auto* const other_context = reinterpret_cast<tessera_context*>(1);
@@ -67,6 +68,7 @@ TEST_P(Arguments, EveryStructNeedsItsSize) {
     EXPECT_INVALID(tessera_devices(of(&context_desc), of(&sink), &error));
     EXPECT_INVALID(tessera_inspect(kQwen2.c_str(), of(&inspect), &error));
     EXPECT_INVALID(tessera_session_set_sampler(s.get(), of(&sampler), &error));
+    EXPECT_INVALID(tessera_measure_rates(context().get(), of(&rates), &error));
     EXPECT_EQ(made_context, other_context);
     EXPECT_EQ(made_model, other_model);
     EXPECT_EQ(made_session, other_session);
@@ -126,6 +128,7 @@ TEST_P(Arguments, NoHandleMayBeNull) {
   EXPECT_EQ(tessera_session_next(s.get(), &id, nullptr), TESSERA_INVALID_ARGUMENT);  // nothing is pending
   EXPECT_STREQ(tessera_context_device_name(nullptr), "");
   EXPECT_STREQ(tessera_context_cache_key(nullptr), "");
+  EXPECT_STREQ(tessera_context_rates_key(nullptr), "");
   tessera_session_destroy(nullptr);
   tessera_model_destroy(nullptr);
   tessera_context_destroy(nullptr);
@@ -142,6 +145,64 @@ TEST_P(Arguments, PointersWithCounts) {
   auto generate_desc = init<tessera_generate_desc>();
   generate_desc.stop_count = 1;
   EXPECT_INVALID(tessera_generate(s.get(), &generate_desc, nullptr, &error));
+}
+
+TEST_P(Arguments, MeasuredRates) {
+  auto desc = on_gpu() ? gpu() : reference();
+  const auto refused = [&](const char* rate, const std::string& words) {
+    desc.rates = &rate;
+    desc.rate_count = 1;
+    expect_failure(Context::create(desc), TESSERA_INVALID_ARGUMENT, on_gpu() ? words : "reference");
+  };
+  refused("attention", "\"attention\": expected form=GFLOP/s");
+  refused("attention=fast", "number of GFLOP/s");
+  refused("attention_magic=3", "\"attention_magic\": the forms are attention_coopmat2, ");
+  refused(nullptr, "expected form=GFLOP/s");
+  const char* const twice[] = {"attention=3", "attention=4"};
+  desc.rates = twice;
+  desc.rate_count = 2;
+  expect_failure(Context::create(desc), TESSERA_INVALID_ARGUMENT, on_gpu() ? "given twice" : "reference");
+  desc.rates = nullptr;
+  expect_failure(Context::create(desc), TESSERA_INVALID_ARGUMENT, on_gpu() ? "rates is NULL" : "reference");
+}
+
+// What a host kept is asked for by a key, and harms nobody when it is broken.
+TEST_P(Arguments, KeptRates) {
+  struct Kept {
+    std::vector<const char*> rates;
+    std::string key = {};
+  };
+  const auto create = [&](Kept& kept) {
+    auto desc = on_gpu() ? gpu() : reference();
+    desc.load_rates_user = &kept;
+    desc.load_rates = [](void* user, const char* key, const char* const** rates, uint32_t* count) {
+      auto& from = *static_cast<Kept*>(user);
+      from.key = key;
+      *rates = from.rates.data();
+      *count = static_cast<uint32_t>(from.rates.size());
+    };
+    return take(Context::create(desc));
+  };
+  Kept good{{"attention=3", "attention_keys=4.5"}}, none{{}}, broken{{"attention=3", "\x01"}};
+  for (Kept* kept : {&good, &none, &broken}) {
+    const Context made = create(*kept);
+    ASSERT_NE(made.get(), nullptr);
+    EXPECT_EQ(kept->key, made.rates_key());
+    EXPECT_EQ(kept->key.empty(), !on_gpu());
+    const std::vector<std::string> lines = take_lines();
+    if (kept != &broken || !on_gpu()) {
+      EXPECT_THAT(lines, testing::IsEmpty());
+    } else {
+      ASSERT_EQ(lines.size(), 1u);
+      EXPECT_THAT(lines[0], testing::HasSubstr("the measured rates are ignored"));
+    }
+  }
+  if (!on_gpu()) return;
+  auto lowered = gpu();
+  const char* cap = "max_group_count_x=1000";
+  lowered.caps = &cap;
+  lowered.cap_count = 1;
+  EXPECT_NE(take(Context::create(lowered)).rates_key(), good.key);
 }
 
 // A caller that was built with an older header: what it does not know keeps its default.

@@ -143,8 +143,7 @@ TEST_P(Goldens, TinyStoriesConverted) {
     SCOPED_TRACE(type);
     const std::string path = dir / (type + ".gguf");
     tessera_error error{};
-    ASSERT_EQ(tessera_convert(from.c_str(), path.c_str(), type.c_str(), nullptr, &error),
-              TESSERA_OK)
+    ASSERT_EQ(tessera_convert(from.c_str(), path.c_str(), type.c_str(), nullptr, &error), TESSERA_OK)
         << error.message;
     const Model model = load(path);
     if (on_gpu()) {

@@ -87,7 +87,7 @@ TEST_P(Ops, RefuseBeforeAnythingIsAskedFor) {
 }
 
 TEST_P(Ops, PlanFromShapesAlone) {
-  const Context& context = this->context();
+  const Context context = take(Context::create(on_gpu() ? gpu(true) : reference()));
   const std::uint64_t shape[] = {1, 2, 65536, 64};
   tessera_tensor tensors[3];
   const char* names[] = {"Q", "K", "V"};
@@ -125,6 +125,58 @@ TEST_P(Ops, PlanFromShapesAlone) {
   EXPECT_GE(found.kernels, 1u);
   EXPECT_GT(found.tiles, 0);
   EXPECT_LE(found.scratch, 65536u * 2 * 16);  // words a row and head, of 65,536 keys
+}
+
+// Rates that say the opposite of each other choose different forms, and the other one is refused with both.
+TEST_P(Ops, MeasuredRatesChooseTheForm) {
+  if (!on_gpu()) return;
+  const std::uint64_t shape[] = {1, 2, 64, 32};
+  tessera_tensor tensors[3];
+  const char* names[] = {"Q", "K", "V"};
+  for (int i = 0; i < 3; ++i) {
+    tensors[i] = init<tessera_tensor>();
+    tensors[i].name = names[i];
+    tensors[i].type = "F16";
+    tensors[i].shape = shape;
+    tensors[i].dims = 4;
+  }
+  auto desc = init<tessera_op_desc>();
+  desc.op = "attention";
+  desc.inputs = tensors;
+  desc.input_count = 3;
+  const char* mixed = "precision=mixed";
+  desc.attributes = &mixed;
+  desc.attribute_count = 1;
+  struct Found {
+    std::string kernel, refused;
+  };
+  const auto plan = [&](std::vector<const char*> rates) {
+    auto context_desc = gpu();
+    context_desc.rates = rates.data();
+    context_desc.rate_count = static_cast<std::uint32_t>(rates.size());
+    const Context context = take(Context::create(context_desc));
+    Found found;
+    auto sink = init<tessera_op_plan_sink>();
+    sink.user = &found;
+    sink.kernel = [](void* user, const tessera_op_kernel* kernel) {
+      static_cast<Found*>(user)->kernel += kernel->name;
+    };
+    sink.refused = [](void* user, const char* tier, const char* reason) {
+      static_cast<Found*>(user)->refused += std::string(tier) + ": " + reason + "\n";
+    };
+    tessera_error error;
+    EXPECT_EQ(tessera_op_plan(context.get(), &desc, &sink, &error), TESSERA_OK) << error.message;
+    return found;
+  };
+  const Found slow =
+      plan({"attention_coopmat2=1", "attention_coopmat=1", "attention_keys=1", "attention=31"});
+  EXPECT_EQ(slow.kernel, "attention");
+  const Found first = plan({});
+  if (first.kernel == "attention") return;  // the only form that this device has
+  EXPECT_THAT(slow.refused, testing::HasSubstr("measured at 1 GFLOP/s on this device, attention at 31"));
+  const Found fast = plan({"attention_coopmat2=9", "attention_coopmat=9", "attention_keys=9", "attention=5"});
+  EXPECT_EQ(fast.kernel, first.kernel);
+  EXPECT_THAT(fast.refused, testing::HasSubstr("attention: measured at 5 GFLOP/s on this device, "));
 }
 
 }  // namespace

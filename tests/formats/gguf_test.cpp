@@ -88,11 +88,24 @@ TEST(Gguf, ReadsWhatThePackageWrites) {
   EXPECT_THAT(**file.get_strings("t.strings"), ElementsAre("a", "", "\xe4\xb8\xad"));
   EXPECT_THAT(std::get<std::vector<bool>>(file.metadata().at("t.bools").value), ElementsAre(true, false));
   EXPECT_THAT(file.find("cube")->shape, ElementsAre(2, 3, 4));
-  EXPECT_TRUE(file.unsupported_tensors().empty());
+  ASSERT_EQ(file.unsupported_tensors().size(), 1u);
+  EXPECT_EQ(file.unsupported_tensors()[0].type, "Q3_K");
+  for (const auto& [name, type] :
+       {std::pair{"q4_k", DType::q4_k}, {"q5_k", DType::q5_k}, {"q6_k", DType::q6_k}}) {
+    const TensorInfo* tensor = file.find(name);
+    ASSERT_NE(tensor, nullptr) << name;
+    EXPECT_EQ(tensor->dtype, type);
+    EXPECT_THAT(tensor->shape, ElementsAre(3, 256));
+    std::vector<std::byte> bytes(3 * info(type).block_bytes);
+    ASSERT_TRUE(file.read(*tensor, 0, bytes).ok());
+    for (std::size_t i = 0; i < bytes.size(); ++i)
+      ASSERT_EQ(bytes[i], static_cast<std::byte>(i & 255)) << name;
+  }
 
   std::vector<float> row(128);
   for (std::size_t i = 0; i < row.size(); ++i) row[i] = (static_cast<float>(i) - 60) / 8;
-  for (const DType type : {DType::f32, DType::f16, DType::bf16, DType::q8_0, DType::q4_0, DType::q5_0}) {
+  for (const DType type : {DType::f32, DType::f16, DType::bf16, DType::q8_0, DType::q4_0, DType::q4_1,
+                           DType::q5_0, DType::q5_1}) {
     std::string name(info(type).name);
     for (char& c : name) c = static_cast<char>(std::tolower(c));
     const TensorInfo* tensor = file.find(name);

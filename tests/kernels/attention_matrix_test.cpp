@@ -1,6 +1,7 @@
 // Attention on matrix units: every form that the device has, against plain loops in double.
 #include <gmock/gmock.h>
 
+#include <algorithm>
 #include <bit>
 
 #include "kernels/attention_run.h"
@@ -57,7 +58,7 @@ class AttentionMatrixGpu : public AttentionGpu, public ::testing::WithParamInter
     const auto choice = choose_attention(c.shape, target_of(*device_));
     ASSERT_TRUE(choice) << describe(c) << ": " << choice.error().message;
     if (!is_matrix(*choice)) {
-      ASSERT_EQ(choice->refused.size(), 2u) << describe(c);
+      ASSERT_GE(choice->refused.size(), 2u) << describe(c);  // and that for software drivers
     }
     for (const Refusal& r : choice->refused) EXPECT_NE(r.reason, "") << describe(c);
     check(c, slices);
@@ -65,6 +66,12 @@ class AttentionMatrixGpu : public AttentionGpu, public ::testing::WithParamInter
 };
 INSTANTIATE_TEST_SUITE_P(Tiers, AttentionMatrixGpu, ::testing::Values(Tier::fixed, Tier::flexible),
                          [](const auto& tier) { return tier.param == Tier::fixed ? "Fixed" : "Flexible"; });
+
+// Software drivers may refuse attention_keys too.
+bool of_matrices(const Refusal& r) { return r.tier.starts_with("attention_coopmat"); }
+std::ptrdiff_t matrix_refusals(const AttentionChoice& choice) {
+  return std::ranges::count_if(choice.refused, of_matrices);
+}
 
 TEST_P(AttentionMatrixGpu, EveryDeviceHasATierOrAReason) {
   const auto choice = choose_attention(case_of(1, 64, 64, 2, 2, 64, 64).shape, target_of(*device_));
@@ -82,7 +89,7 @@ TEST_P(AttentionMatrixGpu, EveryDeviceHasATierOrAReason) {
     EXPECT_THAT(std::string(form_of(*choice)), StartsWith("attention_coopmat"));
   else
     EXPECT_FALSE(is_matrix(*choice));
-  ASSERT_EQ(choice->refused.size(), has(true) ? 0u : has(false) ? 1u : 2u);
+  ASSERT_EQ(matrix_refusals(*choice), has(true) ? 0 : has(false) ? 1 : 2);
   for (const Refusal& r : choice->refused) EXPECT_NE(r.reason, "") << r.tier;
 }
 
@@ -234,9 +241,12 @@ TEST_P(AttentionMatrixGpu, CapsSwitchItOff) {
     const auto choice = choose_attention(case_of(1, 64, 64, 2, 2, 64, 64).shape, target_of(*without));
     ASSERT_TRUE(choice);
     EXPECT_FALSE(is_matrix(*choice));
-    ASSERT_EQ(choice->refused.size(), 2u);
+    ASSERT_EQ(matrix_refusals(*choice), 2);
     const bool had = device_->report().caps.coopmat && device_->report().caps.fp16;
-    for (const Refusal& r : choice->refused) EXPECT_THAT(r.reason, HasSubstr(had ? cap : "lacks"));
+    for (const Refusal& r : choice->refused)
+      if (of_matrices(r)) {
+        EXPECT_THAT(r.reason, HasSubstr(had ? cap : "lacks"));
+      }
   }
 }
 

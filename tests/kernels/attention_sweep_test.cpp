@@ -282,6 +282,44 @@ TEST_F(AttentionGpu, DecodingGivesTheRowsOfAPrefill) {
   }
 }
 
+// A prompt in chunks through the cache gives what it gives in one pass, whatever the size of a chunk.
+TEST_F(AttentionGpu, ChunksGiveTheRowsOfOnePass) {
+  constexpr std::uint32_t kPrompt = 47;
+  for (const bool window : {false, true})
+    for (const bool software : {true, false}) {
+      software_ = software;
+      AttentionCase c = plain(kPrompt, 96, 24);
+      c.shape.attrs.cache = c.shape.operands.state = c.shape.operands.lse = true;
+      c.shape.attrs.causal = Causal::bottom_right;
+      if (window) c.shape.attrs.window_left = 12;
+      c.shape.kv_type = DType::f16;
+      c.rows = kPrompt;
+      Attention all(c);
+      ASSERT_TRUE(run(all));
+      const std::vector<double> whole = all.y_values();
+      const std::vector<float> whole_lse = from_bytes<float>(all.lse);
+      for (std::uint32_t chunk : {1u, 2u, 7u, 13u, 16u, 31u, 46u}) {
+        SCOPED_TRACE("chunks of " + std::to_string(chunk));
+        c.shape.attrs.q_len = chunk;
+        for (c.position = 0; c.position < kPrompt; c.position += chunk) {
+          c.rows = std::min(chunk, kPrompt - c.position);
+          Attention part(c);
+          ASSERT_TRUE(run(part));
+          const std::vector<double> y = part.y_values();
+          const std::size_t row = y.size() / chunk;
+          for (std::size_t i = 0; i < c.rows * row; ++i)
+            ASSERT_NEAR(y[i], whole[c.position * row + i], 1e-5) << "row " << c.position + i / row;
+          const std::vector<float> lse = from_bytes<float>(part.lse);
+          for (std::uint32_t h = 0; h < c.shape.attrs.heads; ++h)
+            for (std::uint32_t i = 0; i < c.rows; ++i)
+              ASSERT_NEAR(lse[h * chunk + i], whole_lse[h * kPrompt + c.position + i], 1e-5);
+        }
+        c.position = 0;
+      }
+      software_ = true;
+    }
+}
+
 TEST_F(AttentionGpu, BadBlocksAreTakenForTheLast) {
   AttentionCase c = plain(1, 32, 16);
   c.shape.attrs.cache = c.shape.operands.table = true;

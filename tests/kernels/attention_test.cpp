@@ -1,6 +1,7 @@
 #include <gmock/gmock.h>
 
 #include "kernels/attention_run.h"
+#include "support/attention_golden.h"
 
 namespace tessera::test {
 namespace {
@@ -117,6 +118,48 @@ TEST_F(AttentionGpu, TheFloor) {
   device_ = std::move(floor);
   for (std::uint32_t dim : {3u, 64u, 128u, 200u, 256u})
     for (std::uint32_t rows : {1u, 8u, 40u}) check(at(shape_of(rows, 6, 2, dim, 100, DType::f16), 41));
+}
+
+// Views of any strides against PyTorch in float64, in every form.
+TEST_F(AttentionGpu, StridesAsPyTorch) {
+  const std::vector<StridedAttention> goldens = strided_attentions();
+  ASSERT_GE(goldens.size(), 12u);
+  for (const StridedAttention& golden : goldens)
+    for (const bool software : {true, false})
+      for (const Precision precision : {Precision::f32, Precision::mixed}) {
+        SCOPED_TRACE(golden.name);
+        Target target = target_of(*device_);
+        target.caps.software = target.caps.software && software;
+        AttentionShape s;
+        s.attrs = golden.attrs;
+        s.attrs.precision = precision;
+        s.q_type = golden.q.type;
+        s.kv_type = golden.k.type;
+        s.y_type = golden.y.type;
+        const auto choice = choose_attention(s, target);
+        ASSERT_TRUE(choice) << choice.error().message;
+        const auto words = [](Bytes bytes) {
+          bytes.resize((bytes.size() + 3) / 4 * 4);
+          return bytes;
+        };
+        Bytes q = words(golden.q.bytes), k = words(golden.k.bytes), v = words(golden.v.bytes);
+        Bytes y = to_bytes(std::vector<std::uint32_t>((golden.y.bytes.size() + 3) / 4, 0x7fff7fffu));
+        std::vector<Bytes*> operands(kAttentionOperands, nullptr);
+        operands[shader::kAttentionQ] = &q;
+        operands[shader::kAttentionK] = &k;
+        operands[shader::kAttentionV] = &v;
+        operands[shader::kAttentionOut] = &y;
+        ASSERT_TRUE(run_call(*device_, choice->dispatches, choice->scratch, operands, 1));
+        const StridedTensor found{golden.y.type, y};
+        for (std::uint64_t i = 0; i < golden.y.elems(); ++i) {
+          const double wanted = golden.y.at(i), got = found.at(i);
+          if (std::isnan(wanted))
+            ASSERT_TRUE(std::isnan(got)) << "element " << i << " was touched";
+          else
+            ASSERT_NEAR(got, wanted, golden.tolerance(wanted, precision == Precision::f32 ? 1e-5 : 1e-2))
+                << i;
+        }
+      }
 }
 
 TEST_F(AttentionGpu, SameResultEveryTime) {

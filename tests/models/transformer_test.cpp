@@ -35,7 +35,8 @@ TEST_P(GoldenTransformer, LogitsAgreeWithTorch) {
     const auto done = walker->run(graph);
     EXPECT_TRUE(done.ok()) << done.error().message;
   };
-  for (const json& c : read_json(dir + "/golden.json")["cases"]) {
+  const json goldens = read_json(dir + "/golden.json");
+  for (const json& c : goldens["cases"]) {
     const auto source = c["source"].get<std::vector<std::uint32_t>>();
     const auto target = c["target"].get<std::vector<std::uint32_t>>();
     const auto golden = c["logits"].get<std::vector<double>>();

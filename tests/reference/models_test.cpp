@@ -6,11 +6,14 @@
 #include <fstream>
 #include <nlohmann/json.hpp>
 
+#include "formats/convert.h"
 #include "graph/fuse.h"
 #include "graph/state.h"
 #include "models/decoder.h"
 #include "reference/reference.h"
 #include "support/models_dir.h"
+#include "support/random_decoder.h"
+#include "support/temp_dir.h"
 
 namespace tessera::test {
 namespace {
@@ -171,6 +174,32 @@ TEST(Decoder, ChunksAndStepsAgree) {
 }
 
 // Each op of the fused program, and of the unfused one, with bounds that are small beside the values.
+// A model of any type gives, bit by bit, what its F32 form gives.
+TEST(Decoder, QuantisedWeightsRunAsTheirValues) {
+  const TempDir dir;
+  DecoderOptions options;
+  options.kv_type = DType::f32;
+  for (const DType type : {DType::f16, DType::bf16, DType::q8_0, DType::q4_0, DType::q4_1, DType::q5_0,
+                           DType::q5_1, DType::q4_k, DType::q5_k, DType::q6_k}) {
+    RandomDecoder random;
+    random.type = type;
+    random.layers = 1;
+    random.dim = random.hidden = 256;
+    random.vocab = 40;
+    const std::string path = dir.write("model.gguf", random.bytes()), plain = dir / "f32.gguf";
+    const auto converted = convert(*ModelFile::open(*ByteSource::open(path)), plain, DType::f32, {});
+    ASSERT_TRUE(converted.ok()) << converted.error().message;
+    std::vector<Row> logits;
+    for (const std::string& file : {path, plain}) {
+      const DecoderProgram model = build(file, options);
+      const auto walker = walk(model.program);
+      logits.push_back(Decoder(model, *walker).prefill(spread_ids(5, random.vocab), 64));
+    }
+    EXPECT_EQ(logits[0], logits[1]) << info(type).name;
+    EXPECT_GT(distance(logits[0], Row(random.vocab)), 0.1) << info(type).name;
+  }
+}
+
 TEST(Decoder, EveryOpHasAUsefulBound) {
   const DecoderProgram model = build(kQwen2);
   for (const auto& program : {model.program, fused(model)}) {

@@ -13,13 +13,14 @@
 
 #include "models/decoder.h"
 #include "support/gguf_builder.h"
+#include "support/random_blocks.h"
 
 namespace tessera::test {
 
 struct RandomDecoder {
   std::string arch = "llama";
   std::uint32_t layers = 2, dim = 64, hidden = 96, heads = 4, kv_heads = 2, vocab = 96, context = 64;
-  DType type = DType::f32;  // of matrices; rows are multiples of every block
+  DType type = DType::f32;  // of matrices; for the k-quants `dim` and `hidden` must be multiples of 256
   bool tied = false;
   float output_scale = 1;  // NaN spoils the logits
 
@@ -33,7 +34,15 @@ struct RandomDecoder {
     const std::uint64_t kv = std::uint64_t{dim} / heads * kv_heads;
     // Products of unit vectors stay unit: each sum of k terms has weights of variance 1/k.
     const auto matrix = [&](const std::string& name, std::uint64_t n, std::uint64_t k, double scale = 1) {
-      b.tensor(name, {n, k}, draw(random, n * k, 0, scale / std::sqrt(static_cast<double>(k))), type);
+      const double deviation = scale / std::sqrt(static_cast<double>(k));
+      if (can_encode(type)) {
+        b.tensor(name, {n, k}, draw(random, n * k, 0, deviation), type);
+        return;
+      }
+      const auto spread = static_cast<float>(deviation * std::sqrt(3.0));
+      b.raw_tensor(
+          name, {n, k}, *gguf::from_dtype(type),
+          random_blocks(type, n * k / info(type).block_elems, static_cast<std::uint32_t>(random()), spread));
     };
     const auto vector = [&](const std::string& name, std::uint64_t n, double mean) {
       b.tensor(name, {n}, draw(random, n, mean, 0.2));

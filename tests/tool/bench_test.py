@@ -113,8 +113,11 @@ class BenchOps(ToolTest):
 
     def test_arithmetic(self):
         for name, flops, bytes_ in (("matmul/q8_0/4096x4096/n1", 2 * 4096 * 4096, 4096 * 4096 // 32 * 34 + 4 * 2 * 4096),
-                                    ("attention/d64/h8kv8/1x4096", 4 * 8 * 64 * 4096, 8 * 64 * (2 * 4 + 2 * 2 * 4096))):
-            out = self.ok("bench", "ops", "--json", "--samples", 1, "--filter", f"^{name}$", *on_device()).json
+                                    ("attention/d64/h8kv8/1x4096", 4 * 8 * 64 * 4096, 8 * 64 * (2 * 4 + 2 * 2 * 4096)),
+                                    ("attention/d64/h8kv8/512x512/causal", 4 * 8 * 64 * 512 * 513 // 2, 8 * 64 * 512 * 12),
+                                    ("attention/d64/h8kv8/1024x1024/causal/window255",
+                                     4 * 8 * 64 * (1024 * 256 - 255 * 128), 8 * 64 * 1024 * 12)):
+            out = self.ok("bench", "ops", "--json", "--samples", 1, "--filter", f"^{name}$", *on_device(large=True)).json
             (op,) = out["ops"]
             self.assertIsNone(op["failed"], op)
             self.assertAlmostEqual(op["gflop_per_s"] * op["median_s"] * 1e9 / flops, 1)
@@ -142,6 +145,80 @@ class BenchOps(ToolTest):
         self.refused("bench", status=2)
         on_device()
         self.refused("bench", "ops", "--json", "--filter", "^nothing$", *on_device(), says="no op")
+
+
+class BenchRates(ToolTest):
+    FORMS = ["attention_coopmat2", "attention_coopmat", "attention_keys", "attention", "attention_keys/few_rows",
+             "attention_split/few_rows"]
+
+    def plan(self, env, rows=64, device=None):
+        shapes = [x for name, n in zip("QKV", (rows, 64, 64)) for x in ("--shape", f"{name}=F16:1,2,{n},32")]
+        return self.ok("op", "attention", "--plan", "--json", *shapes, "--set", "precision=mixed",
+                       *(device or on_device(large=True)), env=env)
+
+    def test_measure_save_and_load(self):
+        env = {"XDG_CACHE_HOME": str(self.folder / "rates")}
+        out = self.ok("bench", "rates", "--json", "--save", "--samples", 3, *on_device(large=True), env=env).json
+        self.assertEqual(list(out), ["version", "date", "device", "driver", "clock", "forms", "saved"])
+        self.assertEqual([f["form"] for f in out["forms"]], self.FORMS)
+        rates = {}
+        for f in out["forms"]:
+            if f["failed"] is None:
+                rates[f["form"]] = f["gflop_per_s"]
+                self.assertGreater(f["gflop_per_s"], 0)
+                self.assertGreater(f["checked"], 0)
+                self.assertLessEqual(f["error_of_bound"], 1)
+            else:
+                self.assertIsNone(f["gflop_per_s"])
+        for suffix in ("", "/few_rows"):
+            shapes = {f["shape"] for f in out["forms"] if f["failed"] is None and f["form"].endswith(suffix)
+                      and ("/" in f["form"]) == bool(suffix)}
+            self.assertEqual(len(shapes), 1, shapes)
+        self.assertIn("attention", rates)
+        with open(out["saved"]) as file:
+            self.assertEqual(len(file.read().splitlines()), len(rates) + 1)
+
+        for rows, suffix in ((64, ""), (1, "/few_rows")):
+            forms = [f for f in rates if ("/" in f) == bool(suffix)]
+            best = max(forms, key=rates.get)
+            planned = self.plan(env, rows)
+            self.assertEqual(planned.err, "")
+            name = planned.json["kernels"][0]["name"].removesuffix("_half")
+            if len({round(rates[f], 3) for f in forms}) == len(forms):
+                self.assertEqual(name, best.removesuffix(suffix))
+            refused = {r["tier"]: r["reason"] for r in planned.json["refused"]}
+            for f in set(forms) - {best}:
+                self.assertRegex(refused[f.removesuffix(suffix)], r"\Ameasured at \S+ GFLOP/s on this device, \S+ at \S+\Z")
+        # Not those of a smaller device, and none without files.
+        for more in (["--cap", "max_group_count_x=1000"], ["--no-pipeline-cache"]):
+            self.assertNotIn("measured", self.plan(env, device=[*on_device(large=True), *more]).text)
+
+    def test_other_rates_choose_another_form(self):
+        env = {"XDG_CACHE_HOME": str(self.folder / "written")}
+        file = self.ok("bench", "rates", "--json", "--save", "--samples", 1, *on_device(large=True), env=env).json["saved"]
+        first = self.plan(env).json["kernels"][0]["name"]
+        slow = "".join(f"{f}=1\n" for f in self.FORMS[:3])
+        with open(file, "w") as out:
+            out.write(slow + "attention=31\nend\n")
+        self.assertEqual(self.plan(env).json["kernels"][0]["name"], "attention")
+        for broken in (slow, "", "attention=31\n\0\nend\n", "attention=31\nend of", "attention_magic=3\nend\n"):
+            with open(file, "w") as out:
+                out.write(broken)
+            planned = self.plan(env)
+            self.assertNotIn("measured", planned.text)
+            self.assertRegex(planned.err, r"\Atessera: [^\n]*ignored[^\n]*\n\Z")
+            self.generate("x", "-n", 1, device=on_device(large=True), env=env)
+        self.ok("bench", "rates", "--save", "--samples", 1, *on_device(large=True), env=env)
+        self.assertEqual(self.plan(env).err, "")
+        self.assertIn(first, self.plan(env).text)
+
+    def test_refusals(self):
+        self.refused("bench", "rates", *REFERENCE, says="reference")
+        self.refused("bench", "rates", "--samples", 0, status=2)
+        file = self.write("no folder", b"")
+        out = self.run_tool("bench", "rates", "--save", "--samples", 1, *on_device(large=True), env={"XDG_CACHE_HOME": str(file)})
+        self.assertEqual(out.status, 1)
+        self.assertRegex(out.err, r"tessera: [^\n]*cannot be written\n\Z")
 
 
 class BenchModel(ToolTest):

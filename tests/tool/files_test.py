@@ -1,9 +1,14 @@
 """tessera inspect, tokenize, convert; help; files that lie. Each bad one: one line, a status, no crash, little memory."""
+import os
 import pathlib
+import pty
 import random
+import resource
+import signal
 import struct
+import subprocess
 
-from harness import (MODEL, PROMPT, RANDOM, REFERENCE, ToolTest, gguf, gguf_string, main, with_u32)
+from harness import (MODEL, PROMPT, RANDOM, REFERENCE, TOOL, ToolTest, gguf, gguf_string, main, with_u32)
 
 GIB = 1 << 30
 COMMANDS = ["generate", "translate", "devices", "verify", "inspect", "tokenize", "convert", "op"]
@@ -66,7 +71,7 @@ class Tokenize(ToolTest):
 
 class Convert(ToolTest):
     def test_round_trip(self):
-        for kind in ("F32", "F16", "BF16", "Q8_0", "Q4_0"):
+        for kind in ("F32", "F16", "BF16", "Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1"):
             path = self.folder / f"{kind}.gguf"
             self.ok("convert", MODEL, path, "--type", kind)
             types = {t["type"] for t in self.ok("inspect", path, "--json").json["tensors"]}
@@ -80,14 +85,66 @@ class Convert(ToolTest):
 
     def test_refusals(self):
         out = self.folder / "refused.gguf"
-        self.refused("convert", MODEL, out, "--type", "Q9_9", says="Q9_9")
+        self.refused("convert", MODEL, out, "--type", "Q9_9", says="'Q9_9' is not one of F32, ")
+        self.refused("convert", MODEL, out, "--type", "q4_k", says="Q4_K is read, but not written")
         self.refused("convert", MODEL, "/no/such/folder/x.gguf", "--type", "F16", says="/no/such/folder")
         self.refused("convert", self.folder / "absent.gguf", out, "--type", "F16", says="absent.gguf")
         self.refused("convert", MODEL, out, status=2)
         bad = self.write("short.gguf", pathlib.Path(MODEL).read_bytes()[:-64])
         self.refused("convert", bad, out, "--type", "F16")
         self.assertFalse(out.exists())
+        values = [1.0] * 64
+        values[35] = float("nan")
+        nan = self.write("nan.gguf", gguf(tensors=[("w", (32, 2), 0, 0)], data=struct.pack("<64f", *values)))
+        line = self.refused("convert", nan, out, "--type", "Q5_1", says='tensor "w" row 1 column 3: nan').err
+        self.assertIn("nan.gguf", line)
         self.assertEqual([p.name for p in self.folder.glob("refused*")], [])
+
+    def test_report(self):
+        path = self.folder / "report.gguf"
+        tensors = self.ok("inspect", MODEL, "--json").json["tensors"]
+        text = self.ok("convert", MODEL, path, "--type", "q5_0").text
+        self.assertRegex(text, r"report\.gguf: weights of .*, were .*\n(.*\n)*Q5_0 +\d+ tensors")
+        report = self.ok("convert", MODEL, path, "--type", "q5_0", "--json").json
+        self.assertEqual((report["in"], report["out"]), (MODEL, str(path)))
+        self.assertEqual([(t["name"], t["from"], t["bytes_in"]) for t in report["tensors"]],
+                         [(t["name"], t["type"], t["bytes"]) for t in tensors])
+        made = {t["name"]: t for t in self.ok("inspect", path, "--json").json["tensors"]}
+        for t in report["tensors"]:
+            self.assertEqual((t["to"], t["bytes_out"]), (made[t["name"]]["type"], made[t["name"]]["bytes"]))
+
+    def test_a_full_disk_loses_nothing(self):
+        path = self.write("kept.gguf", pathlib.Path(MODEL).read_bytes())
+
+        def limit():
+            signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+            resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+
+        for source in (MODEL, path):
+            process = subprocess.run([TOOL, "convert", source, path, "--type", "F32"], capture_output=True,
+                                     preexec_fn=limit, env=self.environment({}))
+            self.assertEqual(process.returncode, 1)
+            self.assertRegex(process.stderr.decode(), r"\Atessera: [^\n]*kept\.gguf[^\n]*: writing failed: [^\n]+\n\Z")
+            self.assertEqual([p.name for p in self.folder.glob("kept*")], ["kept.gguf"])
+            self.assertEqual(path.read_bytes(), pathlib.Path(MODEL).read_bytes())
+
+    def test_progress_is_for_terminals(self):
+        self.assertEqual(self.ok("convert", MODEL, self.folder / "bar.gguf", "--type", "Q4_1").err, "")
+        ours, theirs = pty.openpty()
+        process = subprocess.run([TOOL, "convert", MODEL, self.folder / "bar.gguf", "--type", "Q4_1"], stderr=theirs,
+                                 stdout=subprocess.DEVNULL, env=self.environment({}))
+        os.close(theirs)
+        shown = b""
+        try:
+            while part := os.read(ours, 1 << 16):
+                shown += part
+        except OSError:  # the other end is closed
+            pass
+        os.close(ours)
+        shown = shown.decode()
+        self.assertEqual(process.returncode, 0)
+        self.assertIn("converting [", shown)
+        self.assertTrue(shown.endswith("\r\x1b[K"), shown)
 
 
 class BadFiles(ToolTest):

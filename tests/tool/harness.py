@@ -26,14 +26,15 @@ PROMPT = "Once upon a time there was a house by the sea, and in it"
 REFERENCE = ["--device", "reference"]
 
 
-def on_device():
-    """Options that choose the device under test."""
+def on_device(large=False):
+    """Options that choose the device under test; large: with bindings as large as it really has."""
     device = os.environ.get("TESSERA_TEST_DEVICE", "")
     if device == "none":
         raise unittest.SkipTest("TESSERA_TEST_DEVICE=none")
     options = ["--device", device] if device else []
     for cap in filter(None, os.environ.get("TESSERA_TEST_CAPS", "").split(",")):
-        options += ["--cap", cap]
+        if not (large and cap.startswith("max_storage_range=")):
+            options += ["--cap", cap]
     return options
 
 

@@ -27,12 +27,14 @@ def floats(kind, content):
 
 
 def cases():
-    """name -> (settings, inputs, outputs)."""
+    """name -> (settings, inputs, outputs). Tensors of a file have no strides: those cases are for tests in C++."""
     content, tensors = GOLDEN.read_bytes(), read_safetensors(GOLDEN)
     (length,) = struct.unpack_from("<Q", content)
     out = {}
     for name, text in json.loads(content[8:8 + length])["__metadata__"].items():
         case = json.loads(text)
+        if "strides" in case:
+            continue
         inputs, outputs = ({n: tensors[key] for n, key in case[side].items()} for side in ("in", "out"))
         out[name] = (case["set"], inputs, outputs)
     return out

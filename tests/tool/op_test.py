@@ -170,6 +170,13 @@ class Refused(OpTest):
         self.refuses("rows of 4, which are no whole blocks of Q8_0", "matmul", {"X": f32(2, 4), "W": f32(3, 4)},
                      ["weight_type=Q8_0"])
         self.refuses("ids[1] is 5, the table has 5 rows", "embedding", {"table": f32(5, 4), "ids": i64(0, 5)})
+        table = {"table": f32(5, 4), "ids": i64(0, 1, 2, 3, shape=[2, 2])}
+        self.refuses("position needs positions", "embedding", table, ["position=1"])
+        self.refuses("scale is \"nan\"", "embedding", table, ["scale=nan"])
+        self.refuses("positions is (9, 3), it must be (context, 4)", "embedding", {**table, "positions": f32(9, 3)})
+        self.refuses("ids is (2, 2): with positions", "embedding", {**table, "positions": f32(9, 4)})
+        self.refuses("position is 7 and ids has 3 of a sequence, positions has 9 rows", "embedding",
+                     {"table": f32(5, 4), "ids": i64(0, 1, 2), "positions": f32(9, 4)}, ["position=7"])
         cache = {"past_cache": f32(6, 2, 4, 8), "update": f32(1, 2, 3, 8)}
         self.refuses("position is 2 and there are 3 rows, past_cache holds 4 keys", "kv_append",
                      {**cache, "past_cache": f32(1, 2, 4, 8)}, ["position=2"])
@@ -215,7 +222,7 @@ class NoKeys(OpTest):
 
 class Plan(OpTest):
     def plan(self, *settings, n=65536, m=None, kind="F16", heads=1, dim=64, device=None):
-        arguments = ["op", "attention", "--plan", "--json", *(device or on_device()),
+        arguments = ["op", "attention", "--plan", "--json", *(device or on_device(large=True)),
                      "--shape", f"Q={kind}:1,{heads},{n},{dim}"]
         for name in "KV":
             arguments += ["--shape", f"{name}={kind}:1,{heads},{m or n},{dim}"]
@@ -255,7 +262,8 @@ class Plan(OpTest):
         self.assertEqual([k["name"] for k in plan["kernels"]][1:], ["attention_merge"])
         self.assertGreater(plan["scratch_bytes"], 0)
         self.assertEqual(plan["outputs"], [{"name": "Y", "type": "F16", "shape": [1, 8, 1, 64]}])
-        self.assertEqual({r["tier"] for r in plan["refused"]}, {"attention_coopmat", "attention_coopmat2"})
+        refused = {r["tier"] for r in plan["refused"]}
+        self.assertEqual(refused - {"attention_keys"}, {"attention_coopmat", "attention_coopmat2"})
         for refusal in plan["refused"]:
             self.assertGreater(len(refusal["tier"]) * len(refusal["reason"]), 0)
         self.refused("op", "attention", "--plan", "--shape", "Q=1,1,4,4", "--shape", "K=1,1,4,4", "--shape", "V=1,1,4",
@@ -298,6 +306,25 @@ class Device(OpTest):
             self.compare("glu", {"gate": x, "up": f32(3, 5, 24)}, [f"act={act}"])
         self.compare("add", {"A": x, "B": f32(3, 5, 24)})
         self.compare("embedding", {"table": f32(9, 16), "ids": i64(8, 0, 3, 3, shape=[2, 2])})
+
+    def test_embedding(self):
+        def row(tensor, i):
+            n = tensor[1][-1]
+            return struct.unpack(f"<{n}f", tensor[2][4 * n * i:4 * n * (i + 1)])
+
+        table, places = f32(9, 16), f32(12, 16)
+        scaled = self.compare("embedding", {"table": table, "ids": i64(8, 0, 3)}, ["scale=2.5"])["Y"]
+        ids = [8, 0, 3, 3]
+        for shape, where in (([4], [5, 6, 7, 8]), ([1, 4], [5, 6, 7, 8]), ([4, 1], [5] * 4)):
+            tensors = {"table": table, "ids": i64(*ids, shape=shape), "positions": places}
+            found = self.compare("embedding", tensors, ["scale=-0.75", "position=5"])["Y"]
+            self.assertEqual(found[1], [*shape, 16])
+            for i, (token, at) in enumerate(zip(ids, where)):
+                for got, a, b in zip(row(found, i), row(table, token), row(places, at)):
+                    self.assertAlmostEqual(got, -0.75 * a + b, delta=1e-6)
+        for got, a in zip(row(scaled, 2), row(table, 3)):
+            self.assertAlmostEqual(got, 2.5 * a, delta=1e-6)
+        self.compare("embedding", {"table": table, "ids": i64(1, 2), "positions": f32(2, 16)})
 
     def test_rotary(self):
         caches = {"cos_cache": f32(10, 4), "sin_cache": f32(10, 4)}

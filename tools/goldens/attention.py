@@ -7,6 +7,10 @@ Needs torch and safetensors. The file's metadata has a JSON object for each case
 "in": {"Q": key of a tensor, ..}, "out": {..}}; equal tensors are stored once. Outputs are stored in their own type,
 rounded once.
 
+Cases of general strides, which no tensor of a file has, have further members: "shapes" {"Q": [B, H, S, D], ..} and
+"strides" {"Q": [..], ..} in elements. Their tensors are the memory from the view's first to its last element; that
+of Y is NaN where nothing may be written.
+
 Every expected value is `formula` in float64. Where torch.nn.functional.scaled_dot_product_attention or
 flex_attention can say the same, the script also asserts that it does.
 """
@@ -14,11 +18,11 @@ flex_attention can say the same, the script also asserts that it does.
 import json
 import math
 import pathlib
+import struct
 import sys
 
 import torch
 import torch.nn.functional as F
-from safetensors.torch import save_file
 from torch.nn.attention.flex_attention import flex_attention
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -292,11 +296,73 @@ def caches():
          causal="bottom_right", window_left=3, ring=1, position=27)
 
 
+def memory(view):
+    """What a view covers, from its first to its last element; NaN between its elements."""
+    last = sum(step * (n - 1) for step, n in zip(view.stride(), view.shape))
+    flat = torch.full((last + 1,), math.nan, dtype=view.dtype)
+    once = view[tuple(slice(0, 1 if step == 0 else None) for step in view.stride())]
+    flat.as_strided(once.shape, once.stride()).copy_(once)
+    return flat
+
+
+def strided_case(name, q, k, v, y, **attributes):
+    """Views (B, H, S, D) of any strides; `y` is one to write to."""
+    keep = visible(q.shape[0], q.shape[2], k.shape[2], attributes.get("causal", "none"))
+    y.copy_(formula(q, k, v, keep=keep)["Y"].to(y.dtype))
+    views = {"Q": q, "K": k, "V": v, "Y": y}
+    stored = {tensor: store(memory(view)) for tensor, view in views.items()}
+    metadata[name] = json.dumps({"set": [f"{key}={value}" for key, value in attributes.items()],
+                                 "in": {tensor: stored[tensor] for tensor in "QKV"}, "out": {"Y": stored["Y"]},
+                                 "shapes": {tensor: list(view.shape) for tensor, view in views.items()},
+                                 "strides": {tensor: list(view.stride()) for tensor, view in views.items()}})
+
+
+def strides():
+    for n in (1, 20):
+        # One projection gives q, k and v of all heads; the output goes into rows of all heads.
+        joint = randn(2, 20, 3, 4, 16)
+        q, k, v = (joint[:, :, i].transpose(1, 2) for i in range(3))
+        strided_case(f"strides_joint_{n}", q[:, :, :n], k, v, torch.empty(2, n, 4, 16).transpose(1, 2),
+                     causal="bottom_right")
+        # Keys lie across (a row's elements are apart), values by position first, the output across too.
+        q, k, v = randn(2, n, 4, 12), randn(2, 2, 12, 23), randn(23, 2, 2, 9)
+        strided_case(f"strides_across_{n}", q.transpose(1, 2), k.transpose(2, 3), v.permute(1, 2, 0, 3),
+                     torch.empty(2, 4, 9, n).transpose(2, 3), causal="bottom_right")
+        # Parts of larger tensors: every second head, every third row, some columns.
+        q, k, v = randn(3, 8, 3 * n, 13), randn(2, 5, 40, 11), randn(2, 4, 50, 20)
+        strided_case(f"strides_parts_{n}", q[1:, ::2, ::3, 2:10], k[:, 1::3, 3:36, 1:9], v[:, ::2, 9:42, 4:12],
+                     torch.empty(2, 6, 2 * n, 24)[:, 1:5, ::2, ::3])
+        # All sequences share the keys, all heads the values.
+        q, k, v = randn(4, 2, n, 8).transpose(0, 1), randn(1, 2, 33, 8), randn(2, 1, 33, 8)
+        strided_case(f"strides_repeated_{n}", q, k.expand(2, -1, -1, -1), v.expand(-1, 2, -1, -1),
+                     torch.empty(2, 4, n, 10)[..., 1:9])
+        for dtype in (torch.float16, torch.bfloat16):
+            joint = randn(1, 20, 3, 3, 10, dtype=dtype)
+            q, k, v = (joint[:, :, i, :, 1:9].transpose(1, 2) for i in range(3))
+            strided_case(f"strides_{str(dtype).removeprefix('torch.')}_{n}", q[:, :, :n], k, v,
+                         torch.empty(1, n, 3, 9, dtype=dtype)[..., :8].transpose(1, 2), causal="top_left")
+
+
+def save(path):
+    """As safetensors, the same bytes from the same numbers: the package's own order of the metadata differs."""
+    names = {torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16", torch.bool: "BOOL",
+             torch.int64: "I64", torch.int32: "I32"}
+    header, data = {"__metadata__": metadata}, b""
+    for key, tensor in tensors.items():
+        content = tensor.contiguous().flatten().view(torch.uint8).numpy().tobytes()
+        header[key] = {"dtype": names[tensor.dtype], "shape": list(tensor.shape),
+                       "data_offsets": [len(data), len(data) + len(content)]}
+        data += content
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    path.write_bytes(struct.pack("<Q", len(text)) + text + data)
+
+
 def main():
-    for write in (heads_and_layouts, types, causality_and_windows, masks, scores, lengths_and_documents, caches):
+    for write in (heads_and_layouts, types, causality_and_windows, masks, scores, lengths_and_documents, caches, strides):
         write()
     out = pathlib.Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT / "tests/data/attention_golden.safetensors"
-    save_file(tensors, out, metadata)
+    save(out)
     print(f"{len(metadata)} cases, {out.stat().st_size} bytes in {out}")
 
 

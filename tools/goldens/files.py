@@ -36,10 +36,11 @@ def write_gguf():
     rows = (np.arange(128, dtype=np.float32).reshape(2, 64) - 60) / 8
     writer.add_tensor("f32", rows)
     writer.add_tensor("f16", rows.astype(np.float16))
-    writer.add_tensor("bf16", gguf.quants.quantize(rows, T.BF16), raw_dtype=T.BF16)
-    writer.add_tensor("q8_0", gguf.quants.quantize(rows, T.Q8_0), raw_dtype=T.Q8_0)
-    writer.add_tensor("q4_0", gguf.quants.quantize(rows, T.Q4_0), raw_dtype=T.Q4_0)
-    writer.add_tensor("q5_0", gguf.quants.quantize(rows, T.Q5_0), raw_dtype=T.Q5_0)
+    for kind in (T.BF16, T.Q8_0, T.Q4_0, T.Q4_1, T.Q5_0, T.Q5_1):
+        writer.add_tensor(kind.name.lower(), gguf.quants.quantize(rows, kind), raw_dtype=kind)
+    for kind in (T.Q4_K, T.Q5_K, T.Q6_K, T.Q3_K):  # nothing here quantises to these
+        blocks = np.arange(3 * gguf.GGML_QUANT_SIZES[kind][1], dtype=np.uint8).reshape(3, -1)
+        writer.add_tensor(kind.name.lower(), blocks, raw_dtype=kind)
     writer.add_tensor("cube", np.arange(24, dtype=np.float32).reshape(2, 3, 4))
     writer.write_header_to_file()
     writer.write_kv_data_to_file()

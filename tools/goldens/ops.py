@@ -41,6 +41,15 @@ def quantised(data, dtype):
     return gguf.quants.dequantize(raw, kind).astype(np.float32), raw
 
 
+def random_blocks(rng, rows, dtype):
+    """Rows of one block of a type that nothing here encodes: random bytes, whose f16 fields are small numbers."""
+    kind = getattr(gguf.GGMLQuantizationType, dtype)
+    raw = rng.integers(0, 256, (rows, gguf.GGML_QUANT_SIZES[kind][1]), dtype=np.uint8)
+    for at in (208,) if dtype == "Q6_K" else (0, 2):
+        raw[:, at : at + 2] = rng.uniform(1e-4, 1e-3, (rows, 1)).astype("<f2").view(np.uint8)
+    return gguf.quants.dequantize(raw, kind).astype(np.float32), raw
+
+
 def words(data):
     return {"storage": "input", "dtype": "U32", "shape": [len(data)], "data": list(data)}
 
@@ -118,7 +127,7 @@ def matmuls():
         case("gated_" + name, "matmul", [operand(x), wo, bo, uo, ubo],
              lambda x, w, b, u, c: [act(F.linear(x, w, b)) * F.linear(x, u, c)], {"act": name},
              tensors=(x, w, b, up, ub))
-    for dtype in ("F16", "BF16", "Q8_0", "Q4_0"):
+    for dtype in ("F16", "BF16", "Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1"):
         value, raw = quantised(w, dtype)
         case("matmul_" + dtype, "matmul", [operand(x), operand(value, "weight", dtype, raw), None, None, None],
              lambda x, w: [x @ w.T], tensors=(x, value))
@@ -200,7 +209,7 @@ def attentions():
 
 def rows():
     table = random(6, 32)
-    for dtype in ("F32", "F16", "BF16", "Q8_0", "Q4_0"):
+    for dtype in ("F32", "F16", "BF16", "Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1"):
         value, raw = (table, None) if dtype == "F32" else quantised(table, dtype)
         case("embedding_" + dtype, "embedding",
              [words([9, 9, 4, 0, 5]), "state", operand(value, "weight", dtype, raw, shape=table.shape)],
@@ -213,8 +222,20 @@ def rows():
          tensors=(x, r), outputs=[{"dynamic": False}])
 
 
+def k_quants():
+    rng = np.random.default_rng(6)
+    for dtype in ("Q4_K", "Q5_K", "Q6_K"):
+        value, raw = random_blocks(rng, 5, dtype)
+        x = np.abs(random(2, 256)) * np.sign(value[:2])  # sums of 256 terms that do not cancel
+        weight = operand(value, "weight", dtype, raw)
+        case("matmul_" + dtype, "matmul", [operand(x), weight, None, None, None], lambda x, w: [x @ w.T],
+             tensors=(x, value))
+        case("embedding_" + dtype, "embedding", [words([1, 4, 0]), "state", weight],
+             lambda t: [t[[4, 0]]], position=1, dynamic=True, tensors=(value,))
+
+
 def main():
-    for group in (norms, activations, matmuls, ropes, attentions, rows):
+    for group in (norms, activations, matmuls, ropes, attentions, rows, k_quants):
         group()
     out = pathlib.Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT / "tests/data/ops_golden.json"
     body = ",\n".join(json.dumps(c, separators=(",", ":")) for c in cases)
