@@ -23,6 +23,8 @@ TSR_CONST uint kMatmulFlagScale = 32;
 TSR_CONST uint kMatmulFlagXHalf = 64;   // x is f16
 TSR_CONST uint kMatmulFlagYHalf = 128;  // y and residual are f16
 TSR_CONST uint kMatmulFlagBatch = 256;
+TSR_CONST uint kMatmulFlagVec8 = 512;    // k and x's strides are multiples of 8 elements
+TSR_CONST uint kMatmulFlagY4 = 1024;     // n, first and y's strides are multiples of 4 elements
 
 // All families.
 TSR_CONST uint kMatmulSpecGroup = 0;  // invocations of a workgroup
@@ -36,6 +38,7 @@ TSR_CONST uint kMatvecSpecColumns = 4;
 TSR_CONST uint kMatvecSpecRows = 5;
 TSR_CONST uint kMatvecSpecs = 6;
 
+// matmul_dot_few: like matvec, of blocks of x (interface/quantise.h); matmul_dot: like tile, of 32 along k at a time.
 // tile: one workgroup computes TILE_M rows by TILE_N columns of y in steps of TILE_K, one lane LANE_M by
 // LANE_N of it.
 TSR_CONST uint kTileSpecM = 4;
@@ -44,6 +47,19 @@ TSR_CONST uint kTileSpecK = 6;
 TSR_CONST uint kTileSpecLaneM = 7;
 TSR_CONST uint kTileSpecLaneN = 8;
 TSR_CONST uint kTileSpecs = 9;
+
+// matmul_coopmat: like tile, by fragments of M x N x K; the subgroups of a workgroup are GROUPS_M x GROUPS_N.
+// STAGES: copies of the tiles in shared memory, 1 or 2.
+TSR_CONST uint kFragmentSpecM = 4;
+TSR_CONST uint kFragmentSpecN = 5;
+TSR_CONST uint kFragmentSpecK = 6;
+TSR_CONST uint kFragmentSpecTileM = 7;
+TSR_CONST uint kFragmentSpecTileN = 8;
+TSR_CONST uint kFragmentSpecTileK = 9;
+TSR_CONST uint kFragmentSpecGroupsM = 10;
+TSR_CONST uint kFragmentSpecGroupsN = 11;
+TSR_CONST uint kFragmentSpecStages = 12;
+TSR_CONST uint kFragmentSpecs = 13;
 
 struct MatmulPush {
   uint rows;

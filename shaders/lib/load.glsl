@@ -56,62 +56,96 @@ uint quant_words(uint k) { return WEIGHT_TYPE == kTypeQ8_0 ? k >> 2 : k >> 3; }
 // Words before the scales.
 uint scale_words(uint k) { return quant_words(k) + (FIVE_BITS ? k >> 5 : SIX_BITS ? k >> 4 : 0); }
 
-float half_of(uint which, uint word, uint i) {
-  vec2 pair = unpackHalf2x16(weight_word(which, word + (i >> 1)));
+// What load8 reads, as it lies in memory, so that it can be asked for long before it is used.
+struct Raw8 {
+  uvec4 words;   // F32: the first four; quants in x and y, upper bits in z
+  uvec4 scales;  // F32: the second four
+};
+
+// The words that scales_in() takes apart.
+uvec4 scales_at(uint which, uint row4, uint k, uint col) {
+  if (SUPER_BLOCKS) return weight_words(which, row4 + (scale_words(k) >> 2) + (col >> 8));
+  uint word = row4 * 4 + scale_words(k);
+  if (SIX_BITS)
+    return uvec4(weight_word(which, word + (col >> 6)), weight_word(which, word + (k >> 6) + (col >> 9)), 0, 0);
+  if (HALF_SCALES) return uvec4(weight_word(which, word + (col >> 6)), 0, 0, 0);
+  if (MINIMA) return uvec4(weight_word(which, word + (col >> 5)), 0, 0, 0);
+  return uvec4(0);
+}
+
+float half_in(uint word, uint i) {
+  vec2 pair = unpackHalf2x16(word);
   return (i & 1u) == 0u ? pair.x : pair.y;
 }
 
 // Of the block of 32 (SIX_BITS: of 16) that holds `col`: w = x q + y.
-vec2 scales_of(uint which, uint row4, uint k, uint col) {
+vec2 scales_in(uvec4 raw, uint col) {
   if (SUPER_BLOCKS) {  // of 256: f16 d and dmin; low nibbles of 8 scales, of 8 minima; their upper bits
-    uvec4 block = weight_words(which, row4 + (scale_words(k) >> 2) + (col >> 8));
     uint i = col >> 5 & 7u;
-    uint scale = (block.y >> 4 * i & 15u) | (block.w >> 2 * i & 3u) << 4;
-    uint minimum = (block.z >> 4 * i & 15u) | (block.w >> 2 * i + 16 & 3u) << 4;
-    vec2 d = unpackHalf2x16(block.x);
+    uint scale = (raw.y >> 4 * i & 15u) | (raw.w >> 2 * i & 3u) << 4;
+    uint minimum = (raw.z >> 4 * i & 15u) | (raw.w >> 2 * i + 16 & 3u) << 4;
+    vec2 d = unpackHalf2x16(raw.x);
     return vec2(d.x * float(scale), -d.y * float(minimum));
   }
-  uint word = row4 * 4 + scale_words(k);
-  if (SIX_BITS) {
-    int scale = bitfieldExtract(int(weight_word(which, word + (col >> 6))), int(col >> 4 & 3u) * 8, 8);
-    return vec2(half_of(which, word + (k >> 6), col >> 8) * float(scale), 0);
-  }
-  if (HALF_SCALES) return vec2(half_of(which, word, col >> 5), 0);
-  if (MINIMA) return unpackHalf2x16(weight_word(which, word + (col >> 5)));
+  if (SIX_BITS)
+    return vec2(half_in(raw.y, col >> 8) * float(bitfieldExtract(int(raw.x), int(col >> 4 & 3u) * 8, 8)), 0);
+  if (HALF_SCALES) return vec2(half_in(raw.x, col >> 5), 0);
+  if (MINIMA) return unpackHalf2x16(raw.x);
   return vec2(1, 0);
 }
 
-// Elements col..col+7; col is a multiple of 8 and less than k; what lies past k is zero.
-Weights8 load8(uint which, uint row4, uint k, uint col) {
-  Weights8 w;
+vec2 scales_of(uint which, uint row4, uint k, uint col) { return scales_in(scales_at(which, row4, k, col), col); }
+
+Raw8 fetch8(uint which, uint row4, uint k, uint col) {
+  Raw8 raw = Raw8(uvec4(0), uvec4(0));
   if (WEIGHT_TYPE == kTypeF32) {
-    w.lo = uintBitsToFloat(weight_words(which, row4 + (col >> 2)));
-    w.hi = col + 4 < k ? uintBitsToFloat(weight_words(which, row4 + (col >> 2) + 1)) : vec4(0);
-    return w;
+    raw.words = weight_words(which, row4 + (col >> 2));
+    if (col + 4 < k) raw.scales = weight_words(which, row4 + (col >> 2) + 1);
+    return raw;
   }
   if (!NIBBLES && WEIGHT_TYPE != kTypeQ8_0) {
-    uvec4 raw = weight_words(which, row4 + (col >> 3));
-    if (WEIGHT_TYPE == kTypeF16)
-      return Weights8(vec4(unpackHalf2x16(raw.x), unpackHalf2x16(raw.y)),
-                      vec4(unpackHalf2x16(raw.z), unpackHalf2x16(raw.w)));
-    return Weights8(unpack_bf16(raw.x, raw.y), unpack_bf16(raw.z, raw.w));
+    raw.words = weight_words(which, row4 + (col >> 3));
+    return raw;
   }
   if (WEIGHT_TYPE == kTypeQ8_0) {
-    w.lo = unpack_bytes(weight_word(which, row4 * 4 + (col >> 2)));
-    w.hi = unpack_bytes(weight_word(which, row4 * 4 + (col >> 2) + 1));
+    raw.words.x = weight_word(which, row4 * 4 + (col >> 2));
+    raw.words.y = weight_word(which, row4 * 4 + (col >> 2) + 1);
   } else {
-    uint word = row4 * 4 + quant_words(k), high = 0;
-    if (FIVE_BITS) high = weight_word(which, word + (col >> 5)) >> (col & 31u);
-    if (SIX_BITS) high = weight_word(which, word + (col >> 4)) >> 2 * (col & 15u);
-    uint raw = weight_word(which, row4 * 4 + (col >> 3));
-    w.lo = unpack_nibbles(raw, high);
-    w.hi = unpack_nibbles(raw >> 16, high >> (SIX_BITS ? 8 : 4));
+    uint word = row4 * 4 + quant_words(k);
+    raw.words.x = weight_word(which, row4 * 4 + (col >> 3));
+    if (FIVE_BITS) raw.words.z = weight_word(which, word + (col >> 5));
+    if (SIX_BITS) raw.words.z = weight_word(which, word + (col >> 4));
   }
-  vec2 scales = scales_of(which, row4, k, col);
+  raw.scales = scales_at(which, row4, k, col);
+  return raw;
+}
+
+Weights8 decode8(Raw8 raw, uint col) {
+  Weights8 w;
+  if (WEIGHT_TYPE == kTypeF32) return Weights8(uintBitsToFloat(raw.words), uintBitsToFloat(raw.scales));
+  if (WEIGHT_TYPE == kTypeF16)
+    return Weights8(vec4(unpackHalf2x16(raw.words.x), unpackHalf2x16(raw.words.y)),
+                    vec4(unpackHalf2x16(raw.words.z), unpackHalf2x16(raw.words.w)));
+  if (WEIGHT_TYPE == kTypeBf16)
+    return Weights8(unpack_bf16(raw.words.x, raw.words.y), unpack_bf16(raw.words.z, raw.words.w));
+  if (WEIGHT_TYPE == kTypeQ8_0) {
+    w.lo = unpack_bytes(raw.words.x);
+    w.hi = unpack_bytes(raw.words.y);
+  } else {
+    uint high = 0;
+    if (FIVE_BITS) high = raw.words.z >> (col & 31u);
+    if (SIX_BITS) high = raw.words.z >> 2 * (col & 15u);
+    w.lo = unpack_nibbles(raw.words.x, high);
+    w.hi = unpack_nibbles(raw.words.x >> 16, high >> (SIX_BITS ? 8 : 4));
+  }
+  vec2 scales = scales_in(raw.scales, col);
   w.lo = MINIMA ? fma(w.lo, scales.xxxx, scales.yyyy) : w.lo * scales.x;
   w.hi = MINIMA ? fma(w.hi, scales.xxxx, scales.yyyy) : w.hi * scales.x;
   return w;
 }
+
+// Elements col..col+7; col is a multiple of 8 and less than k; what lies past k is zero.
+Weights8 load8(uint which, uint row4, uint k, uint col) { return decode8(fetch8(which, row4, k, col), col); }
 
 // CHUNK elements from col on, a multiple of CHUNK and less than k: chunk4(c, j) * chunk_factor(c), j < CHUNK/4.
 Chunk load_chunk(uint which, uint row4, uint k, uint col) {

@@ -81,13 +81,22 @@ float load_residual(uint i) {
   return unpackHalf2x16((i & 1u) == 0u ? residual[i >> 1] : residual[i >> 1] >> 16).x;
 }
 
-void store_y(uint row, uint n, float dot_w, float dot_up) {
-  uint col = p.first + n, i = row * p.y_stride + col;
-  if (BATCH) i += batch * p.y_batch;
+// y at column `col`, element i, from the sums over w and up.
+float value_of(uint col, uint i, float dot_w, float dot_up) {
   float factor = SCALE ? uintBitsToFloat(p.scale) : 1.0;
   float value = activate(ACT, BIAS ? fma(dot_w, factor, bias[col]) : dot_w * factor);
   if (GATED) value *= BIAS ? fma(dot_up, factor, up_bias[col]) : dot_up * factor;
-  if (RESIDUAL) value += load_residual(i);
+  return RESIDUAL ? value + load_residual(i) : value;
+}
+
+uint y_at(uint row, uint n) {
+  uint i = row * p.y_stride + p.first + n;
+  return BATCH ? i + batch * p.y_batch : i;
+}
+
+void store_y(uint row, uint n, float dot_w, float dot_up) {
+  uint i = y_at(row, n);
+  float value = value_of(p.first + n, i, dot_w, dot_up);
   if (Y_HALF) {  // the other half of the word is another invocation's
     uint shift = (i & 1u) * 16u;
     atomicAnd(y[i >> 1], ~(0xffffu << shift));

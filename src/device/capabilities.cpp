@@ -169,7 +169,8 @@ Caps caps_from(const Properties& p, const Known& known, const FeatureChain& f) {
   c.subgroup_size_control = f.size_control.subgroupSizeControl && f.size_control.computeFullSubgroups &&
                             (in_compute(p.size_control.requiredSubgroupSizeStages) ||
                              p.size_control.minSubgroupSize == p.size_control.maxSubgroupSize);
-  c.int_dot = f.int_dot.shaderIntegerDotProduct && p.int_dot.integerDotProduct4x8BitPackedSignedAccelerated;
+  c.int_dot = f.int_dot.shaderIntegerDotProduct;
+  c.int_dot_fast = c.int_dot && p.int_dot.integerDotProduct4x8BitPackedSignedAccelerated;
   c.coopmat = f.coopmat.cooperativeMatrix && f.v12.vulkanMemoryModel &&
               in_compute(p.coopmat.cooperativeMatrixSupportedStages);
   c.coopmat2 = c.coopmat && f.coopmat2.cooperativeMatrixFlexibleDimensions &&

@@ -52,6 +52,7 @@ void visit_caps(C& c, F f) {
   f("subgroup_clustered", c.subgroup_clustered);
   f("subgroup_size_control", c.subgroup_size_control);
   f("int_dot", c.int_dot);
+  f("int_dot_fast", c.int_dot_fast);
   f("coopmat", c.coopmat);
   f("coopmat2", c.coopmat2);
   f("bf16", c.bf16);
@@ -152,6 +153,7 @@ Result<void> apply(std::span<const CapOverride> overrides, Limits& limits, Caps&
   if (!new_caps.subgroup_size_control)
     new_limits.min_subgroup_size = new_limits.max_subgroup_size = new_limits.subgroup_size;
   new_caps.coopmat2 = new_caps.coopmat2 && new_caps.coopmat;
+  new_caps.int_dot_fast = new_caps.int_dot_fast && new_caps.int_dot;
   new_limits.max_storage_range = std::min(new_limits.max_storage_range, new_limits.max_buffer_size);
   limits = new_limits;
   caps = new_caps;

@@ -42,10 +42,11 @@ struct Caps {
   bool subgroup_shuffle = false;
   bool subgroup_clustered = false;
   bool subgroup_size_control = false;
-  bool int_dot = false;   // VK_KHR_shader_integer_dot_product, 4x8 accelerated
-  bool coopmat = false;   // VK_KHR_cooperative_matrix
-  bool coopmat2 = false;  // VK_NV_cooperative_matrix2
-  bool bf16 = false;      // VK_KHR_shader_bfloat16
+  bool int_dot = false;       // VK_KHR_shader_integer_dot_product
+  bool int_dot_fast = false;  // and packed signed 4x8 is accelerated
+  bool coopmat = false;       // VK_KHR_cooperative_matrix
+  bool coopmat2 = false;      // VK_NV_cooperative_matrix2
+  bool bf16 = false;          // VK_KHR_shader_bfloat16
   bool software = false;  // VK_PHYSICAL_DEVICE_TYPE_CPU: lanes are vector elements, every load is per lane
   bool memory_budget = false;
   bool executable_properties = false;
@@ -62,7 +63,7 @@ struct CapOverride {
 Result<CapOverride> parse_cap_override(std::string_view text);
 // Applies them in order, all or (on an error) none. invalid_argument for an unknown name, for one that would
 // raise what the device has, and for a value below the floor. Without subgroup_size_control, the subgroup
-// sizes become subgroup_size; without coopmat there is no coopmat2.
+// sizes become subgroup_size; without coopmat there is no coopmat2, without int_dot no int_dot_fast.
 Result<void> apply(std::span<const CapOverride> overrides, Limits& limits, Caps& caps);
 
 // Every member as (name, value), in declaration order, for listings.

@@ -6,6 +6,7 @@
 #include "interface/matmul.h"
 #include "interface/norm.h"
 #include "interface/probe.h"
+#include "interface/quantise.h"
 #include "interface/rope.h"
 #include "interface/sample.h"
 #include "interface/softmax.h"

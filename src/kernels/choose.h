@@ -44,12 +44,17 @@ inline constexpr std::uint8_t kScratchOperand = 128;  // + i: scratch i of the c
 inline constexpr std::uint8_t kParamsOperand = 254;   // Dispatch::params
 inline constexpr std::uint8_t kNoOperand = 255;       // a binding that is not used
 
+struct Refusal {
+  std::string tier;    // the form of the kernel
+  std::string reason;  // why it cannot do this shape on this device, or what both were measured at
+};
+
 struct Target {  // what a choice may depend on
   Limits limits;
   Caps caps;
   Matrices matrices;
   MeasuredRates rates;  // by rate_names()
-  std::string form;     // not empty: attention takes this form or says why not
+  std::string form;     // not empty: attention and matmul take this form or say why not
 };
 
 // Bindings: tokens, state, table, out, positions. Table rows [first, first+count) of the vocabulary are
@@ -88,10 +93,21 @@ struct MatmulShape {
   std::uint32_t x_stride = 0;                      // elements between rows of x; 0: k
   // Products of the same shape, and what lies between them: elements of x and y, rows of w and up.
   std::uint32_t batch = 1, x_batch = 0, w_batch = 0, y_batch = 0;
-  // mixed lets tiers for it take f16 operands; the scalar one has f32 either way.
+  // mixed lets forms for it round operands (choose_matmul_call); the scalar ones have f32 either way.
   Precision precision = Precision::f32;
 };
+// The scalar form, which takes everything.
 Result<Dispatch> choose_matmul(const MatmulShape& shape, const Target& target);
+
+struct MatmulChoice {
+  std::vector<Dispatch> dispatches;    // in order, each reads what the ones before it wrote
+  std::vector<std::uint64_t> scratch;  // bytes of each scratch
+  // Forms that would have been preferred but cannot, and those that can but were measured slower.
+  std::vector<Refusal> refused;
+};
+// The first form in the order of preference that takes the shape; was it measured, the fastest of those that
+// were. Operands of the call: choose_matmul's bindings.
+Result<MatmulChoice> choose_matmul_call(const MatmulShape& shape, const Target& target);
 
 // Bindings: qkv, table, state, q, k_cache, v_cache, block table. Caches are (batch, kv_heads, context, dim),
 // or paged (blocks, kv_heads, block_size, dim), in kv_type (f32, f16, bf16, or q8_0 with rows of layout.h).
@@ -132,10 +148,6 @@ inline constexpr std::uint32_t kAttentionOperands = 15;
 inline constexpr std::string_view kFewRows = "/few_rows";
 std::span<const std::string_view> rate_names();
 
-struct Refusal {
-  std::string tier;    // the form of the kernel
-  std::string reason;  // why it cannot do this shape on this device, or what both were measured at
-};
 struct AttentionChoice {
   std::vector<Dispatch> dispatches;  // in order, each reads what the ones before it wrote
   std::vector<std::uint64_t>

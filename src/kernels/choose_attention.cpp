@@ -7,6 +7,7 @@
 
 #include "interface/attention.h"
 #include "kernels/attention_shape.h"
+#include "kernels/forms.h"
 #include "kernels/grid.h"
 
 namespace tessera {
@@ -304,17 +305,13 @@ Result<void> add_matrix(const AttentionShape& s, const Target& target, Attention
   return {};
 }
 
-struct Form {
-  std::string_view rate_name;
-  Result<void> (*choose)(const AttentionShape&, const Target&, AttentionChoice&);
-  std::string_view name() const { return rate_name.substr(0, rate_name.find('/')); }
-};
+using Form = FormOf<AttentionShape, AttentionChoice>;
 // In the order of preference where nothing was measured.
 constexpr Form kForms[] = {{"attention_coopmat2", &add_matrix<choose_attention_coopmat2>},
                            {"attention_coopmat", &add_matrix<choose_attention_coopmat>},
-                           {"attention_keys", &choose_keys},
+                           {"attention_keys", &choose_keys, true},
                            {"attention", &choose_tiles}};
-constexpr Form kFewRowsForms[] = {{"attention_keys/few_rows", &choose_keys},
+constexpr Form kFewRowsForms[] = {{"attention_keys/few_rows", &choose_keys, true},
                                   {"attention_split/few_rows", &choose_splits}};
 constexpr auto kRateNames = [] {
   std::array<std::string_view, std::size(kForms) + std::size(kFewRowsForms)> names{};
@@ -323,62 +320,6 @@ constexpr auto kRateNames = [] {
   for (const Form& form : kFewRowsForms) names[n++] = form.rate_name;
   return names;
 }();
-
-struct Offer {
-  std::string_view name;
-  std::string cannot;  // why; empty: it can
-  AttentionChoice choice;
-  double rate;
-};
-
-// Those that may be asked for, up to one that nothing measured can displace.
-std::vector<Offer> offers_of(std::span<const Form> forms, const AttentionShape& s, const Target& target) {
-  std::vector<Offer> out;
-  for (const Form& form : forms) {
-    if (target.form.empty() ? form.choose == &choose_keys && !target.caps.software
-                            : form.name() != target.form)
-      continue;
-    out.push_back({form.name(), {}, {}, target.rates.of(form.rate_name)});
-    Offer& offer = out.back();
-    const Result<void> can = form.choose(s, target, offer.choice);
-    if (!can.ok()) offer.cannot = can.error().message;
-    const bool first = std::ranges::count(out, "", &Offer::cannot) == 1;
-    if (offer.cannot.empty() && first && offer.rate == 0) break;
-  }
-  return out;
-}
-
-std::string gflops(double rate) {
-  char text[32];
-  std::snprintf(text, sizeof(text), rate < 10e9 ? "%.2g" : "%.0f", rate * 1e-9);
-  return text;
-}
-
-// Why `other` was not taken; empty where nobody would ask.
-std::string why_not(const Offer& other, const Offer& chosen, bool preferred) {
-  const std::string at = std::string(chosen.name) + " at " + gflops(chosen.rate);
-  if (!other.cannot.empty()) return preferred ? other.cannot : "";
-  if (other.rate > 0) return "measured at " + gflops(other.rate) + " GFLOP/s on this device, " + at;
-  return preferred ? "not measured on this device, where " + at + " GFLOP/s was fastest" : "";
-}
-
-Result<void> choose_form(std::span<const Form> forms, const AttentionShape& s, const Target& target,
-                         AttentionChoice& out) {
-  std::vector<Offer> offers = offers_of(forms, s, target);
-  Offer* chosen = nullptr;
-  for (Offer& offer : offers)
-    if (offer.cannot.empty() && (chosen == nullptr || offer.rate > chosen->rate)) chosen = &offer;
-  if (offers.empty()) return Error{Code::invalid_argument, describe(s) + ": no form '" + target.form + "'"};
-  if (chosen == nullptr) return Error{Code::unsupported, offers.back().cannot};
-  for (const Offer& offer : offers) {
-    if (&offer == chosen) continue;
-    if (std::string why = why_not(offer, *chosen, &offer < chosen); !why.empty())
-      out.refused.push_back({std::string(offer.name), std::move(why)});
-  }
-  out.dispatches = std::move(chosen->choice.dispatches);
-  out.scratch = std::move(chosen->choice.scratch);
-  return {};
-}
 
 }  // namespace
 
@@ -393,9 +334,9 @@ Result<AttentionChoice> choose_attention(const AttentionShape& shape, const Targ
   if (s.attrs.q_len <= kMostSplitRows) {
     for (const char* form : {"attention_coopmat2", "attention_coopmat"})
       out.refused.push_back({form, "few rows: the keys are split instead"});
-    TSR_CHECK(choose_form(kFewRowsForms, s, target, out));
+    TSR_CHECK(choose_form<AttentionShape, AttentionChoice>(kFewRowsForms, s, target, out));
   } else {
-    TSR_CHECK(choose_form(kForms, s, target, out));
+    TSR_CHECK(choose_form<AttentionShape, AttentionChoice>(kForms, s, target, out));
   }
   if (own_lse) {
     lse = static_cast<std::uint8_t>(kScratchOperand + out.scratch.size());

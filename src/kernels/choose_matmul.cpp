@@ -6,11 +6,11 @@
 #include "kernels/choose.h"
 #include "kernels/grid.h"
 #include "kernels/layout.h"
+#include "kernels/matmul_shape.h"
 
 namespace tessera {
 namespace {
 
-constexpr std::uint32_t kFewRows = 16;    // up to these, the matrix-vector family is chosen
 constexpr std::uint32_t kMatvecRows = 8;  // that one of its workgroups multiplies
 
 struct Tile {
@@ -43,42 +43,6 @@ std::optional<Tile> pick_tile(const MatmulShape& shape, const Limits& limits) {
     if (!best || (t.m < best->m && t.m >= shape.rows && t.group >= best->group / 2)) best = t;
   }
   return best;
-}
-
-std::uint32_t x_stride(const MatmulShape& shape) { return shape.x_stride != 0 ? shape.x_stride : shape.k; }
-
-std::string describe(const MatmulShape& shape) {
-  return "matmul of " + std::to_string(shape.rows) + " rows, n=" + std::to_string(shape.n) +
-         " k=" + std::to_string(shape.k) + " " + std::string(info(shape.type).name);
-}
-
-// Elements from the first to the last that a dispatch touches.
-std::uint64_t span_of(std::uint64_t rows, std::uint64_t stride, std::uint64_t columns, std::uint64_t batch,
-                      std::uint64_t batch_stride) {
-  return (rows - 1) * stride + columns + (batch - 1) * batch_stride;
-}
-
-Result<void> check(const MatmulShape& shape, std::uint64_t row_bytes, const std::string& what) {
-  if (shape.rows == 0 || shape.n == 0 || shape.k == 0 || shape.batch == 0)
-    return Error{Code::invalid_argument, what + ": a dimension is 0"};
-  if (row_bytes == 0 || !is_real(shape.type))
-    return Error{Code::invalid_argument, what + ": weights of this type cannot have that k"};
-  if (std::uint64_t{shape.first} + shape.n > shape.y_stride)
-    return Error{Code::invalid_argument, what + ": columns from " + std::to_string(shape.first) +
-                                             " on do not fit " + std::to_string(shape.y_stride) +
-                                             " columns of y"};
-  if (x_stride(shape) < shape.k)
-    return Error{Code::invalid_argument, what + ": rows of x are " + std::to_string(shape.x_stride) +
-                                             " elements apart, fewer than k"};
-  for (const DType type : {shape.x_type, shape.y_type})
-    if (type != DType::f32 && type != DType::f16)
-      return Error{Code::unsupported, what + ": activations are F32 or F16"};
-  const std::uint64_t most = 0xfffff000ull;  // indices are 32 bits, and lanes count a little past the end
-  if (span_of(shape.rows, shape.y_stride, shape.y_stride, shape.batch, shape.y_batch) > most ||
-      span_of(shape.rows, x_stride(shape), shape.k, shape.batch, shape.x_batch) > most ||
-      span_of(shape.n, 1, 1, shape.batch, shape.w_batch) * (row_bytes / 4) > most)
-    return Error{Code::unsupported, what + ": more than 2^32 elements"};
-  return {};
 }
 
 // Columns a workgroup computes at once: x is read once for all of them, and as many loads are in flight.
@@ -154,57 +118,20 @@ void use_lanes(const MatmulShape& shape, const Target& target, Dispatch& d, std:
   groups = tiles_m * ceil_div(shape.n, columns * lanes);
 }
 
-std::uint32_t flags_of(const MatmulShape& s) {
-  const bool vec4 = s.k % 4 == 0 && x_stride(s) % 4 == 0 && s.x_batch % 4 == 0;
-  return (s.bias ? shader::kMatmulFlagBias : 0) | (s.gated ? shader::kMatmulFlagGated : 0) |
-         (s.dynamic_rows ? shader::kMatmulFlagDynamic : 0) | (vec4 ? shader::kMatmulFlagVec4 : 0) |
-         (s.residual ? shader::kMatmulFlagResidual : 0) | (s.scale != 1 ? shader::kMatmulFlagScale : 0) |
-         (s.x_type == DType::f16 ? shader::kMatmulFlagXHalf : 0) |
-         (s.y_type == DType::f16 ? shader::kMatmulFlagYHalf : 0) |
-         (s.batch > 1 ? shader::kMatmulFlagBatch : 0);
-}
-
-double element_bytes(DType type) { return type == DType::f16 ? 2 : 4; }
-
 }  // namespace
 
 Result<Dispatch> choose_matmul(const MatmulShape& shape, const Target& target) {
   const std::string what = describe(shape);
-  const std::uint64_t row_bytes = device_row_bytes(shape.type, shape.k);
-  TSR_CHECK(check(shape, row_bytes, what));
+  TSR_CHECK(check_matmul(shape));
   Dispatch d;
   std::uint64_t groups = 0;
   if (takes_lanes(target))
     use_lanes(shape, target, d, groups);
-  else if (shape.rows <= kFewRows)
+  else if (shape.rows <= kMostMatvecRows)
     use_matvec(shape, target, d, groups);
   else
     TSR_CHECK(use_tile(shape, target, what, d, groups));
-  TSR_TRY(d.grid, fold_grid(groups * shape.batch, target.limits, what));
-  d.spec[shader::kMatmulSpecType] = static_cast<std::uint32_t>(shape.type);
-  d.spec[shader::kMatmulSpecFlags] = flags_of(shape);
-  d.spec[shader::kMatmulSpecAct] = shape.act;
-  const auto row_words = static_cast<std::uint32_t>(row_bytes / 16);
-  d.push = {shape.rows,
-            shape.n,
-            shape.k,
-            row_words,
-            shape.first,
-            shape.y_stride,
-            d.grid[0],
-            d.grid[1],
-            x_stride(shape),
-            shape.x_batch,
-            shape.w_batch * row_words,
-            shape.y_batch,
-            shape.batch,
-            std::bit_cast<std::uint32_t>(shape.scale)};
-  const double matrices = shape.gated ? 2 : 1, batch = shape.batch;
-  d.flops = 2.0 * shape.rows * shape.n * shape.k * matrices * batch;
-  d.bytes = matrices * shape.n * static_cast<double>(row_bytes) * (shape.w_batch != 0 ? batch : 1) +
-            batch * shape.rows *
-                (element_bytes(shape.x_type) * shape.k +
-                 element_bytes(shape.y_type) * shape.n * (shape.residual ? 2 : 1));
+  TSR_CHECK(complete_matmul(shape, target, groups, 0, d));
   return d;
 }
 

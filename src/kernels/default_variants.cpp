@@ -72,6 +72,44 @@ class List {
         shape.act = 1;  // silu
         add("matmul", name + ", gated", choose_matmul(shape, target_));
       }
+    if (target_.caps.coopmat2) mixed_matmuls("matmul_coopmat2");
+    if (target_.caps.coopmat) mixed_matmuls("matmul_coopmat");
+    if (target_.caps.int_dot_fast) mixed_matmuls("matmul_dot");
+  }
+
+  // A form in precision mixed, whatever else the device prefers: measured rates may choose it.
+  void mixed_matmuls(const char* form) {
+    for (const DType type : kWeightTypes)
+      for (const bool gated : {false, true}) {
+        if (gated && type != DType::f16 && type != DType::q4_k) continue;
+        MatmulShape shape{
+            .rows = kPrompt, .n = kDim, .k = kDim, .y_stride = kDim, .dynamic_rows = true, .type = type};
+        shape.precision = Precision::mixed;
+        shape.gated = gated;
+        shape.act = gated ? 1 : 0;
+        mixed_matmul(form, type_name(type) + (gated ? ", gated" : "") + ", 512 rows", shape);
+        if (type == DType::f16 && !gated) {
+          shape.rows = kDim;
+          shape.x_type = shape.y_type = DType::f16;
+          mixed_matmul(form, "f16, f16 activations, 4096 rows", shape);
+        }
+        if (std::string_view(form) != "matmul_dot") continue;
+        for (const std::uint32_t rows : {1u, 8u}) {
+          shape.rows = rows;
+          mixed_matmul(form, type_name(type) + (gated ? ", gated, " : ", ") + std::to_string(rows) + " rows",
+                       shape);
+        }
+      }
+  }
+
+  void mixed_matmul(const char* form, const std::string& name, const MatmulShape& shape) {
+    Target target = target_;
+    target.form = form;
+    const Result<MatmulChoice> choice = choose_matmul_call(shape, target);
+    if (!choice) return;                          // its reasons are those of the device, not of this list
+    for (const Dispatch& d : choice->dispatches)  // x is quantised in two orders
+      if (d.kernel != KernelId::quantise_rows || shape.type == DType::q8_0 || shape.type == DType::q4_0)
+        add("matmul", name + ", mixed", d);
   }
 
   void elementwise() {

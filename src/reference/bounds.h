@@ -99,4 +99,12 @@ struct Products {
 };
 double products(const Products& sum, double bias, double scale = 1);
 
+// What precision mixed adds to a sum of x w before its scale. Either both are rounded to f16 and sums on
+// matrix units cut off instead of rounded (kMatrixSum), or, with weights in blocks, x is rounded to whole
+// multiples of max|x| / 127 over blocks of kDotBlock elements: off by half a step at most, and w not at all.
+inline constexpr double kMatrixSum = 4;  // times gamma, as a matrix unit may keep two bits less
+inline constexpr std::size_t kDotBlock = 32;
+inline constexpr double kDotHalfStep = 0.5 + 0x1p-8;  // the quotient x / step is itself rounded in f32
+double mixed_products(std::span<const float> x, std::span<const float> w, DType w_type);
+
 }  // namespace tessera::bounds

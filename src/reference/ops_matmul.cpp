@@ -44,9 +44,12 @@ Result<Product> multiply(const OpCall& call, std::span<const float> x, ValueId w
     for (std::uint64_t row = 0; row < call.rows; ++row) {
       const std::span<const float> x_row = x.subspan(row * k, k);
       y.value[row * n + column] = scale * dot(x_row, w) + b;
-      if (call.bounds)
-        y.error[row * n + column] =
-            bounds::products(magnitudes(x_row, x_type, w, call.value(weight).dtype), b, scale);
+      if (!call.bounds) continue;
+      const DType type = call.value(weight).dtype;
+      double& error = y.error[row * n + column];
+      error = bounds::products(magnitudes(x_row, x_type, w, type), b, scale);
+      if (call.op.attrs.precision == Precision::mixed)
+        error += std::fabs(scale) * bounds::mixed_products(x_row, w, type);
     }
   }));
   return y;

@@ -30,7 +30,10 @@ Result<Chosen> choose(const Call& call, const Target& target) {
   return std::visit(
       Overloaded{[&](const EmbeddingShape& s) -> Out { return one(choose_embedding(s, target)); },
                  [&](const NormShape& s) -> Out { return one(choose_norm(s, target)); },
-                 [&](const MatmulShape& s) -> Out { return one(choose_matmul(s, target)); },
+                 [&](const MatmulShape& s) -> Out {
+                   TSR_TRY(MatmulChoice choice, choose_matmul_call(s, target));
+                   return Chosen{std::move(choice.dispatches), std::move(choice.scratch)};
+                 },
                  [&](const RopeAppendShape& s) -> Out { return one(choose_rope_append(s, target)); },
                  [&](const RopeCall& s) -> Out { return one(choose_rope(s, target)); },
                  [&](const KvAppendCall& s) -> Out { return one(choose_kv_append(s, target)); },

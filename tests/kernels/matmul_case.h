@@ -8,6 +8,7 @@
 
 #include "kernels/choose.h"
 #include "kernels/data.h"
+#include "reference/bounds.h"
 #include "support/run_dispatch.h"
 
 namespace tessera::test {
@@ -107,7 +108,11 @@ class Product {
       value += b[shape.first + n];
       magnitude += std::abs(b[shape.first + n]);
     }
-    return {value, (shape.k + 8) * 0x1p-24 * magnitude};
+    double bound = (shape.k + 8) * 0x1p-24 * magnitude;
+    if (shape.precision == Precision::mixed)
+      bound += std::abs(shape.scale) *
+               bounds::mixed_products({&x[at], shape.k}, {&weights[from], shape.k}, shape.type);
+    return {value, bound};
   }
 };
 

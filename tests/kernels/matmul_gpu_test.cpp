@@ -1,9 +1,8 @@
-#include <bit>
 #include <cmath>
 #include <limits>
 
 #include "interface/matmul.h"
-#include "kernels/matmul_case.h"
+#include "kernels/matmul_run.h"
 #include "support/gpu_fixture.h"
 
 namespace tessera::test {
@@ -37,28 +36,6 @@ class MatmulGpu : public GpuTest {
     EXPECT_TRUE(run_dispatch(*device_, *dispatch,
                              {&x, &p.w.device, up, &bias, &up_bias, &y, &state, &residual}, slices));
     return y;
-  }
-
-  void compare(const Product& p, const Bytes& bytes) {
-    const bool half = p.shape.y_type == DType::f16;
-    const auto words = from_bytes<std::uint32_t>(bytes);
-    const auto halves = from_bytes<std::uint16_t>(bytes);
-    const auto untouched = [&](std::size_t i) {
-      return half ? halves[i] == (i % 2 == 0 ? kPoison & 0xffff : kPoison >> 16) : words[i] == kPoison;
-    };
-    std::vector<bool> mine(p.y_elems());
-    for (std::uint32_t b = 0; b < p.shape.batch; ++b)
-      for (std::uint32_t row = 0; row < p.live_rows; ++row)
-        for (std::uint32_t n = 0; n < p.shape.n; ++n) {
-          const std::size_t i = p.y_at(b, row, n);
-          mine[i] = true;
-          const double y = half ? f16_to_f32(halves[i]) : std::bit_cast<float>(words[i]);
-          const Product::Value e = p.expected(b, row, n);
-          ASSERT_LE(std::abs(y - e.value), e.bound)
-              << p.what() << ": y[" << b << "," << row << "," << n << "] is " << y << ", not " << e.value;
-        }
-    for (std::size_t i = 0; i < mine.size(); ++i)
-      ASSERT_TRUE(mine[i] || untouched(i)) << p.what() << ": element " << i << " of y was touched";
   }
 
   void check(const MatmulShape& shape, std::uint32_t live = 0, std::uint32_t slices = 1) {

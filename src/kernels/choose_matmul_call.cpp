@@ -1,0 +1,56 @@
+// Which form of matmul a call gets. docs/kernels/matmul.md has the table.
+#include "kernels/forms.h"
+#include "kernels/matmul_shape.h"
+
+namespace tessera {
+namespace {
+
+template <auto choose>
+Result<void> add_one(const MatmulShape& s, const Target& target, MatmulChoice& out) {
+  TSR_TRY(Dispatch d, choose(s, target));
+  out.dispatches.push_back(std::move(d));
+  return {};
+}
+
+Result<void> add_dot(const MatmulShape& s, const Target& target, MatmulChoice& out) {
+  TSR_TRY(out, choose_matmul_dot(s, target));
+  return {};
+}
+
+using Form = FormOf<MatmulShape, MatmulChoice>;
+// In the order of preference where nothing was measured. The scalar forms are choose_matmul's own business.
+constexpr Form kForms[] = {{"matmul_coopmat", &add_one<choose_matmul_coopmat>},
+                           {"matmul_dot", &add_dot},
+                           {"matmul_scalar", &add_one<choose_matmul>}};
+constexpr Form kFewRowsForms[] = {{"matmul_dot/few_rows", &add_dot},
+                                  {"matmul_scalar/few_rows", &add_one<choose_matmul>}};
+
+constexpr const char* kTiers[] = {"matmul_coopmat", "matmul_dot"};
+
+bool is_mine(std::string_view form) {
+  const auto named = [&](const Form& f) { return f.name() == form; };
+  return std::ranges::any_of(kForms, named) || std::ranges::any_of(kFewRowsForms, named);
+}
+
+}  // namespace
+
+Result<MatmulChoice> choose_matmul_call(const MatmulShape& s, const Target& target) {
+  TSR_CHECK(check_matmul(s));
+  MatmulChoice out;
+  Target mine = target;
+  if (!is_mine(mine.form)) mine.form.clear();  // another op's
+  if (s.precision != Precision::mixed && mine.form.empty()) {
+    for (const char* form : kTiers) out.refused.push_back({form, std::string(kNeedsMixed)});
+    TSR_CHECK(add_one<choose_matmul>(s, mine, out));
+    return out;
+  }
+  if (s.rows <= kMostMatvecRows) {
+    out.refused.push_back({"matmul_coopmat", "few rows: reading the weights decides"});
+    TSR_CHECK((choose_form<MatmulShape, MatmulChoice>(kFewRowsForms, s, mine, out)));
+  } else {
+    TSR_CHECK((choose_form<MatmulShape, MatmulChoice>(kForms, s, mine, out)));
+  }
+  return out;
+}
+
+}  // namespace tessera

@@ -1,0 +1,38 @@
+// What the choices of all forms of matmul share.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+#include "kernels/choose.h"
+
+namespace tessera {
+
+inline constexpr std::uint32_t kMostMatvecRows = 16;  // up to these, weights are streamed once for all rows
+inline constexpr std::string_view kNeedsMixed = "precision f32 leaves operands unrounded";
+
+inline std::uint32_t x_stride(const MatmulShape& s) { return s.x_stride != 0 ? s.x_stride : s.k; }
+inline std::uint32_t matrices(const MatmulShape& s) { return s.gated ? 2 : 1; }
+
+std::string describe(const MatmulShape& shape);
+
+// Dimensions, strides and types.
+Result<void> check_matmul(const MatmulShape& shape);
+
+// kMatmulFlagVec8 and kMatmulFlagY4, which only kernels that ask for them need.
+std::uint32_t wide_flags(const MatmulShape& shape);
+
+// Fills in what all families of products have: the grid of `groups` workgroups a product, type, flags and
+// act, the push struct, the counts.
+Result<void> complete_matmul(const MatmulShape& shape, const Target& target, std::uint64_t groups,
+                             std::uint32_t more_flags, Dispatch& d);
+
+// kMatmulFlag* of the shape.
+std::uint32_t matmul_flags(const MatmulShape& shape);
+
+// One form each, in precision mixed; unsupported says why not.
+Result<Dispatch> choose_matmul_coopmat(const MatmulShape& shape, const Target& target);
+Result<MatmulChoice> choose_matmul_dot(const MatmulShape& shape, const Target& target);
+
+}  // namespace tessera
