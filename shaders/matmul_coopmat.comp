@@ -28,24 +28,16 @@ layout(constant_id = kFragmentSpecStages) const uint STAGES = 1;
 layout(local_size_x_id = kMatmulSpecGroup) in;
 
 #include "lib/matmul_io.glsl"
-#include "lib/matmul_stage.glsl"
 
-const uint PARTS = TILE_K / 8;   // pieces of 8 elements a row
-const uint PITCH = PARTS + 1;    // uvec4 a row in shared memory: the odd one keeps rows on other banks
-const uint X_PIECES = TILE_M * PARTS;
-const uint W_PIECES = TILE_N * PARTS;  // of each matrix
-const uint X_LOADS = (X_PIECES + GROUP - 1) / GROUP;  // pieces a lane loads
-const uint W_LOADS = (W_PIECES + GROUP - 1) / GROUP;
-const uint X_TILE = TILE_M * PITCH;
-const uint STAGE = X_TILE + MATRICES * TILE_N * PITCH;
 const uint PART_M = TILE_M / GROUPS_M;  // of a subgroup
 const uint PART_N = TILE_N / GROUPS_N;
 const uint FRAGS_M = PART_M / M;
 const uint FRAGS_N = PART_N / N;
 const uint STRIP_PITCH = PART_N / 4 + 1;  // M rows of a subgroup's sums on their way to y
 const uint STRIP = M * STRIP_PITCH;
-const uint STRIPS = GROUPS_M * GROUPS_N * MATRICES * STRIP;
+const uint TILES_LATER = GROUPS_M * GROUPS_N * MATRICES * STRIP;
 const uint SUBGROUP = GROUP / (GROUPS_M * GROUPS_N);
+#include "lib/matmul_stage.glsl"
 
 #define SUMS coopmat<float, gl_ScopeSubgroup, M, N, gl_MatrixUseAccumulator>
 #define LEFT coopmat<float16_t, gl_ScopeSubgroup, M, K, gl_MatrixUseA>
@@ -53,39 +45,7 @@ const uint SUBGROUP = GROUP / (GROUPS_M * GROUPS_N);
 const int kByRow = gl_CooperativeMatrixLayoutRowMajor;
 const int kByColumn = gl_CooperativeMatrixLayoutColumnMajor;
 
-// Each stage: x (TILE_M, TILE_K), then w and up (TILE_N, TILE_K), f16; at the end strips of sums, f32.
-shared uvec4 tiles[STAGES * STAGE > STRIPS ? STAGES * STAGE : STRIPS];
-
 SUMS sums[MATRICES * FRAGS_N * FRAGS_M];
-Raw8 next_x[X_LOADS];
-Raw8 next_w[MATRICES * W_LOADS];
-
-uint lane() { return gl_LocalInvocationID.x; }
-
-void fetch(uint m0, uint n0, uint rows, uint col) {
-  [[unroll]] for (uint l = 0; l < X_LOADS; ++l) {
-    uint piece = lane() + l * GROUP;
-    next_x[l] = fetch_x8(m0 + piece / PARTS, min(rows, m0 + TILE_M), col + piece % PARTS * 8);
-  }
-  [[unroll]] for (uint l = 0; l < MATRICES * W_LOADS; ++l) {
-    uint piece = lane() + l % W_LOADS * GROUP;
-    next_w[l] = fetch_w8(l / W_LOADS, n0 + piece / PARTS, min(p.n, n0 + TILE_N), col + piece % PARTS * 8);
-  }
-}
-
-void keep(uint stage, uint col) {  // what was fetched for `col`
-  [[unroll]] for (uint l = 0; l < X_LOADS; ++l) {
-    uint piece = lane() + l * GROUP;
-    if (X_PIECES % GROUP == 0 || piece < X_PIECES)
-      tiles[stage + piece / PARTS * PITCH + piece % PARTS] = halves_of_x(next_x[l]);
-  }
-  [[unroll]] for (uint l = 0; l < MATRICES * W_LOADS; ++l) {
-    uint piece = lane() + l % W_LOADS * GROUP;
-    if (W_PIECES % GROUP == 0 || piece < W_PIECES)
-      tiles[stage + X_TILE + (l / W_LOADS * TILE_N + piece / PARTS) * PITCH + piece % PARTS] =
-          halves_of_w(next_w[l], col + piece % PARTS * 8);
-  }
-}
 
 void multiply(uint stage, uint part_m, uint part_n) {
   [[unroll]] for (uint d = 0; d < TILE_K; d += K) {

@@ -61,6 +61,19 @@ TSR_CONST uint kFragmentSpecGroupsN = 11;
 TSR_CONST uint kFragmentSpecStages = 12;
 TSR_CONST uint kFragmentSpecs = 13;
 
+// matmul_coopmat2: a matrix of a subgroup is its whole part of the tile, one of the workgroup the whole tile; in
+// steps of K.
+TSR_CONST uint kWholeSpecScope = 4;  // kProductScope*
+TSR_CONST uint kWholeSpecK = 5;
+TSR_CONST uint kWholeSpecTileM = 6;
+TSR_CONST uint kWholeSpecTileN = 7;
+TSR_CONST uint kWholeSpecTileK = 8;
+TSR_CONST uint kWholeSpecGroupsM = 9;
+TSR_CONST uint kWholeSpecGroupsN = 10;
+TSR_CONST uint kWholeSpecStages = 11;
+TSR_CONST uint kWholeSpecs = 12;
+TSR_CONST uint kProductScopeWorkgroup = 2, kProductScopeSubgroup = 3;  // SPIR-V's numbers
+
 struct MatmulPush {
   uint rows;
   uint n;

@@ -1,5 +1,16 @@
 // What the matrix forms of matmul share: pieces of 8 elements on their way from memory to shared memory as f16,
-// and rows of y from shared memory. docs/kernels/matmul.md.
+// and rows of y from shared memory. The including shader defines GROUP, the tile (TILE_M, TILE_N, TILE_K), STAGES,
+// how many copies of it are in shared memory, and TILES_LATER, the uvec4 of `tiles` that it needs for other things.
+// docs/kernels/matmul.md.
+const uint PARTS = TILE_K / 8;   // pieces of 8 elements a row
+const uint PITCH = PARTS + 1;    // uvec4 a row in shared memory: the odd one keeps rows on other banks
+const uint X_PIECES = TILE_M * PARTS;
+const uint W_PIECES = TILE_N * PARTS;  // of each matrix
+const uint X_LOADS = (X_PIECES + GROUP - 1) / GROUP;  // pieces a lane loads
+const uint W_LOADS = (W_PIECES + GROUP - 1) / GROUP;
+const uint X_TILE = TILE_M * PITCH;
+const uint STAGE = X_TILE + MATRICES * TILE_N * PITCH;
+
 const bool VEC8 = (FLAGS & kMatmulFlagVec8) != 0;
 const bool Y4 = (FLAGS & kMatmulFlagY4) != 0;
 layout(std430, binding = kMatmulX) readonly buffer X8 { uvec4 x8[]; };
@@ -48,6 +59,39 @@ uvec4 halves_of_w(Raw8 raw, uint col) {
     w.hi = within_f16(w.hi);
   }
   return to_halves(w.lo, w.hi);
+}
+
+// Each stage: x (TILE_M, TILE_K), then w and up (TILE_N, TILE_K), f16.
+shared uvec4 tiles[STAGES * STAGE > TILES_LATER ? STAGES * STAGE : TILES_LATER];
+
+Raw8 next_x[X_LOADS];
+Raw8 next_w[MATRICES * W_LOADS];
+
+uint lane() { return gl_LocalInvocationID.x; }
+
+void fetch(uint m0, uint n0, uint rows, uint col) {
+  [[unroll]] for (uint l = 0; l < X_LOADS; ++l) {
+    uint piece = lane() + l * GROUP;
+    next_x[l] = fetch_x8(m0 + piece / PARTS, min(rows, m0 + TILE_M), col + piece % PARTS * 8);
+  }
+  [[unroll]] for (uint l = 0; l < MATRICES * W_LOADS; ++l) {
+    uint piece = lane() + l % W_LOADS * GROUP;
+    next_w[l] = fetch_w8(l / W_LOADS, n0 + piece / PARTS, min(p.n, n0 + TILE_N), col + piece % PARTS * 8);
+  }
+}
+
+void keep(uint stage, uint col) {  // what was fetched for `col`
+  [[unroll]] for (uint l = 0; l < X_LOADS; ++l) {
+    uint piece = lane() + l * GROUP;
+    if (X_PIECES % GROUP == 0 || piece < X_PIECES)
+      tiles[stage + piece / PARTS * PITCH + piece % PARTS] = halves_of_x(next_x[l]);
+  }
+  [[unroll]] for (uint l = 0; l < MATRICES * W_LOADS; ++l) {
+    uint piece = lane() + l % W_LOADS * GROUP;
+    if (W_PIECES % GROUP == 0 || piece < W_PIECES)
+      tiles[stage + X_TILE + (l / W_LOADS * TILE_N + piece / PARTS) * PITCH + piece % PARTS] =
+          halves_of_w(next_w[l], col + piece % PARTS * 8);
+  }
 }
 
 // Columns n..n+3 of a row of y from their sums; n is a multiple of 4.

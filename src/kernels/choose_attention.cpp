@@ -334,9 +334,9 @@ Result<AttentionChoice> choose_attention(const AttentionShape& shape, const Targ
   if (s.attrs.q_len <= kMostSplitRows) {
     for (const char* form : {"attention_coopmat2", "attention_coopmat"})
       out.refused.push_back({form, "few rows: the keys are split instead"});
-    TSR_CHECK(choose_form<AttentionShape, AttentionChoice>(kFewRowsForms, s, target, out));
+    TSR_CHECK(choose_form(std::span<const Form>(kFewRowsForms), s, target, out));
   } else {
-    TSR_CHECK(choose_form<AttentionShape, AttentionChoice>(kForms, s, target, out));
+    TSR_CHECK(choose_form(std::span<const Form>(kForms), s, target, out));
   }
   if (own_lse) {
     lse = static_cast<std::uint8_t>(kScratchOperand + out.scratch.size());

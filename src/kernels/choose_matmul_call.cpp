@@ -19,13 +19,14 @@ Result<void> add_dot(const MatmulShape& s, const Target& target, MatmulChoice& o
 
 using Form = FormOf<MatmulShape, MatmulChoice>;
 // In the order of preference where nothing was measured. The scalar forms are choose_matmul's own business.
-constexpr Form kForms[] = {{"matmul_coopmat", &add_one<choose_matmul_coopmat>},
+constexpr Form kForms[] = {{"matmul_coopmat2", &add_one<choose_matmul_coopmat2>},
+                           {"matmul_coopmat", &add_one<choose_matmul_coopmat>},
                            {"matmul_dot", &add_dot},
                            {"matmul_scalar", &add_one<choose_matmul>}};
 constexpr Form kFewRowsForms[] = {{"matmul_dot/few_rows", &add_dot},
                                   {"matmul_scalar/few_rows", &add_one<choose_matmul>}};
 
-constexpr const char* kTiers[] = {"matmul_coopmat", "matmul_dot"};
+constexpr const char* kTiers[] = {"matmul_coopmat2", "matmul_coopmat", "matmul_dot"};
 
 bool is_mine(std::string_view form) {
   const auto named = [&](const Form& f) { return f.name() == form; };
@@ -45,10 +46,11 @@ Result<MatmulChoice> choose_matmul_call(const MatmulShape& s, const Target& targ
     return out;
   }
   if (s.rows <= kMostMatvecRows) {
-    out.refused.push_back({"matmul_coopmat", "few rows: reading the weights decides"});
-    TSR_CHECK((choose_form<MatmulShape, MatmulChoice>(kFewRowsForms, s, mine, out)));
+    for (const char* form : {"matmul_coopmat2", "matmul_coopmat"})
+      out.refused.push_back({form, "few rows: reading the weights decides"});
+    TSR_CHECK(choose_form(std::span<const Form>(kFewRowsForms), s, mine, out));
   } else {
-    TSR_CHECK((choose_form<MatmulShape, MatmulChoice>(kForms, s, mine, out)));
+    TSR_CHECK(choose_form(std::span<const Form>(kForms), s, mine, out));
   }
   return out;
 }

@@ -1,6 +1,5 @@
 // Tiles of matmul on matrix units. docs/kernels/matmul.md derives the budgets.
 #include <algorithm>
-#include <bit>
 #include <optional>
 
 #include "interface/matmul.h"
@@ -21,8 +20,12 @@ constexpr std::uint32_t kMostShared = 48 * 1024;
 // Workgroups that fill a large device: the processors of an H100.
 constexpr double kFill = 132;
 
-struct Fragment {
+// What a device multiplies: fragments of this size, or matrices of any multiple of it.
+struct Matrix {
   std::uint32_t m, n, k;
+  std::uint32_t lanes;  // that share one
+  std::uint32_t most;   // of a dimension; 0: fragments
+  bool of_workgroup = false;
 };
 
 bool multiplies(const MatrixShape& s) {
@@ -30,45 +33,45 @@ bool multiplies(const MatrixShape& s) {
 }
 
 // The largest of a subgroup.
-std::optional<Fragment> choose_fragment(const Matrices& matrices) {
+std::optional<Matrix> choose_fragment(const Target& target) {
   const MatrixShape* best = nullptr;
-  for (const MatrixShape& s : matrices.shapes)
+  for (const MatrixShape& s : target.matrices.shapes)
     if (!s.flexible && s.scope == MatrixScope::subgroup && multiplies(s) &&
         (!best || s.m * s.n * s.k > best->m * best->n * best->k))
       best = &s;
   if (!best) return std::nullopt;
-  return Fragment{best->m, best->n, best->k};
+  return Matrix{best->m, best->n, best->k, target.limits.min_subgroup_size, 0};
 }
 
 struct MatrixTile {
-  Fragment f;
-  std::uint32_t subgroup, matrices;
+  Matrix of;
+  std::uint32_t matrices;
   std::uint32_t m, n, k, groups_m, groups_n, stages;
 
-  std::uint32_t lanes() const { return subgroup * groups_m * groups_n; }
+  std::uint32_t lanes() const { return of.lanes * groups_m * groups_n; }
   std::uint32_t part_m() const { return m / groups_m; }
   std::uint32_t part_n() const { return n / groups_n; }
-  bool whole() const {
-    return m % groups_m == 0 && n % groups_n == 0 && part_m() % f.m == 0 && part_n() % f.n == 0 &&
-           k % f.k == 0;
+  bool divides() const {
+    return m % groups_m == 0 && n % groups_n == 0 && part_m() % of.m == 0 && part_n() % of.n == 0 &&
+           k % of.k == 0 && (of.most == 0 || std::max(part_m(), part_n()) <= of.most);
   }
-  std::uint32_t sums() const { return part_m() * part_n() * matrices / subgroup; }
-  // Sums, the fragments of x and one of w, and what is fetched ahead.
+  std::uint32_t sums() const { return part_m() * part_n() * matrices / of.lanes; }
+  // Sums, the operands of a step, and what is fetched ahead.
   std::uint64_t words(const MatmulShape& s) const {
     const std::uint32_t x_words = s.x_type == DType::f16 && s.k % 8 == 0 ? 4 : 8;
     const std::uint32_t w_words = s.type == DType::f32 ? 8 : 4;
-    const std::uint64_t fragments = (part_m() + f.n) * f.k / 2 / subgroup;
+    const std::uint64_t operands = (part_m() + (of.most != 0 ? part_n() : of.n)) * of.k / 2 / of.lanes;
     const auto ahead = [&](std::uint64_t rows) { return ceil_div(rows * k / 8, lanes()); };
-    return sums() + fragments + x_words * ahead(m) + w_words * matrices * ahead(n);
+    return sums() + operands + x_words * ahead(m) + w_words * matrices * ahead(n);
   }
-  // The shared array of matmul_coopmat.comp.
+  // `tiles` of lib/matmul_stage.glsl.
   std::uint64_t shared_bytes() const {
     const std::uint64_t tiles = std::uint64_t{stages} * (m + matrices * n) * (k / 8 + 1);
-    const std::uint64_t strips = std::uint64_t{groups_m} * groups_n * matrices * f.m * (part_n() / 4 + 1);
-    return 16 * std::max(tiles, strips);
+    const std::uint64_t strips = std::uint64_t{groups_m} * groups_n * matrices * of.m * (part_n() / 4 + 1);
+    return 16 * (of.most == 0 ? std::max(tiles, strips) : tiles);
   }
   // Cycles of matrix units that do 1024 multiply-adds a cycle beside 128 bytes of shared memory and 128
-  // operations: a part reads its fragments from shared memory, a tile's elements are decoded (some 4
+  // operations: a part reads its operands from shared memory, a tile's elements are decoded (some 4
   // operations) and stored.
   double cost(const MatmulShape& s) const {
     const double tiles = static_cast<double>(ceil_div(s.rows, m) * ceil_div(s.n, n));
@@ -78,25 +81,44 @@ struct MatrixTile {
   }
 };
 
-// The cheapest that fits.
-std::optional<MatrixTile> choose_tile(const MatmulShape& s, const Fragment& f, const Limits& limits) {
-  const std::uint32_t subgroup = limits.min_subgroup_size;
-  const bool narrow = subgroup <= kNarrow;
-  const std::uint32_t most = std::min({kMostLanes, limits.max_group_invocations, limits.max_group_size[0]});
-  const std::uint32_t shared = std::min(kMostShared, limits.max_shared_bytes);
-  std::optional<MatrixTile> best;
+// Replaces `best` where one of these tiles is cheaper.
+void try_tiles(const MatmulShape& s, const Matrix& of, const Target& target,
+               std::optional<MatrixTile>& best) {
+  const Limits& limits = target.limits;
+  const bool narrow = limits.min_subgroup_size <= kNarrow;
+  const std::uint32_t lanes = std::min({kMostLanes, limits.max_group_invocations, limits.max_group_size[0]});
+  const std::uint32_t most = of.of_workgroup ? of.lanes : lanes;
+  const std::uint32_t taken = of.of_workgroup ? target.matrices.reserved_shared : 0;
+  const std::uint32_t shared =
+      std::min(kMostShared, limits.max_shared_bytes > taken ? limits.max_shared_bytes - taken : 0);
+  if (of.lanes == 0 || of.lanes > limits.max_group_invocations || of.lanes > limits.max_group_size[0]) return;
   for (std::uint32_t m : {128u, 64u, 32u, 16u})
     for (std::uint32_t n : {128u, 64u, 32u, 16u})
       for (std::uint32_t k : {32u, 16u})
-        for (std::uint32_t groups_m = 1; groups_m * subgroup <= most; groups_m *= 2)
-          for (std::uint32_t groups_n = 1; groups_m * groups_n * subgroup <= most; groups_n *= 2)
+        for (std::uint32_t groups_m = 1; groups_m * of.lanes <= most; groups_m *= 2)
+          for (std::uint32_t groups_n = 1; groups_m * groups_n * of.lanes <= most; groups_n *= 2)
             for (std::uint32_t stages : {2u, 1u}) {
-              const MatrixTile t{f, subgroup, matrices(s), m, n, k, groups_m, groups_n, stages};
-              if (!t.whole() || t.sums() > (narrow ? kNarrowSums : kWideSums) ||
-                  t.words(s) > (narrow ? kNarrowWords : kWideWords) || t.shared_bytes() > shared)
-                continue;
-              if (!best || t.cost(s) < best->cost(s)) best = t;
+              const MatrixTile t{of, matrices(s), m, n, k, groups_m, groups_n, stages};
+              if (t.divides() && t.sums() <= (narrow ? kNarrowSums : kWideSums) &&
+                  t.words(s) <= (narrow ? kNarrowWords : kWideWords) && t.shared_bytes() <= shared &&
+                  (!best || t.cost(s) < best->cost(s)))
+                best = t;
             }
+}
+
+// Matrices of subgroups first: those of workgroups have run on no device yet.
+std::optional<MatrixTile> choose_flexible(const MatmulShape& s, const Target& target) {
+  std::optional<MatrixTile> best;
+  for (const MatrixScope scope : {MatrixScope::subgroup, MatrixScope::workgroup}) {
+    const bool whole = scope == MatrixScope::workgroup;
+    if (best || (!whole && !target.caps.subgroup_size_control)) continue;
+    for (const MatrixShape& shape : target.matrices.shapes) {
+      if (!shape.flexible || shape.scope != scope || !multiplies(shape)) continue;
+      if (whole && shape.group > target.matrices.max_group) continue;
+      const std::uint32_t lanes = whole ? shape.group : target.limits.min_subgroup_size;
+      try_tiles(s, {shape.m, shape.n, shape.k, lanes, target.matrices.max_dimension, whole}, target, best);
+    }
+  }
   return best;
 }
 
@@ -110,20 +132,49 @@ std::string never_on_matrices(const MatmulShape& s, const Target& target) {
   return target.matrices.emulated;
 }
 
+std::uint64_t groups_of(const MatmulShape& s, const MatrixTile& t) {
+  return ceil_div(s.rows, t.m) * ceil_div(s.n, t.n);
+}
+
 }  // namespace
 
 Result<Dispatch> choose_matmul_coopmat(const MatmulShape& s, const Target& target) {
   if (std::string why = never_on_matrices(s, target); !why.empty()) return refuse(std::move(why));
   if (!target.caps.subgroup_size_control) return refuse("the device lacks subgroup_size_control");
-  const auto f = choose_fragment(target.matrices);
+  const auto f = choose_fragment(target);
   if (!f) return refuse("the device has no fragments of f16 with f32 sums for a subgroup");
-  const auto t = choose_tile(s, *f, target.limits);
+  std::optional<MatrixTile> t;
+  try_tiles(s, *f, target, t);
   if (!t) return refuse("no tile of its fragments fits registers and shared memory");
   Dispatch d;
   d.kernel = KernelId::matmul_coopmat;
   d.spec = {t->lanes(), 0, 0, 0, f->m, f->n, f->k, t->m, t->n, t->k, t->groups_m, t->groups_n, t->stages};
-  d.subgroup_size = t->subgroup;
-  TSR_CHECK(complete_matmul(s, target, ceil_div(s.rows, t->m) * ceil_div(s.n, t->n), wide_flags(s), d));
+  d.subgroup_size = f->lanes;
+  TSR_CHECK(complete_matmul(s, target, groups_of(s, *t), wide_flags(s), d));
+  return d;
+}
+
+Result<Dispatch> choose_matmul_coopmat2(const MatmulShape& s, const Target& target) {
+  if (std::string why = never_on_matrices(s, target); !why.empty()) return refuse(std::move(why));
+  if (!target.caps.coopmat2) return refuse("the device lacks coopmat2");
+  const auto t = choose_flexible(s, target);
+  if (!t) return refuse("no tile on its flexible matrices fits registers and shared memory");
+  Dispatch d;
+  d.kernel = KernelId::matmul_coopmat2;
+  d.spec = {t->lanes(),
+            0,
+            0,
+            0,
+            t->of.of_workgroup ? shader::kProductScopeWorkgroup : shader::kProductScopeSubgroup,
+            t->of.k,
+            t->m,
+            t->n,
+            t->k,
+            t->groups_m,
+            t->groups_n,
+            t->stages};
+  if (!t->of.of_workgroup) d.subgroup_size = t->of.lanes;
+  TSR_CHECK(complete_matmul(s, target, groups_of(s, *t), wide_flags(s), d));
   return d;
 }
 

@@ -33,6 +33,7 @@ std::uint32_t matmul_flags(const MatmulShape& shape);
 
 // One form each, in precision mixed; unsupported says why not.
 Result<Dispatch> choose_matmul_coopmat(const MatmulShape& shape, const Target& target);
+Result<Dispatch> choose_matmul_coopmat2(const MatmulShape& shape, const Target& target);
 Result<MatmulChoice> choose_matmul_dot(const MatmulShape& shape, const Target& target);
 
 }  // namespace tessera

@@ -59,7 +59,8 @@ TEST(ChooseMatmulForm, FragmentsForManyRows) {
   EXPECT_EQ(d.spec[shader::kFragmentSpecTileM], 128u);
   EXPECT_EQ(d.spec[shader::kFragmentSpecTileN], 128u);
   EXPECT_EQ(d.grid[0] * d.grid[1] * d.grid[2], 32u * 32u);
-  EXPECT_TRUE(choice->refused.empty());
+  ASSERT_EQ(choice->refused.size(), 1u);
+  EXPECT_EQ(choice->refused[0].reason, "the device lacks coopmat2");
 }
 
 TEST(ChooseMatmulForm, TilesFitWhateverTheShape) {
@@ -122,6 +123,30 @@ TEST(ChooseMatmulForm, RefusalsHaveReasons) {
   exact.precision = Precision::f32;
   EXPECT_EQ(form_of(exact, large()), "tile");
   EXPECT_THAT(refusal(exact, large(), "matmul_coopmat"), HasSubstr("precision f32"));
+}
+
+TEST(ChooseMatmulForm, MatricesOfAnySizeFirst) {
+  Target t = large();
+  t.caps.coopmat2 = true;
+  t.matrices.max_dimension = 256;
+  t.matrices.max_group = 256;
+  t.matrices.reserved_shared = 8192;
+  const MatmulShape s = product(4096, 4096, 4096);
+  EXPECT_EQ(form_of(s, t), "matmul_coopmat");  // none is flexible
+  EXPECT_THAT(refusal(s, t, "matmul_coopmat2"), HasSubstr("flexible"));
+  t.matrices.shapes.push_back(
+      {16, 8, 16, MatrixType::f16, MatrixType::f32, MatrixScope::workgroup, true, 128});
+  const auto whole = choose_matmul_call(s, t);
+  ASSERT_TRUE(whole);
+  EXPECT_EQ(kernel(whole->dispatches[0].kernel).name, "matmul_coopmat2");
+  EXPECT_EQ(whole->dispatches[0].subgroup_size, 0u);
+  EXPECT_EQ(whole->dispatches[0].spec[0], 128u);
+  EXPECT_EQ(whole->dispatches[0].spec[shader::kWholeSpecScope], shader::kProductScopeWorkgroup);
+  t.matrices.shapes.push_back({16, 8, 16, MatrixType::f16, MatrixType::f32, MatrixScope::subgroup, true});
+  const auto parts = choose_matmul_call(s, t);
+  ASSERT_TRUE(parts);
+  EXPECT_EQ(parts->dispatches[0].spec[shader::kWholeSpecScope], shader::kProductScopeSubgroup);
+  EXPECT_EQ(parts->dispatches[0].subgroup_size, 32u);
 }
 
 Target with_dots() {
