@@ -22,7 +22,7 @@ struct OpCase {
   bool causal = false;
   std::uint32_t window_left = kNoWindow;  // with causal
   DType kv_type = DType::f16;
-  Precision precision = Precision::f32;       // of attention
+  Precision precision = Precision::f32;       // of attention and matmul
   bool residual = false, layer_norm = false;  // norm
   Activation act = Activation::none;          // glu
   SamplerParams sampler = {};

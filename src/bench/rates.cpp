@@ -1,5 +1,7 @@
 #include "bench/rates.h"
 
+#include <map>
+
 #include "kernels/choose.h"
 
 namespace tessera::bench {
@@ -19,9 +21,23 @@ OpCase attention_case(std::uint32_t heads, std::uint32_t rows, std::uint32_t key
   return c;
 }
 
+OpCase matmul_case(std::uint32_t rows, std::uint32_t n, std::uint32_t k) {
+  OpCase c{.kind = OpKind::matmul,
+           .rows = rows,
+           .dim = k,
+           .n = n,
+           .type = DType::q8_0,
+           .precision = Precision::mixed};
+  c.name = "matmul/q8_0/" + std::to_string(n) + "x" + std::to_string(k) + "/n" + std::to_string(rows);
+  return c;
+}
+
 }  // namespace
 
-std::vector<OpCase> rate_shapes(bool few_rows) {
+std::vector<OpCase> rate_shapes(OpKind kind, bool few_rows) {
+  if (kind == OpKind::matmul && few_rows) return {matmul_case(1, 4096, 4096), matmul_case(1, 16384, 8192)};
+  if (kind == OpKind::matmul)
+    return {matmul_case(64, 2048, 2048), matmul_case(512, 4096, 4096), matmul_case(4096, 8192, 8192)};
   if (few_rows) return {attention_case(32, 1, 4096), attention_case(32, 1, 32768)};
   return {attention_case(8, 512, 512), attention_case(8, 2048, 2048), attention_case(8, 8192, 8192)};
 }
@@ -29,10 +45,14 @@ std::vector<OpCase> rate_shapes(bool few_rows) {
 Result<std::vector<FormTime>> measure_rates(Device& device, const OpOptions& options,
                                             const std::function<bool(const FormTime&)>& done) {
   std::vector<FormTime> out;
-  std::vector<OpCase> shapes[] = {rate_shapes(false), rate_shapes(true)};
+  std::map<std::pair<OpKind, bool>, std::vector<OpCase>> shapes;
   for (const std::string_view name : rate_names()) {
     const std::size_t slash = name.find('/');
-    std::vector<OpCase>& left = shapes[slash == std::string_view::npos ? 0 : 1];
+    const std::pair choice{name.starts_with("matmul") ? OpKind::matmul : OpKind::attention,
+                           slash != std::string_view::npos};
+    const auto [found, first] = shapes.try_emplace(choice);
+    std::vector<OpCase>& left = found->second;
+    if (first) left = rate_shapes(choice.first, choice.second);
     OpOptions forced = options;
     forced.form = name.substr(0, slash);
     FormTime form{std::string(name), left.front(), {}};

@@ -14,11 +14,15 @@ struct FormTime {
   double flops_per_s() const { return time.median_s > 0 ? shape.flops() / time.median_s : 0; }
 };
 
-// The shapes, smallest first: causal attention of (heads of 64, f16 cache, precision mixed)
+// The shapes of attention or matmul in precision mixed, smallest first: causal attention (heads of 64, f16
+// cache)
 //   many rows   8/8 heads, 512, 2048, 8192 rows on as many keys
 //   few rows    32/8 heads, one row on 4096, 32768 keys
+// and products of q8_0 (n x k)
+//   many rows   64 by 2048 x 2048, 512 by 4096 x 4096, 4096 by 8192 x 8192
+//   few rows    1 by 4096 x 4096, 16384 x 8192
 // A choice is measured at the first shape that its first form works on for kLongEnough, or the largest.
-std::vector<OpCase> rate_shapes(bool few_rows);
+std::vector<OpCase> rate_shapes(OpKind kind, bool few_rows);
 inline constexpr double kLongEnough = 1e-3;  // s: far above what a dispatch costs to start
 
 // Every form that rate_names() lists, in that order; each checked on sampled elements against the reference

@@ -143,10 +143,12 @@ struct AttentionShape {
 inline constexpr std::uint8_t kAttentionScoresOperand = 14;
 inline constexpr std::uint32_t kAttentionOperands = 15;
 
-// Forms that a rate can be measured of, in the order of preference: those for many rows, then those for few,
-// which have "/few_rows" behind the form's name.
+// Forms that a rate can be measured of: attention's, then matmul's; of each in the order of preference those
+// for many rows, then those for few, which have "/few_rows" behind the form's name.
 inline constexpr std::string_view kFewRows = "/few_rows";
 std::span<const std::string_view> rate_names();
+std::span<const std::string_view> attention_rate_names();
+std::span<const std::string_view> matmul_rate_names();
 
 struct AttentionChoice {
   std::vector<Dispatch> dispatches;  // in order, each reads what the ones before it wrote

@@ -313,17 +313,11 @@ constexpr Form kForms[] = {{"attention_coopmat2", &add_matrix<choose_attention_c
                            {"attention", &choose_tiles}};
 constexpr Form kFewRowsForms[] = {{"attention_keys/few_rows", &choose_keys, true},
                                   {"attention_split/few_rows", &choose_splits}};
-constexpr auto kRateNames = [] {
-  std::array<std::string_view, std::size(kForms) + std::size(kFewRowsForms)> names{};
-  std::size_t n = 0;
-  for (const Form& form : kForms) names[n++] = form.rate_name;
-  for (const Form& form : kFewRowsForms) names[n++] = form.rate_name;
-  return names;
-}();
+constexpr auto kRateNames = rate_names_of(kForms, kFewRowsForms);
 
 }  // namespace
 
-std::span<const std::string_view> rate_names() { return kRateNames; }
+std::span<const std::string_view> attention_rate_names() { return kRateNames; }
 
 Result<AttentionChoice> choose_attention(const AttentionShape& shape, const Target& target) {
   TSR_TRY(AttentionShape s, checked(shape, target.limits));

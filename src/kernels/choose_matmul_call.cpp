@@ -26,6 +26,8 @@ constexpr Form kForms[] = {{"matmul_coopmat2", &add_one<choose_matmul_coopmat2>}
 constexpr Form kFewRowsForms[] = {{"matmul_dot/few_rows", &add_dot},
                                   {"matmul_scalar/few_rows", &add_one<choose_matmul>}};
 
+constexpr auto kRateNames = rate_names_of(kForms, kFewRowsForms);
+
 constexpr const char* kTiers[] = {"matmul_coopmat2", "matmul_coopmat", "matmul_dot"};
 
 bool is_mine(std::string_view form) {
@@ -34,6 +36,18 @@ bool is_mine(std::string_view form) {
 }
 
 }  // namespace
+
+std::span<const std::string_view> matmul_rate_names() { return kRateNames; }
+
+std::span<const std::string_view> rate_names() {
+  static const std::vector<std::string_view> kAll = [] {
+    std::vector<std::string_view> names;
+    for (const auto of : {attention_rate_names(), matmul_rate_names()})
+      names.insert(names.end(), of.begin(), of.end());
+    return names;
+  }();
+  return kAll;
+}
 
 Result<MatmulChoice> choose_matmul_call(const MatmulShape& s, const Target& target) {
   TSR_CHECK(check_matmul(s));

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <algorithm>
+#include <array>
 #include <cstdio>
 #include <span>
 #include <string>
@@ -20,6 +21,16 @@ struct FormOf {
   bool software_only = false;  // nobody asks why others do not get it
   std::string_view name() const { return rate_name.substr(0, rate_name.find('/')); }
 };
+
+template <typename Shape, typename Choice, std::size_t many, std::size_t few>
+constexpr std::array<std::string_view, many + few> rate_names_of(
+    const FormOf<Shape, Choice> (&forms)[many], const FormOf<Shape, Choice> (&few_rows)[few]) {
+  std::array<std::string_view, many + few> names{};
+  std::size_t n = 0;
+  for (const auto& form : forms) names[n++] = form.rate_name;
+  for (const auto& form : few_rows) names[n++] = form.rate_name;
+  return names;
+}
 
 template <typename Choice>
 struct Offer {

@@ -167,7 +167,7 @@ TEST(CountedAttention, ScoresOfSomeRows) {
 }
 
 TEST(MeasuredForms, OneAlone) {
-  for (const std::string_view name : rate_names()) {
+  for (const std::string_view name : attention_rate_names()) {
     const bool few = name.ends_with(kFewRows);
     Target t = name.starts_with("attention_keys") ? software() : gpu();
     t.form = name.substr(0, name.find('/'));

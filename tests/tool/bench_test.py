@@ -149,7 +149,8 @@ class BenchOps(ToolTest):
 
 class BenchRates(ToolTest):
     FORMS = ["attention_coopmat2", "attention_coopmat", "attention_keys", "attention", "attention_keys/few_rows",
-             "attention_split/few_rows"]
+             "attention_split/few_rows", "matmul_coopmat2", "matmul_coopmat", "matmul_dot", "matmul_scalar",
+             "matmul_dot/few_rows", "matmul_scalar/few_rows"]
 
     def plan(self, env, rows=64, device=None):
         shapes = [x for name, n in zip("QKV", (rows, 64, 64)) for x in ("--shape", f"{name}=F16:1,2,{n},32")]
@@ -170,16 +171,18 @@ class BenchRates(ToolTest):
                 self.assertLessEqual(f["error_of_bound"], 1)
             else:
                 self.assertIsNone(f["gflop_per_s"])
-        for suffix in ("", "/few_rows"):
-            shapes = {f["shape"] for f in out["forms"] if f["failed"] is None and f["form"].endswith(suffix)
-                      and ("/" in f["form"]) == bool(suffix)}
-            self.assertEqual(len(shapes), 1, shapes)
+        for op in ("attention", "matmul"):
+            for suffix in ("", "/few_rows"):
+                shapes = {f["shape"] for f in out["forms"] if f["failed"] is None and f["form"].startswith(op)
+                          and ("/" in f["form"]) == bool(suffix)}
+                self.assertEqual(len(shapes), 1, shapes)
         self.assertIn("attention", rates)
+        self.assertIn("matmul_scalar", rates)
         with open(out["saved"]) as file:
             self.assertEqual(len(file.read().splitlines()), len(rates) + 1)
 
         for rows, suffix in ((64, ""), (1, "/few_rows")):
-            forms = [f for f in rates if ("/" in f) == bool(suffix)]
+            forms = [f for f in rates if f.startswith("attention") and ("/" in f) == bool(suffix)]
             best = max(forms, key=rates.get)
             planned = self.plan(env, rows)
             self.assertEqual(planned.err, "")
