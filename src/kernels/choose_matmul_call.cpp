@@ -39,16 +39,6 @@ bool is_mine(std::string_view form) {
 
 std::span<const std::string_view> matmul_rate_names() { return kRateNames; }
 
-std::span<const std::string_view> rate_names() {
-  static const std::vector<std::string_view> kAll = [] {
-    std::vector<std::string_view> names;
-    for (const auto of : {attention_rate_names(), matmul_rate_names()})
-      names.insert(names.end(), of.begin(), of.end());
-    return names;
-  }();
-  return kAll;
-}
-
 Result<MatmulChoice> choose_matmul_call(const MatmulShape& s, const Target& target) {
   TSR_CHECK(check_matmul(s));
   MatmulChoice out;

@@ -14,7 +14,7 @@ constexpr std::uint32_t kMostLanes = 256;
 // Words of sums and of all that a lane holds. A lane has 255 registers where subgroups are wide, and 128
 // where they are narrow (Intel).
 constexpr std::uint32_t kNarrow = 16;
-constexpr std::uint32_t kWideSums = 128, kWideWords = 224, kNarrowSums = 32, kNarrowWords = 88;
+constexpr std::uint32_t kWideSums = 128, kWideWords = 200, kNarrowSums = 32, kNarrowWords = 88;
 // Shared memory a workgroup may take: two fit where there is 100 KiB.
 constexpr std::uint32_t kMostShared = 48 * 1024;
 // Workgroups that fill a large device: the processors of an H100.
@@ -59,7 +59,8 @@ struct MatrixTile {
   // Sums, the operands of a step, and what is fetched ahead.
   std::uint64_t words(const MatmulShape& s) const {
     const std::uint32_t x_words = s.x_type == DType::f16 && s.k % 8 == 0 ? 4 : 8;
-    const std::uint32_t w_words = s.type == DType::f32 ? 8 : 4;
+    const bool headers = s.type == DType::q4_k || s.type == DType::q5_k;
+    const std::uint32_t w_words = s.type == DType::f32 ? 8 : headers ? 6 : 4;
     const std::uint64_t operands = (part_m() + (of.most != 0 ? part_n() : of.n)) * of.k / 2 / of.lanes;
     const auto ahead = [&](std::uint64_t rows) { return ceil_div(rows * k / 8, lanes()); };
     return sums() + operands + x_words * ahead(m) + w_words * matrices * ahead(n);
