@@ -19,9 +19,10 @@ struct DotTile {
   std::uint32_t group, m, n, lane_m, lane_n;
 };
 // group = (m / lane_m) (n / lane_n).
-constexpr DotTile kTiles[] = {
-    {128, 64, 64, 4, 8}, {128, 64, 32, 4, 4}, {128, 32, 64, 4, 4}, {64, 32, 32, 4, 4}, {16, 16, 16, 4, 4}};
-constexpr std::uint32_t kMostSums = 32;
+constexpr DotTile kTiles[] = {{128, 64, 64, 4, 8}, {128, 64, 32, 4, 4}, {128, 32, 64, 4, 4},
+                              {128, 32, 32, 4, 2}, {64, 32, 32, 4, 4},  {16, 16, 16, 4, 4}};
+// In a lane's registers; where subgroups are narrow (Intel) a lane has half as many, and 32 spilled.
+constexpr std::uint32_t kMostSums = 32, kNarrowSums = 16, kNarrow = 16;
 
 Error refuse(std::string why) { return {Code::unsupported, std::move(why)}; }
 
@@ -71,10 +72,11 @@ std::uint64_t use_few(const MatmulShape& s, const Limits& limits, Dispatch& d) {
 // 0: none fits.
 std::uint64_t use_tile(const MatmulShape& s, const Limits& limits, Dispatch& d) {
   const DotTile* best = nullptr;
+  const std::uint32_t most_sums = limits.min_subgroup_size <= kNarrow ? kNarrowSums : kMostSums;
   for (const DotTile& t : kTiles) {
     const std::uint32_t shared = (t.m + matrices(s) * t.n) * shader::kQuantisedVectors * 16;
     if (t.group > limits.max_group_invocations || t.group > limits.max_group_size[0] ||
-        shared > limits.max_shared_bytes || t.lane_m * t.lane_n * matrices(s) > kMostSums)
+        shared > limits.max_shared_bytes || t.lane_m * t.lane_n * matrices(s) > most_sums)
       continue;
     if (!best || (t.m < best->m && t.m >= s.rows && t.group >= best->group)) best = &t;
   }

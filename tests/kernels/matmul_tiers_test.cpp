@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <utility>
 
 #include "interface/matmul.h"
 #include "kernels/matmul_run.h"
@@ -57,30 +58,30 @@ TEST_P(MatmulTiersGpu, AwkwardSizes) {
     const std::vector<std::uint32_t> ks =
         block > 1 ? std::vector<std::uint32_t>{block, 3 * block} : std::vector<std::uint32_t>{1, 7, 61, 172};
     for (std::uint32_t k : ks)
-      for (std::uint32_t rows : {17u, 65u})
-        for (std::uint32_t n : {1u, 5u, 67u}) check(shape_of(type, rows, n, k));
+      for (const auto& [rows, n] : {std::pair(17u, 5u), std::pair(33u, 1u), std::pair(65u, 67u)})
+        check(shape_of(type, rows, n, k));
   }
 }
 
 // One less and one more than tiles and steps.
 TEST_P(MatmulTiersGpu, EdgesOfTiles) {
   for (DType type : {DType::f16, DType::q8_0})
-    for (std::uint32_t rows : {31u, 32u, 33u, 127u, 129u})
-      for (std::uint32_t n : {63u, 64u, 65u, 128u}) check(shape_of(type, rows, n, 96));
+    for (std::uint32_t rows : {31u, 64u, 129u})
+      for (std::uint32_t n : {63u, 64u, 129u}) check(shape_of(type, rows, n, 96));
   for (std::uint32_t k : {15u, 16u, 31u, 32u, 33u, 63u, 65u}) check(shape_of(DType::f32, 64, 64, k));
 }
 
 TEST_P(MatmulTiersGpu, EpiloguesOfEveryType) {
   for (DType type : kTypes)
-    for (std::uint32_t rows : {20u, 70u})
-      for (bool gated : {false, true}) {
-        MatmulShape s = shape_of(type, rows, 36 + rows % 3, block_of(type));
-        s.act = (rows + static_cast<std::uint32_t>(type)) % 7;
-        s.gated = gated;
-        s.bias = s.residual = true;
-        s.scale = -0.75f;
-        check(s);
-      }
+    for (bool gated : {false, true}) {
+      MatmulShape s =
+          shape_of(type, gated ? 70 : 20, 36 + static_cast<std::uint32_t>(type) % 3, block_of(type));
+      s.act = static_cast<std::uint32_t>(type) % 7;
+      s.gated = gated;
+      s.bias = s.residual = true;
+      s.scale = -0.75f;
+      check(s);
+    }
 }
 
 TEST_P(MatmulTiersGpu, FewRows) {
