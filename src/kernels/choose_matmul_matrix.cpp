@@ -14,7 +14,7 @@ constexpr std::uint32_t kMostLanes = 256;
 // Words of sums and of all that a lane holds. A lane has 255 registers where subgroups are wide, and 128
 // where they are narrow (Intel).
 constexpr std::uint32_t kNarrow = 16;
-constexpr std::uint32_t kWideSums = 128, kWideWords = 200, kNarrowSums = 32, kNarrowWords = 88;
+constexpr std::uint32_t kWideSums = 128, kWideWords = 200, kNarrowSums = 32, kNarrowWords = 72;
 // Shared memory a workgroup may take: two fit where there is 100 KiB.
 constexpr std::uint32_t kMostShared = 48 * 1024;
 // Workgroups that fill a large device: the processors of an H100.
