@@ -14,7 +14,9 @@ constexpr std::uint32_t kMostLanes = 256;
 // Words of sums and of all that a lane holds. A lane has 255 registers where subgroups are wide, and 128
 // where they are narrow (Intel).
 constexpr std::uint32_t kNarrow = 16;
-constexpr std::uint32_t kWideSums = 128, kWideWords = 200, kNarrowSums = 32, kNarrowWords = 72;
+constexpr std::uint32_t kWideSums = 128, kWideWords = 216, kNarrowSums = 32, kNarrowWords = 80;
+// Software drivers compile every word of sums to code: with 32 for seconds.
+constexpr std::uint32_t kSoftwareSums = 16;
 // Shared memory a workgroup may take: two fit where there is 100 KiB.
 constexpr std::uint32_t kMostShared = 48 * 1024;
 // Workgroups that fill a large device: the processors of an H100.
@@ -56,12 +58,12 @@ struct MatrixTile {
            k % of.k == 0 && (of.most == 0 || std::max(part_m(), part_n()) <= of.most);
   }
   std::uint32_t sums() const { return part_m() * part_n() * matrices / of.lanes; }
-  // Sums, the operands of a step, and what is fetched ahead.
+  // Sums, the operands of a step, which compilers load together, and what is fetched ahead.
   std::uint64_t words(const MatmulShape& s) const {
     const std::uint32_t x_words = s.x_type == DType::f16 && s.k % 8 == 0 ? 4 : 8;
     const bool headers = s.type == DType::q4_k || s.type == DType::q5_k;
     const std::uint32_t w_words = s.type == DType::f32 ? 8 : headers ? 6 : 4;
-    const std::uint64_t operands = (part_m() + (of.most != 0 ? part_n() : of.n)) * of.k / 2 / of.lanes;
+    const std::uint64_t operands = (part_m() + (of.most != 0 ? part_n() : of.n)) * k / 2 / of.lanes;
     const auto ahead = [&](std::uint64_t rows) { return ceil_div(rows * k / 8, lanes()); };
     return sums() + operands + x_words * ahead(m) + w_words * matrices * ahead(n);
   }
@@ -87,6 +89,7 @@ void try_tiles(const MatmulShape& s, const Matrix& of, const Target& target,
                std::optional<MatrixTile>& best) {
   const Limits& limits = target.limits;
   const bool narrow = limits.min_subgroup_size <= kNarrow;
+  const std::uint32_t sums = target.caps.software ? kSoftwareSums : narrow ? kNarrowSums : kWideSums;
   const std::uint32_t lanes = std::min({kMostLanes, limits.max_group_invocations, limits.max_group_size[0]});
   const std::uint32_t most = of.of_workgroup ? of.lanes : lanes;
   const std::uint32_t taken = of.of_workgroup ? target.matrices.reserved_shared : 0;
@@ -100,9 +103,8 @@ void try_tiles(const MatmulShape& s, const Matrix& of, const Target& target,
           for (std::uint32_t groups_n = 1; groups_m * groups_n * of.lanes <= most; groups_n *= 2)
             for (std::uint32_t stages : {2u, 1u}) {
               const MatrixTile t{of, matrices(s), m, n, k, groups_m, groups_n, stages};
-              if (t.divides() && t.sums() <= (narrow ? kNarrowSums : kWideSums) &&
-                  t.words(s) <= (narrow ? kNarrowWords : kWideWords) && t.shared_bytes() <= shared &&
-                  (!best || t.cost(s) < best->cost(s)))
+              if (t.divides() && t.sums() <= sums && t.words(s) <= (narrow ? kNarrowWords : kWideWords) &&
+                  t.shared_bytes() <= shared && (!best || t.cost(s) < best->cost(s)))
                 best = t;
             }
 }
