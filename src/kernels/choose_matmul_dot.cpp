@@ -90,7 +90,7 @@ std::uint64_t use_tile(const MatmulShape& s, const Limits& limits, Dispatch& d) 
 
 Result<MatmulChoice> choose_matmul_dot(const MatmulShape& s, const Target& target) {
   if (std::string why = never_by_dots(s, target); !why.empty()) return refuse(std::move(why));
-  const bool few = s.rows <= kMostMatvecRows;
+  const bool few = s.rows <= kMatvecRows;
   if (few && !target.caps.subgroup_arithmetic) return refuse("the device lacks subgroup_arithmetic");
   const std::uint64_t bytes =
       std::uint64_t{s.batch} * s.rows * (s.k / shader::kQuantisedBlock) * shader::kQuantisedVectors * 16;

@@ -9,7 +9,7 @@
 
 namespace tessera {
 
-inline constexpr std::uint32_t kMostMatvecRows = 16;  // up to these, weights are streamed once for all rows
+inline constexpr std::uint32_t kMatvecRows = 16;  // up to these, weights are streamed once for all rows
 inline constexpr std::string_view kNeedsMixed = "precision f32 leaves operands unrounded";
 
 inline std::uint32_t x_stride(const MatmulShape& s) { return s.x_stride != 0 ? s.x_stride : s.k; }

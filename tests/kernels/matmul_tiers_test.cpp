@@ -13,9 +13,6 @@
 namespace tessera::test {
 namespace {
 
-constexpr DType kTypes[] = {DType::f32,  DType::f16,  DType::bf16, DType::q8_0, DType::q4_0, DType::q4_1,
-                            DType::q5_0, DType::q5_1, DType::q4_k, DType::q5_k, DType::q6_k};
-
 MatmulShape shape_of(DType type, std::uint32_t rows, std::uint32_t n, std::uint32_t k) {
   MatmulShape s;
   s.type = type;
@@ -53,7 +50,7 @@ class MatmulTiersGpu : public GpuTest, public ::testing::WithParamInterface<cons
 };
 
 TEST_P(MatmulTiersGpu, AwkwardSizes) {
-  for (DType type : kTypes) {
+  for (DType type : kWeightTypes) {
     const std::uint32_t block = info(type).block_elems;
     const std::vector<std::uint32_t> ks =
         block > 1 ? std::vector<std::uint32_t>{block, 3 * block} : std::vector<std::uint32_t>{1, 7, 61, 172};
@@ -72,7 +69,7 @@ TEST_P(MatmulTiersGpu, EdgesOfTiles) {
 }
 
 TEST_P(MatmulTiersGpu, EpiloguesOfEveryType) {
-  for (DType type : kTypes)
+  for (DType type : kWeightTypes)
     for (bool gated : {false, true}) {
       MatmulShape s =
           shape_of(type, gated ? 70 : 20, 36 + static_cast<std::uint32_t>(type) % 3, block_of(type));
@@ -86,7 +83,7 @@ TEST_P(MatmulTiersGpu, EpiloguesOfEveryType) {
 
 TEST_P(MatmulTiersGpu, FewRows) {
   if (std::string_view(GetParam()) != "matmul_dot") return;  // the others leave them to it
-  for (DType type : kTypes)
+  for (DType type : kWeightTypes)
     for (std::uint32_t rows : {1u, 2u, 5u, 8u, 9u, 16u})
       for (bool gated : {false, true}) {
         MatmulShape s =
