@@ -16,7 +16,8 @@ struct Fixture {
     limits.min_subgroup_size = 8;
     limits.max_subgroup_size = 64;
     limits.timestamp_ns = 1.5f;
-    caps.fp16 = caps.coopmat = caps.coopmat2 = caps.subgroup_size_control = true;
+    caps.fp16 = caps.coopmat = caps.coopmat2 = caps.int_dot = caps.int_dot_fast = caps.subgroup_size_control =
+        true;
   }
   std::string try_one(const std::string& name, std::uint64_t value) {
     const CapOverride o{name, value};
@@ -72,6 +73,8 @@ TEST(CapOverrides, Capabilities) {
   EXPECT_THAT(f.try_one("coopmat", 2), HasSubstr("0 or 1"));
   EXPECT_EQ(f.try_one("coopmat", 0), "");
   EXPECT_FALSE(f.caps.coopmat2);
+  EXPECT_EQ(f.try_one("int_dot", 0), "");
+  EXPECT_FALSE(f.caps.int_dot_fast);
   EXPECT_THAT(f.try_one("nonsense", 0), HasSubstr("unknown name"));
 }
 
