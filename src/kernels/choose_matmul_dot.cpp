@@ -11,7 +11,7 @@
 namespace tessera {
 namespace {
 
-constexpr std::uint32_t kFewRows = 8;  // that a workgroup multiplies
+constexpr std::uint32_t kGroupRows = 8;  // that a workgroup multiplies
 // Lanes that have enough loads in flight for a large device (choose_matmul.cpp).
 constexpr std::uint64_t kFill = 65536;
 
@@ -55,7 +55,7 @@ Result<Dispatch> quantise(const MatmulShape& s, const Target& target) {
 }
 
 std::uint64_t use_few(const MatmulShape& s, const Limits& limits, Dispatch& d) {
-  const std::uint64_t tiles_m = ceil_div(s.rows, kFewRows);
+  const std::uint64_t tiles_m = ceil_div(s.rows, kGroupRows);
   const auto rows = static_cast<std::uint32_t>(ceil_div(s.rows, tiles_m));
   const std::uint32_t most = std::max(1u, std::bit_floor(16 / (rows * matrices(s))));
   const std::uint32_t columns = std::min({s.n >= 1024 ? 4u : 2u, most, s.gated ? 2u : 4u});

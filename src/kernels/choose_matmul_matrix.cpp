@@ -14,7 +14,7 @@ constexpr std::uint32_t kMostLanes = 256;
 // Words of sums and of all that a lane holds. A lane has 255 registers where subgroups are wide, and 128
 // where they are narrow (Intel).
 constexpr std::uint32_t kNarrow = 16;
-constexpr std::uint32_t kWideSums = 128, kWideWords = 216, kNarrowSums = 32, kNarrowWords = 80;
+constexpr std::uint32_t kWideSums = 128, kWideWords = 216, kNarrowSums = 32, kNarrowWords = 76;
 // Software drivers compile every word of sums to code: with 32 for seconds.
 constexpr std::uint32_t kSoftwareSums = 16;
 // Shared memory a workgroup may take: two fit where there is 100 KiB.
