@@ -62,7 +62,7 @@ struct MatrixTile {
   std::uint64_t words(const MatmulShape& s) const {
     const std::uint32_t x_words = s.x_type == DType::f16 && s.k % 8 == 0 ? 4 : 8;
     const bool headers = s.type == DType::q4_k || s.type == DType::q5_k;
-    const std::uint32_t w_words = s.type == DType::f32 ? 8 : headers ? 6 : 4;
+    const std::uint32_t w_words = s.type == DType::f32 ? 9 : headers ? 6 : 4;  // f32: two loads
     const std::uint64_t operands = (part_m() + (of.most != 0 ? part_n() : of.n)) * k / 2 / of.lanes;
     const auto ahead = [&](std::uint64_t rows) { return ceil_div(rows * k / 8, lanes()); };
     return sums() + operands + x_words * ahead(m) + w_words * matrices * ahead(n);
