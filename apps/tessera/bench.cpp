@@ -50,7 +50,7 @@ Json rate(double amount, double seconds) {
 
 Json time_json(const tessera_bench_op& op) {
   const bool failed = op.failed[0] != '\0';
-  const auto unless_failed = [&](Json value) { return failed ? Json() : value; };
+  const auto unless_failed = [&](const Json& value) { return failed ? Json() : value; };
   return {{"failed", failed ? Json(op.failed) : Json()},
           {"samples", op.samples},
           {"median_s", unless_failed(op.median_s)},
