@@ -18,10 +18,6 @@ std::string utc_now() {
 
 using Json = nlohmann::ordered_json;
 
-void print_json(const Json& out) {
-  std::printf("%s\n", out.dump(2, ' ', false, Json::error_handler_t::replace).c_str());
-}
-
 void BenchedDevice::begin(const char* driver_name, int gpu_clock, const std::string& peaks) {
   driver = driver_name;
   clock = gpu_clock != 0 ? "gpu" : "host";
