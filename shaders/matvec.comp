@@ -21,26 +21,25 @@ layout(local_size_x_id = kMatmulSpecGroup) in;
 
 const uint LOADS = MATRICES * COLUMNS;
 const uint SUMS = LOADS * X_ROWS;  // (MATRICES, COLUMNS, X_ROWS)
-// Of the vec4 in a chunk. All 8 of Q4_0 at once took 256 registers of an AMD GPU (Mesa 25, GCN 5), and with 8
-// rows of x a software driver 0.8 s to compile.
+// Of the vec4 in a chunk. All 8 of 32 elements at once took 256 registers of an AMD GPU (Mesa 25, GCN 5), and
+// with 8 rows of x a software driver 0.8 s to compile.
 const uint UNROLLED = CHUNK > 8 ? 2 : CHUNK / 4;
 #define REDUCE_MANY SUMS
 #include "lib/reduce.glsl"
 
 void main() {
-  uint n0 = group_index(p.groups_x, p.groups_y) * COLUMNS;
-  uint rows = row_count();
-  if (n0 >= p.n || rows == 0) return;
+  uint tiles_m = (p.rows + X_ROWS - 1) / X_ROWS, rows = row_count();
+  uint tile = group_of_product(tiles_m * ((p.n + COLUMNS - 1) / COLUMNS));
+  uint m0 = tile % tiles_m * X_ROWS, n0 = tile / tiles_m * COLUMNS;  // neighbours share their weights
+  if (n0 >= p.n || m0 >= rows || past_batch()) return;
 
   float sums[SUMS];
   [[unroll]] for (uint i = 0; i < SUMS; ++i) sums[i] = 0.0;
   for (uint col = gl_LocalInvocationID.x * CHUNK; col < p.k; col += GROUP * CHUNK) {
-    uvec4 raw[LOADS];
-    float scale[LOADS];
+    Chunk chunk[LOADS];
     [[unroll]] for (uint l = 0; l < LOADS; ++l) {  // a column past n repeats the last: not stored
       uint row4 = min(n0 + l % COLUMNS, p.n - 1) * p.row_words;
-      raw[l] = load_chunk(l / COLUMNS, row4, col);
-      scale[l] = chunk_scale(l / COLUMNS, row4, p.k, col);
+      chunk[l] = load_chunk(l / COLUMNS, row4, p.k, col);
     }
     float part[SUMS];
     [[unroll]] for (uint i = 0; i < SUMS; ++i) part[i] = 0.0;
@@ -48,19 +47,19 @@ void main() {
       [[unroll]] for (uint i = 0; i < UNROLLED; ++i) {  // from a constant: else drivers do not unroll
         uint j = UNROLLED == CHUNK / 4 ? i : j0 + i;
         vec4 w[LOADS];
-        [[unroll]] for (uint l = 0; l < LOADS; ++l) w[l] = decode4(raw[l], j);
+        [[unroll]] for (uint l = 0; l < LOADS; ++l) w[l] = chunk4(chunk[l], j);
         [[unroll]] for (uint m = 0; m < X_ROWS; ++m) {
-          vec4 x = load_x(min(m, rows - 1), col + 4 * j);
+          vec4 x = load_x(min(m0 + m, rows - 1), col + 4 * j);
           [[unroll]] for (uint l = 0; l < LOADS; ++l)
             part[l * X_ROWS + m] = dot4(x, w[l], part[l * X_ROWS + m]);
         }
       }
-    [[unroll]] for (uint i = 0; i < SUMS; ++i) sums[i] = fma(part[i], scale[i / X_ROWS], sums[i]);
+    [[unroll]] for (uint i = 0; i < SUMS; ++i) sums[i] = fma(part[i], chunk_factor(chunk[i / X_ROWS]), sums[i]);
   }
   group_sums(sums);
   if (gl_LocalInvocationID.x != 0) return;
   [[unroll]] for (uint c = 0; c < COLUMNS; ++c)
     [[unroll]] for (uint m = 0; m < X_ROWS; ++m)
-      if (n0 + c < p.n && m < rows)
-        store_y(m, n0 + c, sums[c * X_ROWS + m], sums[(MATRICES - 1) * COLUMNS * X_ROWS + c * X_ROWS + m]);
+      if (n0 + c < p.n && m0 + m < rows)
+        store_y(m0 + m, n0 + c, sums[c * X_ROWS + m], sums[(MATRICES - 1) * COLUMNS * X_ROWS + c * X_ROWS + m]);
 }

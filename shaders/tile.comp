@@ -62,10 +62,10 @@ void multiply(uint which, uint lane_m, uint lane_n, inout float sums[SUMS]) {
 void main() {
   uint lane = gl_LocalInvocationID.x, lane_m = lane / LANES_N, lane_n = lane % LANES_N;
   uint tiles_m = (p.rows + TILE_M - 1) / TILE_M;
-  uint tile = group_index(p.groups_x, p.groups_y);
+  uint tile = group_of_product(tiles_m * ((p.n + TILE_N - 1) / TILE_N));
   uint m0 = tile % tiles_m * TILE_M, n0 = tile / tiles_m * TILE_N;  // neighbours share their weights
   uint rows = row_count();
-  if (m0 >= rows || n0 >= p.n) return;
+  if (m0 >= rows || n0 >= p.n || past_batch()) return;
 
   float sums[SUMS], up_sums[SUMS];
   [[unroll]] for (uint i = 0; i < SUMS; ++i) sums[i] = up_sums[i] = 0.0;

@@ -24,6 +24,12 @@ TSR_CONST uint kTypeF16 = 1;
 TSR_CONST uint kTypeBf16 = 2;
 TSR_CONST uint kTypeQ8_0 = 3;
 TSR_CONST uint kTypeQ4_0 = 4;
+TSR_CONST uint kTypeQ4_1 = 7;
+TSR_CONST uint kTypeQ5_0 = 8;
+TSR_CONST uint kTypeQ5_1 = 9;
+TSR_CONST uint kTypeQ4_K = 10;
+TSR_CONST uint kTypeQ5_K = 11;
+TSR_CONST uint kTypeQ6_K = 12;
 
 // graph::Activation's numbers.
 TSR_CONST uint kActNone = 0;
@@ -32,6 +38,7 @@ TSR_CONST uint kActGeluTanh = 2;
 TSR_CONST uint kActGeluErf = 3;
 TSR_CONST uint kActRelu = 4;
 TSR_CONST uint kActRelu2 = 5;
+TSR_CONST uint kActSigmoid = 6;
 
 TSR_INTERFACE_END
 #endif

@@ -21,6 +21,7 @@ float normal_cdf(float x) {
 }
 
 float activate(uint act, float x) {
+  if (act == kActSigmoid) return 1.0 / (1.0 + exp(-x));
   if (act == kActSilu) return x / (1.0 + exp(-x));
   if (act == kActGeluTanh)  // 0.5 x (1 + tanh(u)) = x / (1 + exp(-2u)), without the cancellation in 1 + tanh
     return x / (1.0 + exp(-1.5957691 * (x + 0.044715 * x * x * x)));

@@ -1,80 +1,143 @@
-// Weights of every type from uint words in the device layout (src/kernels/layout.h). F16 and BF16 need no
-// optional capability: unpackHalf2x16 and a shift. The including shader defines WEIGHT_TYPE (a specialization
-// constant) and reads its own buffers through
+// Weights of every type from uint words in the device layout (src/kernels/layout.h): all that shaders know of
+// it. F16 and BF16 need no optional capability: unpackHalf2x16 and a shift. The including shader defines
+// WEIGHT_TYPE (a specialization constant) and reads its own buffers through
 //   uvec4 weight_words(uint which, uint i);  // 16 bytes
 //   uint weight_word(uint which, uint i);    // 4 bytes
-// `which` is a literal wherever these are called, so it costs nothing.
+// `which` is a literal wherever these are called, so it costs nothing. A row of `k` elements starts at the
+// row4-th uvec4.
+
+const bool FIVE_BITS = WEIGHT_TYPE == kTypeQ5_0 || WEIGHT_TYPE == kTypeQ5_1 || WEIGHT_TYPE == kTypeQ5_K;
+const bool SIX_BITS = WEIGHT_TYPE == kTypeQ6_K;
+const bool SUPER_BLOCKS = WEIGHT_TYPE == kTypeQ4_K || WEIGHT_TYPE == kTypeQ5_K;
+const bool MINIMA = SUPER_BLOCKS || WEIGHT_TYPE == kTypeQ4_1 || WEIGHT_TYPE == kTypeQ5_1;
+const bool NIBBLES =
+    MINIMA || FIVE_BITS || SIX_BITS || WEIGHT_TYPE == kTypeQ4_0;
+// One f16 scale a block of 32.
+const bool HALF_SCALES = WEIGHT_TYPE == kTypeQ8_0 || WEIGHT_TYPE == kTypeQ4_0 || WEIGHT_TYPE == kTypeQ5_0;
+// What is subtracted from the stored quants.
+const float CENTRE = WEIGHT_TYPE == kTypeQ8_0   ? 128.0
+                     : WEIGHT_TYPE == kTypeQ4_0 ? 8.0
+                     : WEIGHT_TYPE == kTypeQ5_0 ? 16.0
+                     : SIX_BITS                 ? 32.0
+                                                : 0.0;
+const uint CHUNK = WEIGHT_TYPE == kTypeF32 ? 4 : WEIGHT_TYPE == kTypeQ8_0 ? 16 : NIBBLES ? 32 : 8;
 
 struct Weights8 {
   vec4 lo;  // elements col..col+3
   vec4 hi;  // elements col+4..col+7
 };
 
-vec4 unpack_s8(uint word) {
-  return vec4(int(word << 24) >> 24, int(word << 16) >> 24, int(word << 8) >> 24, int(word) >> 24);
-}
-
-vec4 unpack_u4(uint word) {  // the low 16 bits of `word`
-  return vec4((uvec4(word) >> uvec4(0, 4, 8, 12)) & 15u) - 8.0;
-}
+// CHUNK elements, 16 bytes of quants or values.
+struct Chunk {
+  uvec4 words;
+  uvec2 high;   // fifth bits, or fifth and sixth
+  vec2 scales;  // w = x q; with MINIMA w = x q + y; of SIX_BITS each is that of 16 elements
+};
 
 vec4 unpack_bf16(uint a, uint b) {
   return uintBitsToFloat(uvec4(a << 16, a & 0xffff0000u, b << 16, b & 0xffff0000u));
 }
 
-// The f16 scale of the block of 32 that holds `col`; scales start `scales` words into the row.
-float block_scale(uint which, uint row4, uint scales, uint col) {
-  uint word = weight_word(which, row4 * 4 + scales + (col >> 6));
-  vec2 pair = unpackHalf2x16(word);
-  return (col & 32u) == 0u ? pair.x : pair.y;
+// Whole numbers below 2^23 to floats, less CENTRE, both exactly: the mantissa of 2^23 is the number.
+// Conversions run at a quarter of the rate on some GPUs.
+vec4 centred(uvec4 q) { return uintBitsToFloat(q | 0x4b000000u) - (8388608.0 + CENTRE); }
+
+vec4 unpack_bytes(uint word) { return centred((uvec4(word ^ 0x80808080u) >> uvec4(0, 8, 16, 24)) & 255u); }
+
+// Quants of four elements from the low 16 bits of `word` and the low 4 (8) bits of `high`.
+vec4 unpack_nibbles(uint word, uint high) {
+  uvec4 q = (uvec4(word) >> uvec4(0, 4, 8, 12)) & 15u;
+  if (FIVE_BITS) q |= (uvec4(high) << uvec4(4, 3, 2, 1)) & 16u;
+  if (SIX_BITS) q |= (uvec4(high) << 4 >> uvec4(0, 2, 4, 6)) & 48u;
+  return centred(q);
 }
 
-// Elements col..col+7 of the row of `k` elements that starts at the row4-th uvec4. col is a multiple of 8 and
-// less than k; what lies past k is zero.
+uint quant_words(uint k) { return WEIGHT_TYPE == kTypeQ8_0 ? k >> 2 : k >> 3; }
+// Words before the scales.
+uint scale_words(uint k) { return quant_words(k) + (FIVE_BITS ? k >> 5 : SIX_BITS ? k >> 4 : 0); }
+
+float half_of(uint which, uint word, uint i) {
+  vec2 pair = unpackHalf2x16(weight_word(which, word + (i >> 1)));
+  return (i & 1u) == 0u ? pair.x : pair.y;
+}
+
+// Of the block of 32 (SIX_BITS: of 16) that holds `col`: w = x q + y.
+vec2 scales_of(uint which, uint row4, uint k, uint col) {
+  if (SUPER_BLOCKS) {  // of 256: f16 d and dmin; low nibbles of 8 scales, of 8 minima; their upper bits
+    uvec4 block = weight_words(which, row4 + (scale_words(k) >> 2) + (col >> 8));
+    uint i = col >> 5 & 7u;
+    uint scale = (block.y >> 4 * i & 15u) | (block.w >> 2 * i & 3u) << 4;
+    uint minimum = (block.z >> 4 * i & 15u) | (block.w >> 2 * i + 16 & 3u) << 4;
+    vec2 d = unpackHalf2x16(block.x);
+    return vec2(d.x * float(scale), -d.y * float(minimum));
+  }
+  uint word = row4 * 4 + scale_words(k);
+  if (SIX_BITS) {
+    int scale = bitfieldExtract(int(weight_word(which, word + (col >> 6))), int(col >> 4 & 3u) * 8, 8);
+    return vec2(half_of(which, word + (k >> 6), col >> 8) * float(scale), 0);
+  }
+  if (HALF_SCALES) return vec2(half_of(which, word, col >> 5), 0);
+  if (MINIMA) return unpackHalf2x16(weight_word(which, word + (col >> 5)));
+  return vec2(1, 0);
+}
+
+// Elements col..col+7; col is a multiple of 8 and less than k; what lies past k is zero.
 Weights8 load8(uint which, uint row4, uint k, uint col) {
   Weights8 w;
   if (WEIGHT_TYPE == kTypeF32) {
     w.lo = uintBitsToFloat(weight_words(which, row4 + (col >> 2)));
     w.hi = col + 4 < k ? uintBitsToFloat(weight_words(which, row4 + (col >> 2) + 1)) : vec4(0);
-  } else if (WEIGHT_TYPE == kTypeF16) {
-    uvec4 raw = weight_words(which, row4 + (col >> 3));
-    w.lo = vec4(unpackHalf2x16(raw.x), unpackHalf2x16(raw.y));
-    w.hi = vec4(unpackHalf2x16(raw.z), unpackHalf2x16(raw.w));
-  } else if (WEIGHT_TYPE == kTypeBf16) {
-    uvec4 raw = weight_words(which, row4 + (col >> 3));
-    w.lo = unpack_bf16(raw.x, raw.y);
-    w.hi = unpack_bf16(raw.z, raw.w);
-  } else if (WEIGHT_TYPE == kTypeQ8_0) {
-    float scale = block_scale(which, row4, k >> 2, col);
-    w.lo = scale * unpack_s8(weight_word(which, row4 * 4 + (col >> 2)));
-    w.hi = scale * unpack_s8(weight_word(which, row4 * 4 + (col >> 2) + 1));
-  } else {
-    float scale = block_scale(which, row4, k >> 3, col);
-    uint raw = weight_word(which, row4 * 4 + (col >> 3));
-    w.lo = scale * unpack_u4(raw);
-    w.hi = scale * unpack_u4(raw >> 16);
+    return w;
   }
+  if (!NIBBLES && WEIGHT_TYPE != kTypeQ8_0) {
+    uvec4 raw = weight_words(which, row4 + (col >> 3));
+    if (WEIGHT_TYPE == kTypeF16)
+      return Weights8(vec4(unpackHalf2x16(raw.x), unpackHalf2x16(raw.y)),
+                      vec4(unpackHalf2x16(raw.z), unpackHalf2x16(raw.w)));
+    return Weights8(unpack_bf16(raw.x, raw.y), unpack_bf16(raw.z, raw.w));
+  }
+  if (WEIGHT_TYPE == kTypeQ8_0) {
+    w.lo = unpack_bytes(weight_word(which, row4 * 4 + (col >> 2)));
+    w.hi = unpack_bytes(weight_word(which, row4 * 4 + (col >> 2) + 1));
+  } else {
+    uint word = row4 * 4 + quant_words(k), high = 0;
+    if (FIVE_BITS) high = weight_word(which, word + (col >> 5)) >> (col & 31u);
+    if (SIX_BITS) high = weight_word(which, word + (col >> 4)) >> 2 * (col & 15u);
+    uint raw = weight_word(which, row4 * 4 + (col >> 3));
+    w.lo = unpack_nibbles(raw, high);
+    w.hi = unpack_nibbles(raw >> 16, high >> (SIX_BITS ? 8 : 4));
+  }
+  vec2 scales = scales_of(which, row4, k, col);
+  w.lo = MINIMA ? fma(w.lo, scales.xxxx, scales.yyyy) : w.lo * scales.x;
+  w.hi = MINIMA ? fma(w.hi, scales.xxxx, scales.yyyy) : w.hi * scales.x;
   return w;
 }
 
-// The same by pieces of 16 bytes: CHUNK elements from col on (a multiple of CHUNK, less than k) are
-// decode4(load_chunk(...), j) * chunk_scale(...) for j < CHUNK / 4.
-const uint CHUNK =
-    WEIGHT_TYPE == kTypeF32 ? 4 : WEIGHT_TYPE == kTypeQ8_0 ? 16 : WEIGHT_TYPE == kTypeQ4_0 ? 32 : 8;
-
-uvec4 load_chunk(uint which, uint row4, uint col) { return weight_words(which, row4 + col / CHUNK); }
-
-float chunk_scale(uint which, uint row4, uint k, uint col) {
-  if (WEIGHT_TYPE == kTypeQ8_0) return block_scale(which, row4, k >> 2, col);
-  if (WEIGHT_TYPE == kTypeQ4_0) return block_scale(which, row4, k >> 3, col);
-  return 1.0;
+// CHUNK elements from col on, a multiple of CHUNK and less than k: chunk4(c, j) * chunk_factor(c), j < CHUNK/4.
+Chunk load_chunk(uint which, uint row4, uint k, uint col) {
+  Chunk c = Chunk(weight_words(which, row4 + col / CHUNK), uvec2(0), scales_of(which, row4, k, col));
+  uint word = row4 * 4 + quant_words(k);
+  if (FIVE_BITS) c.high.x = weight_word(which, word + (col >> 5));
+  if (SIX_BITS) {
+    c.high = uvec2(weight_word(which, word + (col >> 4)), weight_word(which, word + (col >> 4) + 1));
+    c.scales.y = scales_of(which, row4, k, col + 16).x;
+  }
+  return c;
 }
 
-vec4 decode4(uvec4 raw, uint j) {
-  if (WEIGHT_TYPE == kTypeF32) return uintBitsToFloat(raw);
-  if (WEIGHT_TYPE == kTypeQ8_0) return unpack_s8(raw[j]);
-  if (WEIGHT_TYPE == kTypeQ4_0) return unpack_u4(raw[j >> 1] >> ((j & 1u) * 16));
-  uint a = raw[2 * j], b = raw[2 * j + 1];
+vec4 chunk4(Chunk c, uint j) {
+  if (WEIGHT_TYPE == kTypeF32) return uintBitsToFloat(c.words);
+  if (WEIGHT_TYPE == kTypeQ8_0) return unpack_bytes(c.words[j]);
+  if (NIBBLES) {
+    uint high = SIX_BITS ? c.high[j >> 2] >> 8 * (j & 3u) : c.high.x >> 4 * j;
+    vec4 q = unpack_nibbles(c.words[j >> 1] >> 16 * (j & 1u), high);
+    if (MINIMA) return fma(q, c.scales.xxxx, c.scales.yyyy);
+    return SIX_BITS ? q * (j < 4 ? c.scales.x : c.scales.y) : q;
+  }
+  uint a = c.words[2 * j], b = c.words[2 * j + 1];
   if (WEIGHT_TYPE == kTypeBf16) return unpack_bf16(a, b);
   return vec4(unpackHalf2x16(a), unpackHalf2x16(b));
 }
+
+// What a sum over a chunk is multiplied by, so that not every element is.
+float chunk_factor(Chunk c) { return HALF_SCALES ? c.scales.x : 1.0; }

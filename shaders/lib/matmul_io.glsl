@@ -1,37 +1,74 @@
-// What both matmul families share: bindings, guarded loads of x, and the epilogue.
+// What all matmul families share: bindings, guarded loads of x, and the epilogue.
 const bool BIAS = (FLAGS & kMatmulFlagBias) != 0;
 const bool GATED = (FLAGS & kMatmulFlagGated) != 0;
 const bool DYNAMIC = (FLAGS & kMatmulFlagDynamic) != 0;
 const bool VEC4 = (FLAGS & kMatmulFlagVec4) != 0;
+const bool RESIDUAL = (FLAGS & kMatmulFlagResidual) != 0;
+const bool SCALE = (FLAGS & kMatmulFlagScale) != 0;
+const bool X_HALF = (FLAGS & kMatmulFlagXHalf) != 0;
+const bool Y_HALF = (FLAGS & kMatmulFlagYHalf) != 0;
+const bool BATCH = (FLAGS & kMatmulFlagBatch) != 0;
 const uint MATRICES = GATED ? 2 : 1;  // w, or w and up
 
 layout(push_constant) uniform Push { MatmulPush p; };
 layout(std430, binding = kMatmulX) readonly buffer X4 { vec4 x4[]; };  // (rows, k)
-layout(std430, binding = kMatmulX) readonly buffer X1 { float x1[]; };
+layout(std430, binding = kMatmulX) readonly buffer X2 { uvec2 x2[]; };
+layout(std430, binding = kMatmulX) readonly buffer X1 { uint x1[]; };
 layout(std430, binding = kMatmulW) readonly buffer W4 { uvec4 w4[]; };  // (n, row_words)
 layout(std430, binding = kMatmulW) readonly buffer W1 { uint w1[]; };
 layout(std430, binding = kMatmulUp) readonly buffer Up4 { uvec4 up4[]; };  // (n, row_words)
 layout(std430, binding = kMatmulUp) readonly buffer Up1 { uint up1[]; };
 layout(std430, binding = kMatmulBias) readonly buffer Bias { float bias[]; };         // (first + n)
 layout(std430, binding = kMatmulUpBias) readonly buffer UpBias { float up_bias[]; };  // (first + n)
-layout(std430, binding = kMatmulY) writeonly buffer Y { float y[]; };                 // (rows, y_stride)
+layout(std430, binding = kMatmulY) buffer Y { uint y[]; };                            // (rows, y_stride)
 layout(std430, binding = kMatmulState) readonly buffer State { uint state[]; };
+layout(std430, binding = kMatmulResidual) readonly buffer Residual { uint residual[]; };  // like y
 
-uvec4 weight_words(uint which, uint i) { return which == 0 ? w4[i] : up4[i]; }
-uint weight_word(uint which, uint i) { return which == 0 ? w1[i] : up1[i]; }
+uint batch = 0;  // the product of the batch that this workgroup computes a part of
+
+uvec4 weight_words(uint which, uint i) {
+  if (BATCH) i += batch * p.w_batch;
+  return which == 0 ? w4[i] : up4[i];
+}
+uint weight_word(uint which, uint i) {
+  if (BATCH) i += batch * p.w_batch * 4;
+  return which == 0 ? w1[i] : up1[i];
+}
 
 #include "activation.glsl"
 #include "grid.glsl"
+#include "half.glsl"
 #include "load.glsl"
 
 uint row_count() { return DYNAMIC ? min(p.rows, state[kStateRows]) : p.rows; }
 
+// The number of a workgroup among the `groups` of its product; sets `batch`.
+uint group_of_product(uint groups) {
+  uint group = group_index(p.groups_x, p.groups_y);
+  if (!BATCH) return group;
+  batch = group / groups;
+  return group % groups;
+}
+
+bool past_batch() { return BATCH && batch >= p.batch; }
+
+float load_x1(uint i) {
+  if (!X_HALF) return uintBitsToFloat(x1[i]);
+  return unpackHalf2x16((i & 1u) == 0u ? x1[i >> 1] : x1[i >> 1] >> 16).x;
+}
+
 // x[row, col..col+3], zero past k; col is a multiple of 4.
 vec4 load_x(uint row, uint col) {
-  uint i = row * p.k + col;
-  if (VEC4) return col < p.k ? x4[i >> 2] : vec4(0);
-  return vec4(col < p.k ? x1[i] : 0.0, col + 1 < p.k ? x1[i + 1] : 0.0, col + 2 < p.k ? x1[i + 2] : 0.0,
-              col + 3 < p.k ? x1[i + 3] : 0.0);
+  uint i = row * p.x_stride + col;
+  if (BATCH) i += batch * p.x_batch;
+  if (VEC4) {
+    if (col >= p.k) return vec4(0);
+    if (!X_HALF) return x4[i >> 2];
+    uvec2 raw = x2[i >> 2];
+    return vec4(unpackHalf2x16(raw.x), unpackHalf2x16(raw.y));
+  }
+  return vec4(col < p.k ? load_x1(i) : 0.0, col + 1 < p.k ? load_x1(i + 1) : 0.0,
+              col + 2 < p.k ? load_x1(i + 2) : 0.0, col + 3 < p.k ? load_x1(i + 3) : 0.0);
 }
 
 // acc + a.b, one fused step a product.
@@ -39,9 +76,23 @@ float dot4(vec4 a, vec4 b, float acc) {
   return fma(a.w, b.w, fma(a.z, b.z, fma(a.y, b.y, fma(a.x, b.x, acc))));
 }
 
+float load_residual(uint i) {
+  if (!Y_HALF) return uintBitsToFloat(residual[i]);
+  return unpackHalf2x16((i & 1u) == 0u ? residual[i >> 1] : residual[i >> 1] >> 16).x;
+}
+
 void store_y(uint row, uint n, float dot_w, float dot_up) {
-  uint col = p.first + n;
-  float value = activate(ACT, BIAS ? dot_w + bias[col] : dot_w);
-  if (GATED) value *= BIAS ? dot_up + up_bias[col] : dot_up;
-  y[row * p.y_stride + col] = value;
+  uint col = p.first + n, i = row * p.y_stride + col;
+  if (BATCH) i += batch * p.y_batch;
+  float factor = SCALE ? uintBitsToFloat(p.scale) : 1.0;
+  float value = activate(ACT, BIAS ? fma(dot_w, factor, bias[col]) : dot_w * factor);
+  if (GATED) value *= BIAS ? fma(dot_up, factor, up_bias[col]) : dot_up * factor;
+  if (RESIDUAL) value += load_residual(i);
+  if (Y_HALF) {  // the other half of the word is another invocation's
+    uint shift = (i & 1u) * 16u;
+    atomicAnd(y[i >> 1], ~(0xffffu << shift));
+    atomicOr(y[i >> 1], half_bits(value) << shift);
+  } else {
+    y[i] = floatBitsToUint(value);
+  }
 }

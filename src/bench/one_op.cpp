@@ -23,6 +23,22 @@ std::vector<std::byte> to_bytes(const std::vector<T>& values) {
   return out;
 }
 
+// One block of a type that nothing encodes, with hashed quants and values of about `scale`.
+void hashed_block(DType type, std::uint64_t seed, float scale, std::span<std::byte> out) {
+  std::uint64_t state = seed * 0x9e3779b97f4a7c15u + 1;
+  for (std::byte& b : out) {
+    state = state * 6364136223846793005u + 1442695040888963407u;
+    b = static_cast<std::byte>(state >> 56);
+  }
+  const auto put = [&](std::size_t at, float value) {
+    const std::uint16_t half = f32_to_f16(value * scale);
+    std::memcpy(out.data() + at, &half, sizeof half);
+  };
+  if (type == DType::q6_k) return put(208, 1.0f / (64 * 16));
+  put(0, type == DType::q4_k ? 1.0f / (32 * 8) : 1.0f / (32 * 16));
+  put(2, 1.0f / 32);
+}
+
 // Weights of one op: the value's number is the seed, its rows begin at `first`.
 class HashedWeights : public WeightReader {
  public:
@@ -35,6 +51,13 @@ class HashedWeights : public WeightReader {
     std::vector<float> row(columns);
     for (std::uint64_t r = 0; r * bytes < out.size(); ++r) {
       const std::uint64_t at = vector ? first_row + r : first_ + first_row + r;
+      if (!can_encode(weight.dtype)) {
+        const DTypeInfo& type = info(weight.dtype);
+        for (std::uint64_t b = 0; b < columns / type.block_elems; ++b)
+          hashed_block(weight.dtype, at * columns + b, scale,
+                       out.subspan(r * bytes + b * type.block_bytes, type.block_bytes));
+        continue;
+      }
       for (std::uint64_t c = 0; c < columns; ++c)
         row[c] = vector ? 1 + 0.1f * element(7, 0, at, 1) : element(8, at, c, scale);
       encode_row(weight.dtype, row, out.subspan(r * bytes, bytes));
@@ -114,7 +137,8 @@ class Builder {
 
   void matmul() {
     const ValueId x = given("x", 1, c_.dim);
-    op({x, weight("w", c_.type, {w_.columns, c_.dim}), kNoValue, kNoValue, kNoValue}, {output(w_.columns)});
+    op({x, weight("w", c_.type, {w_.columns, c_.dim}), kNoValue, kNoValue, kNoValue, kNoValue},
+       {output(w_.columns)});
   }
 
   void norm() {

@@ -79,7 +79,7 @@ class OpChecker {
       switch (op_.kind) {
         case OpKind::embedding: return {4, 1, 0b1000, 0};
         case OpKind::norm: return {4, 2, 0b1100, 0b10};
-        case OpKind::matmul: return {5, 1, 0b11100, 0};
+        case OpKind::matmul: return {6, 1, 0b111100, 0};
         case OpKind::rope: return {3, 1, 0b100, 0};
         case OpKind::kv_append: return {4, 1, 0b1000, 0};
         case OpKind::rope_append: return {6, 3, 0b100000, 0};
@@ -138,9 +138,9 @@ class OpChecker {
     expect_read_only(id);
   }
 
-  // f32 (rows, d), computed and not read-only; gives its shape.
-  void expect_rows(ValueId id, std::uint64_t rows, std::uint64_t d) {
-    expect(id, {rows, d});
+  // (rows, d), computed and not read-only.
+  void expect_rows(ValueId id, std::uint64_t rows, std::uint64_t d, DType dtype = DType::f32) {
+    expect(id, {rows, d}, dtype);
     if (value(id).storage != Storage::activation && value(id).storage != Storage::output)
       reject("value " + value(id).name + " must be an activation or an output");
     if (value(id).dynamic_rows && rows != graph_.max_rows)
@@ -229,15 +229,22 @@ class OpChecker {
     expect_rank(op_.in[1], 2);
     if (!error_.empty()) return;
     const std::uint64_t rows = in(0).shape[0], k = in(0).shape[1], n = in(1).shape[0];
-    expect_rows(op_.in[0], rows, k);
+    const DType y_type = value(op_.out[0]).dtype;
+    for (const DType type : {in(0).dtype, y_type})
+      if (type != DType::f32 && type != DType::f16) return reject("activations must be F32 or F16");
+    expect_rows(op_.in[0], rows, k, in(0).dtype);
     expect_weight(op_.in[1], n, k, in(1).dtype);
     if (has_in(2)) expect_vector(op_.in[2], n);
     if (has_in(3)) expect_weight(op_.in[3], n, k, in(1).dtype);
     if (has_in(4) && !has_in(3)) return reject("has a bias of a second matrix but no second matrix");
     if (has_in(3) && has_in(2) != has_in(4)) return reject("has a bias of one of its two matrices alone");
     if (has_in(4)) expect_vector(op_.in[4], n);
-    expect_rows(op_.out[0], rows, n);
+    expect_rows(op_.out[0], rows, n, y_type);
     same_rows(op_.in[0], op_.out[0]);
+    if (!std::isfinite(op_.attrs.scale)) reject("scale is not finite");
+    if (!has_in(5)) return;
+    expect_rows(op_.in[5], rows, n, y_type);
+    same_rows(op_.in[5], op_.out[0]);
   }
 
   void expect_weight(ValueId id, std::uint64_t n, std::uint64_t k, DType dtype) {

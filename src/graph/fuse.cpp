@@ -91,7 +91,8 @@ class Fuser {
   }
 
   bool is_plain_matmul(const Op& op) const {
-    return op.kind == OpKind::matmul && op.in[3] == kNoValue && op.attrs.act == Activation::none;
+    return op.kind == OpKind::matmul && op.in[3] == kNoValue && op.in[5] == kNoValue &&
+           op.attrs.act == Activation::none && op.attrs.scale == 1;
   }
 
   // The value whose rows are those of `parts`, made once for all graphs; kNoValue when they do not stack.
@@ -221,7 +222,7 @@ class Fuser {
     const Op q_rope = graph_.ops[m->q_rope];
     const ValueId k_cache = graph_.ops[m->k_append].out[0], v_cache = graph_.ops[m->v_append].out[0];
     Op product{OpKind::matmul, stacked_name({q.name, k.name, v.name}), {}, {}, {}};
-    product.in = {q.in[0], weight, bias, kNoValue, kNoValue};
+    product.in = {q.in[0], weight, bias, kNoValue, kNoValue, kNoValue};
     product.out = {qkv_id};
     Op append{OpKind::rope_append, q_rope.name, q_rope.attrs, {}, {}};
     append.attrs.kv_heads = graph_.ops[m->k_append].attrs.kv_heads;
@@ -252,7 +253,7 @@ class Fuser {
 
     Op fused{OpKind::matmul, glu.name, {}, {}, glu.out};
     fused.attrs.act = glu.attrs.act;
-    fused.in = {gate.in[0], gate.in[1], gate.in[2], up.in[1], up.in[2]};
+    fused.in = {gate.in[0], gate.in[1], gate.in[2], up.in[1], up.in[2], kNoValue};
     removed_[g] = removed_[u] = true;
     glu = std::move(fused);
   }

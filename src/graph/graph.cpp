@@ -34,6 +34,7 @@ std::string_view name(Activation act) {
     case Activation::gelu_erf: return "gelu_erf";
     case Activation::relu: return "relu";
     case Activation::relu2: return "relu2";
+    case Activation::sigmoid: return "sigmoid";
   }
   return "unknown";
 }

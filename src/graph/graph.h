@@ -56,8 +56,9 @@ enum class OpKind : std::uint8_t {
               // many sequences at one position: scale table[tokens[i]] + positions[position]
   norm,    // in x, weight, bias|-, residual|-          out y(rows,d), sum|-: sum = x+residual, y = norm(sum);
            // sum is there when residual is
-  matmul,  // in x(rows,k), w(n,k), bias(n)|-, up(n,k)|-, up_bias|-  out y(rows,n) = act(x w^T + b) [* (x up^T
-           // + b2)]
+  matmul,  // in x(rows,k), w(n,k), bias(n)|-, up(n,k)|-, up_bias|-, residual(rows,n)|-
+           // out y(rows,n) = act(scale x w^T + b) [* (scale x up^T + b2)] [+ residual]; x, y and residual,
+           // which is like y, are f32 or f16
   // The next three take `batch` sequences at the same position: row r is row i = r % q_len of sequence r /
   // q_len, and those with i >= StepState.rows are left alone. docs/kernels/kv_cache.md has the caches' forms.
   rope,         // in x(rows,heads*head_dim), table(context,rope_dims/2,2), state|-  out like x; row i by the
@@ -81,18 +82,20 @@ enum class OpKind : std::uint8_t {
 };
 std::string_view name(OpKind kind);
 
-enum class Activation : std::uint8_t { none, silu, gelu_tanh, gelu_erf, relu, relu2 };
+enum class Activation : std::uint8_t { none, silu, gelu_tanh, gelu_erf, relu, relu2, sigmoid };
 std::string_view name(Activation act);
 
 // One struct for all kinds: a field that a kind does not use keeps its default.
 struct OpAttrs {
-  Activation act = Activation::none;  // matmul, activation, glu
-  bool layer_norm = false;            // norm: LayerNorm (mean removed) instead of RMSNorm
-  float eps = 0;                      // norm
-  float embedding_scale = 1;          // embedding
-  bool batch = false;                 // embedding: rows are sequences
-  std::uint32_t heads = 0;            // rope, rope_append, attention
-  std::uint32_t kv_heads = 0;         // kv_append, rope_append, attention
+  Activation act = Activation::none;     // matmul, activation, glu
+  float scale = 1;                       // matmul
+  Precision precision = Precision::f32;  // matmul: mixed allows f16 operands; sums are f32 either way
+  bool layer_norm = false;               // norm: LayerNorm (mean removed) instead of RMSNorm
+  float eps = 0;                         // norm
+  float embedding_scale = 1;             // embedding
+  bool batch = false;                    // embedding: rows are sequences
+  std::uint32_t heads = 0;               // rope, rope_append, attention
+  std::uint32_t kv_heads = 0;            // kv_append, rope_append, attention
   std::uint32_t head_dim = 0;
   std::uint32_t rope_dims = 0;  // leading dims of each head that turn; even
   bool rope_adjacent = false;   // pairs (2i, 2i+1); else (i, i + rope_dims/2)

@@ -81,6 +81,10 @@ std::string print_attrs(const Op& op) {
     text += " " + std::string(key) + "=" + value;
   };
   if (a.act != Activation::none) put("act", std::string(name(a.act)));
+  if (op.kind == OpKind::matmul) {
+    if (a.scale != 1) put("scale", number(a.scale));
+    if (a.precision == Precision::mixed) put("precision", "mixed");
+  }
   if (op.kind == OpKind::norm) {
     if (a.layer_norm) put("layer_norm", "1");
     put("eps", number(a.eps));

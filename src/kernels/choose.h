@@ -71,17 +71,25 @@ struct NormShape {
 };
 Result<Dispatch> choose_norm(const NormShape& shape, const Target& target);
 
-// y[:, first:first+n) = act(x w^T + bias) [* (x up^T + up_bias)].
-// Bindings: x, w (n rows of device layout), up, bias, up_bias, y, state. w and up bind only their rows; bias
-// and up_bias are whole and indexed from `first`.
+// y[:, first:first+n) = act(scale x w^T + bias) [* (scale x up^T + up_bias)] [+ residual], `batch` times.
+// Bindings: x, w (n rows of device layout), up, bias, up_bias, y, state, residual. w and up bind only their
+// rows; bias and up_bias are whole and indexed from `first`, one of each for all products. residual lies like
+// y and is of its type.
 struct MatmulShape {
   std::uint32_t rows = 1, n = 0, k = 0;
   std::uint32_t first = 0;     // first output column of this dispatch
-  std::uint32_t y_stride = 0;  // columns of y
+  std::uint32_t y_stride = 0;  // elements between rows of y
   bool dynamic_rows = false;
   DType type = DType::f32;
   std::uint32_t act = 0;  // graph::Activation's number
-  bool gated = false, bias = false;
+  bool gated = false, bias = false, residual = false;
+  float scale = 1;
+  DType x_type = DType::f32, y_type = DType::f32;  // f32 or f16
+  std::uint32_t x_stride = 0;                      // elements between rows of x; 0: k
+  // Products of the same shape, and what lies between them: elements of x and y, rows of w and up.
+  std::uint32_t batch = 1, x_batch = 0, w_batch = 0, y_batch = 0;
+  // mixed lets tiers for it take f16 operands; the scalar one has f32 either way.
+  Precision precision = Precision::f32;
 };
 Result<Dispatch> choose_matmul(const MatmulShape& shape, const Target& target);
 

@@ -2,7 +2,15 @@
 // binding. docs/architecture.md has the table.
 //   F32, F16, BF16   k elements
 //   Q8_0             k int8, then k/32 f16 scales
-//   Q4_0             k/2 bytes: element i in bits 4*(i%8) of word i/8, then k/32 f16 scales
+//   all others       k low nibbles: element i in bits 4*(i%8) of word i/8, then
+//     Q4_0           k/32 f16 d
+//     Q4_1           k/32 pairs of f16 (d, m)
+//     Q5_0           k/32 words of fifth bits: element i in bit i%32; k/32 f16 d
+//     Q5_1           likewise; k/32 pairs of f16 (d, m)
+//     Q4_K           k/256 headers of 16 bytes: f16 d, f16 dmin, the low nibbles of 8 scales and of 8 minima
+//                    (number j in bits 4j), the upper two bits of the scales (in bits 2j) and of the minima
+//     Q5_K           k/32 words of fifth bits; headers likewise
+//     Q6_K           k/16 words of upper bit pairs: element i in bits 2*(i%16); k/16 int8 scales; k/256 f16 d
 // Rows are padded with zeros to a multiple of 16 bytes.
 #pragma once
 

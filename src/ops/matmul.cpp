@@ -13,10 +13,13 @@ constexpr OpTensorInfo kMatmulIn[] = {{"X", kReals, "(..., k)", false, {}},
                                       {"W", kWeights, "(n, k)", false, "read in its own type"},
                                       {"bias", kReals, "(n)", true, {}},
                                       {"W_up", kWeights, "(n, k)", true, "W's type; makes the product gated"},
-                                      {"bias_up", kReals, "(n)", true, {}}};
+                                      {"bias_up", kReals, "(n)", true, {}},
+                                      {"residual", kReals, "(..., n)", true, "X's type; added last"}};
 constexpr OpTensorInfo kMatmulOut[] = {{"Y", "like X", "(..., n)", false, {}}};
 constexpr OpAttributeInfo kMatmulAttrs[] = {
-    {"act", Kind::choice, "none", "none|gelu_erf|gelu_tanh|silu|relu|relu2", "the activation"},
+    {"act", Kind::choice, "none", "none|gelu_erf|gelu_tanh|silu|relu|relu2|sigmoid",
+     "the activation: with W_up, sigmoid makes GLU, silu SwiGLU, gelu GEGLU"},
+    {"scale", Kind::number, "1", "finite", "factor of the products"},
     {"weight_type", Kind::choice, "stored", "stored|F32|F16|BF16|Q8_0|Q4_0|Q4_1|Q5_0|Q5_1",
      "W and W_up are encoded as this type first, on the host"}};
 
@@ -48,14 +51,14 @@ Result<void> check_bias(const Arguments& args, std::string_view bias, std::uint6
 
 }  // namespace
 
-const OpInfo kMatmulOp{
-    "matmul",
-    "Product with a matrix of weights, with bias, activation and gate",
-    "Y = act(X W^T + bias), with W_up: act(X W^T + bias) * (X W_up^T + bias_up).\n"
-    "X of F16 or BF16 and Y like it are converted from and to F32 on the host; sums are F32.",
-    kMatmulIn,
-    kMatmulOut,
-    kMatmulAttrs};
+const OpInfo kMatmulOp{"matmul",
+                       "Product with a matrix of weights, with bias, activation and gate",
+                       "Y = act(scale X W^T + bias), with W_up: act(scale X W^T + bias) * (scale X W_up^T + "
+                       "bias_up); + residual.\n"
+                       "Sums are F32. X of BF16 and Y like it are converted from and to F32 on the host.",
+                       kMatmulIn,
+                       kMatmulOut,
+                       kMatmulAttrs};
 const OpInfo kEmbeddingOp{
     "embedding",
     "Rows of a table",
@@ -84,24 +87,34 @@ Result<BuiltOp> build_matmul(const Arguments& args) {
   if (k % info(type).block_elems != 0)
     return args.refuse("W has rows of " + std::to_string(k) + ", which are no whole blocks of " + wanted);
 
+  const OpInput* residual = args.find("residual");
+  std::vector<std::uint64_t> shape = x.shape();
+  shape.back() = n;
+  if (residual != nullptr && (residual->shape() != shape || residual->type() != x.type()))
+    return args.refuse("residual is " + std::string(residual->type()) + " " + shape_text(residual->shape()) +
+                       ", it must be " + std::string(x.type()) + " " + shape_text(shape));
+
   OpProgram p(args, "matmul");
   const std::uint64_t rows = x.elems / k;
-  const ValueId in = p.given("X", DType::f32, {rows, k});
+  const DType io = x.type() == "F16" ? DType::f16 : DType::f32;
+  const ValueId in = p.given("X", io, {rows, k});
   // Of two matrices both have a bias, or none.
   const bool any_bias = args.has("bias") || args.has("bias_up");
   const auto bias = [&](std::string_view name, bool there) {
     if (!there) return kNoValue;
     return p.constant(std::string(name), {n}, args.has(name) ? p.floats(name) : std::vector<float>(n));
   };
-  std::vector<ValueId> operands{in, weight(p, args, "W", type), bias("bias", any_bias),
+  std::vector<ValueId> operands{in,
+                                weight(p, args, "W", type),
+                                bias("bias", any_bias),
                                 up != nullptr ? weight(p, args, "W_up", type) : kNoValue,
-                                bias("bias_up", any_bias && up != nullptr)};
-  const ValueId y = p.add("Y", Storage::output, DType::f32, {rows, n});
+                                bias("bias_up", any_bias && up != nullptr),
+                                residual != nullptr ? p.given("residual", io, {rows, n}) : kNoValue};
+  const ValueId y = p.add("Y", Storage::output, io, {rows, n});
   OpAttrs attrs;
   attrs.act = parse_activation(args.choice("act"));
+  attrs.scale = static_cast<float>(args.number("scale"));
   p.op(OpKind::matmul, attrs, std::move(operands), {y});
-  std::vector<std::uint64_t> shape = x.shape();
-  shape.back() = n;
   p.output("Y", x.type(), std::move(shape), y);
   return p.finish({});
 }

@@ -27,7 +27,7 @@ constexpr OpAttributeInfo kNormAttrs[] = {
      "the first dimension that is normalised with those after it"},
     {"epsilon", Kind::number, "1e-05", ">= 0", "added to the mean of squares", 0}};
 
-constexpr std::string_view kActs = "gelu_erf|gelu_tanh|silu|relu|relu2";
+constexpr std::string_view kActs = "gelu_erf|gelu_tanh|silu|relu|relu2|sigmoid";
 constexpr OpTensorInfo kActivationIn[] = {{"X", kReals, "any", false, {}}};
 constexpr OpAttributeInfo kActivationAttrs[] = {{"act", Kind::choice, "gelu_erf", kActs, "the function"}};
 
@@ -117,8 +117,8 @@ const OpInfo kActivationOp{
     "activation",
     "An activation function, element by element",
     "gelu_erf: X Phi(X), Phi the normal distribution's; gelu_tanh: its tanh form; silu: X / "
-    "(1 + exp(-X));\nrelu: max(X, 0); relu2: max(X, 0)^2.\nF16 and BF16 are converted from "
-    "and to F32 on the host.",
+    "(1 + exp(-X));\nrelu: max(X, 0); relu2: max(X, 0)^2; sigmoid: 1 / (1 + exp(-X)).\nF16 and BF16 are "
+    "converted from and to F32 on the host.",
     kActivationIn,
     kNormOut,
     kActivationAttrs};
@@ -136,8 +136,8 @@ const OpInfo kAddOp{"add",
                     {}};
 
 Activation parse_activation(std::string_view text) {
-  for (Activation act :
-       {Activation::silu, Activation::gelu_tanh, Activation::gelu_erf, Activation::relu, Activation::relu2})
+  for (Activation act : {Activation::silu, Activation::gelu_tanh, Activation::gelu_erf, Activation::relu,
+                         Activation::relu2, Activation::sigmoid})
     if (name(act) == text) return act;
   return Activation::none;
 }

@@ -19,6 +19,11 @@ double silu(double x) {
   return y * ((1 - sigmoid(x)) * exp_relative(x) + (kDivUlps + 2) * kUlp) + 4 * kFlush * (1 + std::fabs(x));
 }
 
+double sigmoid_error(double x) {
+  const double y = sigmoid(x);
+  return y * ((1 - y) * exp_relative(x) + (kDivUlps + 1) * kUlp) + 4 * kFlush;
+}
+
 // 0.5 x (1 + tanh z), z = sqrt(2/pi) (x + 0.044715 x^3): z is off by 6 roundings; tanh, as sinh/cosh or
 // through one exponential of 2z, by twice the exponential's error and a division.
 double gelu_tanh(double x) {
@@ -110,6 +115,7 @@ double activation(Activation act, double x) {
     case Activation::gelu_tanh: return gelu_tanh(x);
     case Activation::gelu_erf: return gelu_erf(x);
     case Activation::relu2: return x > 0 ? x * x * kUlp + kFlush : 0;
+    case Activation::sigmoid: return sigmoid_error(x);
     case Activation::relu:
     case Activation::none: break;
   }
@@ -122,15 +128,17 @@ double activation_shift(Activation act, double x, double error) {
     case Activation::gelu_tanh:
     case Activation::gelu_erf: return kSlope * error;
     case Activation::relu2: return (2 * std::max(x, 0.0) + error) * error;
+    case Activation::sigmoid: return error / 4;
     case Activation::relu:
     case Activation::none: break;
   }
   return error;
 }
 
-double products(const Products& sum, double bias) {
-  return gamma(static_cast<double>(sum.n) + 2) * (sum.magnitude + std::fabs(bias)) +
-         kFlush * (sum.operands + static_cast<double>(sum.n)) + sum.flushed;
+double products(const Products& sum, double bias, double scale) {
+  const double size = std::fabs(scale), steps = static_cast<double>(sum.n) + (scale == 1 ? 2 : 3);
+  return gamma(steps) * (size * sum.magnitude + std::fabs(bias)) +
+         size * (kFlush * (sum.operands + static_cast<double>(sum.n)) + sum.flushed) + kFlush;
 }
 
 }  // namespace tessera::bounds

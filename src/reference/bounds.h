@@ -90,13 +90,13 @@ double activation_shift(Activation act, double x, double error);
 // Below this, an element read as `type` may come as zero.
 double flush_below(DType type);
 
-// A sum over n products.
+// scale times a sum over n products, plus a bias.
 struct Products {
   std::size_t n = 0;
   double magnitude = 0;  // sum of |a b|
   double operands = 0;   // sum of |a| + |b|
   double flushed = 0;    // sum of |a b| over those b that may be read as zero
 };
-double products(const Products& sum, double bias);
+double products(const Products& sum, double bias, double scale = 1);
 
 }  // namespace tessera::bounds

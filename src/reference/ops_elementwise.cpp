@@ -34,6 +34,7 @@ double activate(Activation act, double x) {
     case Activation::gelu_erf: return 0.5 * x * (1 + std::erf(x / std::numbers::sqrt2));
     case Activation::relu: return x < 0 ? 0 : x;
     case Activation::relu2: return x < 0 ? 0 : x * x;
+    case Activation::sigmoid: return 1 / (1 + std::exp(-x));
   }
   return x;
 }

@@ -1,4 +1,4 @@
-// y = act(x w^T + bias) [* (x up^T + up_bias)]
+// y = act(scale x w^T + bias) [* (scale x up^T + up_bias)] [+ residual]
 #include <cmath>
 
 #include "reference/bounds.h"
@@ -7,7 +7,7 @@
 namespace tessera {
 namespace {
 
-// x w^T + b, rows by columns, and the error of each.
+// scale x w^T + b, rows by columns, and the error of each.
 struct Product {
   std::vector<double> value;
   std::vector<double> error;  // with bounds
@@ -19,13 +19,14 @@ double dot(std::span<const float> a, std::span<const float> b) {
   return sum;
 }
 
-bounds::Products magnitudes(std::span<const float> x, std::span<const float> w, DType type) {
+bounds::Products magnitudes(std::span<const float> x, DType x_type, std::span<const float> w, DType w_type) {
   bounds::Products sum{.n = x.size()};
   for (std::size_t i = 0; i < x.size(); ++i) {
     const double term = std::fabs(double{x[i]} * double{w[i]});
     sum.magnitude += term;
     sum.operands += std::fabs(double{x[i]}) + std::fabs(double{w[i]});
-    if (std::fabs(w[i]) < bounds::flush_below(type)) sum.flushed += term;
+    if (std::fabs(w[i]) < bounds::flush_below(w_type) || std::fabs(x[i]) < bounds::flush_below(x_type))
+      sum.flushed += term;
   }
   return sum;
 }
@@ -34,15 +35,18 @@ Result<Product> multiply(const OpCall& call, std::span<const float> x, ValueId w
                          std::span<const float> bias) {
   const std::uint64_t n = call.value(weight).shape[0], k = call.value(weight).last_dim();
   Product y;
+  const double scale = call.op.attrs.scale;
+  const DType x_type = call.value(call.in(0)).dtype;
   y.value.resize(call.rows * n);
   if (call.bounds) y.error.resize(call.rows * n);
   TSR_CHECK(call.tensors.for_rows(weight, 0, n, [&](std::uint64_t column, std::span<const float> w) {
     const double b = bias.empty() ? 0 : double{bias[column]};
     for (std::uint64_t row = 0; row < call.rows; ++row) {
       const std::span<const float> x_row = x.subspan(row * k, k);
-      y.value[row * n + column] = dot(x_row, w) + b;
+      y.value[row * n + column] = scale * dot(x_row, w) + b;
       if (call.bounds)
-        y.error[row * n + column] = bounds::products(magnitudes(x_row, w, call.value(weight).dtype), b);
+        y.error[row * n + column] =
+            bounds::products(magnitudes(x_row, x_type, w, call.value(weight).dtype), b, scale);
     }
   }));
   return y;
@@ -55,6 +59,7 @@ Result<Outputs> run_matmul(const OpCall& call) {
   const std::vector<float> x = call.rows_of(0);
   TSR_TRY(const std::vector<float> bias, call.vector_of(2));
   TSR_TRY(const std::vector<float> up_bias, call.vector_of(4));
+  const std::vector<float> residual = call.in(5) != kNoValue ? call.rows_of(5) : std::vector<float>{};
   TSR_TRY(const Product gate, multiply(call, x, call.in(1), bias));
   Product up;
   const bool gated = call.in(3) != kNoValue;
@@ -75,6 +80,10 @@ Result<Outputs> run_matmul(const OpCall& call) {
                 bounds::kUlp * std::fabs(value * up.value[i]) +
                 bounds::kFlush * (1 + std::fabs(value) + std::fabs(up.value[i]));
       value *= up.value[i];
+    }
+    if (!residual.empty()) {
+      value += residual[i];
+      error += bounds::kUlp * std::fabs(value) + bounds::flush_below(call.value(call.in(5)).dtype);
     }
     put(call, y, value, error);
   }

@@ -126,6 +126,7 @@ class Lowering {
 
   Result<void> lower_matmul(const Op& op) {
     const ValueId w = op.in[1], bias = op.in[2], up = op.in[3], up_bias = op.in[4], y = op.out[0];
+    const ValueId residual = op.in[5];
     TSR_TRY(std::uint64_t window, window_rows(w));
     if (up != kNoValue) {
       TSR_TRY(const std::uint64_t up_window, window_rows(up));
@@ -143,14 +144,20 @@ class Lowering {
                        .type = value(w).dtype,
                        .act = static_cast<std::uint32_t>(op.attrs.act),
                        .gated = up != kNoValue,
-                       .bias = bias != kNoValue},
+                       .bias = bias != kNoValue,
+                       .residual = residual != kNoValue,
+                       .scale = op.attrs.scale,
+                       .x_type = value(op.in[0]).dtype,
+                       .y_type = value(y).dtype,
+                       .precision = op.attrs.precision},
            {{op.in[0]},
             {w, first, count},
             {up, first, up == kNoValue ? 0 : count},
             {bias},
             {up_bias},
             {y},
-            state()});
+            state(),
+            {residual}});
     }
     return {};
   }

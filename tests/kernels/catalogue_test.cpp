@@ -33,7 +33,7 @@ TEST(Catalogue, EveryModuleIsSane) {
 TEST(Catalogue, AccessIsWhatTheShaderDeclares) {
   const Kernel& k = kernel(KernelId::tile);
   for (std::uint32_t i = 0; i < k.binding_count; ++i)
-    EXPECT_EQ(k.access[i], i == shader::kMatmulY ? Access::write : Access::read) << i;
+    EXPECT_EQ(k.access[i], i == shader::kMatmulY ? Access::read_write : Access::read) << i;
 }
 
 TEST(Catalogue, MissingCapabilities) {

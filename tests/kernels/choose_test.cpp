@@ -66,24 +66,24 @@ TEST(ChooseMatmul, ASubgroupIsTheWorkgroupWhereThatIsEnough) {
 }
 
 TEST(ChooseMatmul, FewRowsHoldAtMost16Sums) {
-  for (std::uint32_t rows = 1; rows <= 8; ++rows)
+  for (std::uint32_t rows = 1; rows <= 16; ++rows)
     for (bool gated : {false, true}) {
       MatmulShape s = product(rows, 4096, 512);
       s.gated = gated;
       const auto d = choose_matmul(s, large());
       ASSERT_TRUE(d);
       EXPECT_EQ(d->kernel, KernelId::matvec_subgroup);
-      EXPECT_EQ(d->spec[shader::kMatvecSpecRows], rows);
-      EXPECT_LE(d->spec[shader::kMatvecSpecColumns] * rows * (gated ? 2 : 1), 16u);
-      expect_within(*d, large(),
-                    (4096 + d->spec[shader::kMatvecSpecColumns] - 1) / d->spec[shader::kMatvecSpecColumns]);
+      EXPECT_EQ(d->spec[shader::kMatvecSpecRows], rows <= 8 ? rows : (rows + 1) / 2);
+      const std::uint32_t columns = d->spec[shader::kMatvecSpecColumns];
+      EXPECT_LE(columns * d->spec[shader::kMatvecSpecRows] * (gated ? 2 : 1), 16u);
+      expect_within(*d, large(), std::uint64_t{rows <= 8 ? 1u : 2u} * ((4096 + columns - 1) / columns));
     }
 }
 
 TEST(ChooseMatmul, ManyRowsAreTilesWithinEveryLimit) {
   for (std::uint32_t invocations : {4u, 16u, 64u, 128u, 1024u})
     for (std::uint32_t shared : {2048u, 8192u, 16384u, 49152u})
-      for (std::uint32_t rows : {9u, 16u, 17u, 33u, 512u})
+      for (std::uint32_t rows : {17u, 32u, 33u, 512u})
         for (bool gated : {false, true}) {
           Target t = large();
           t.limits.max_group_invocations = invocations;
@@ -103,10 +103,54 @@ TEST(ChooseMatmul, ManyRowsAreTilesWithinEveryLimit) {
 TEST(ChooseMatmul, TheSmallestTileIsTooLargeForNothing) {
   Target t;
   t.limits.max_shared_bytes = 64;
-  const auto d = choose_matmul(product(16, 8, 8), t);
+  const auto d = choose_matmul(product(17, 8, 8), t);
   ASSERT_FALSE(d);
   EXPECT_EQ(d.error().code, Code::unsupported);
   EXPECT_NE(d.error().message.find("64 bytes of shared memory"), std::string::npos);
+}
+
+TEST(ChooseMatmul, SoftwareDriversTakeAColumnALane) {
+  Target t = large();
+  t.limits.subgroup_size = 8;
+  t.caps.software = true;
+  EXPECT_EQ(choose_matmul(product(1, 64, 64), t)->kernel, KernelId::matvec_subgroup);  // has no shuffles
+  t.caps.subgroup_shuffle = true;
+  for (std::uint32_t rows : {1u, 2u, 16u, 17u, 40u, 512u})
+    for (bool gated : {false, true}) {
+      MatmulShape s = product(rows, 100, 64);
+      s.gated = gated;
+      const auto d = choose_matmul(s, t);
+      ASSERT_TRUE(d) << d.error().message;
+      EXPECT_EQ(d->kernel, KernelId::matmul_lanes);
+      EXPECT_EQ(d->spec[shader::kMatmulSpecGroup], 8u);
+      const std::uint32_t m = d->spec[shader::kMatvecSpecRows], n = d->spec[shader::kMatvecSpecColumns] * 8;
+      EXPECT_LE(m, 16u);
+      expect_within(*d, t, std::uint64_t{(rows + m - 1) / m} * ((100 + n - 1) / n));
+    }
+  EXPECT_EQ(choose_matmul(product(17, 100, 64), t)->spec[shader::kMatvecSpecRows], 9u);  // 9 and 8
+}
+
+TEST(ChooseMatmul, BatchesAndStrides) {
+  MatmulShape s = product(3, 100, 64);
+  s.batch = 5;
+  s.w_batch = 100;
+  s.x_stride = 66;
+  auto d = choose_matmul(s, large());
+  ASSERT_TRUE(d);
+  expect_within(*d, large(), 5 * 100 / d->spec[shader::kMatvecSpecColumns]);
+  EXPECT_EQ(d->spec[shader::kMatmulSpecFlags] & shader::kMatmulFlagVec4, 0u);
+  s.x_stride = 68;
+  EXPECT_NE(choose_matmul(s, large())->spec[shader::kMatmulSpecFlags] & shader::kMatmulFlagVec4, 0u);
+  s.x_stride = 63;
+  d = choose_matmul(s, large());
+  ASSERT_FALSE(d);
+  EXPECT_NE(d.error().message.find("63 elements apart"), std::string::npos);
+  s.x_stride = 0;
+  s.y_type = DType::bf16;
+  EXPECT_EQ(choose_matmul(s, large()).error().code, Code::unsupported);
+  s.y_type = DType::f32;
+  s.batch = 0;
+  EXPECT_EQ(choose_matmul(s, large()).error().code, Code::invalid_argument);
 }
 
 TEST(ChooseMatmul, GridsFoldPastTheLimitOfADimension) {

@@ -1,12 +1,14 @@
 // Inputs of kernel tests: reproducible numbers, and weights in both layouts.
 #pragma once
 
+#include <cmath>
 #include <cstdint>
 #include <random>
 #include <vector>
 
 #include "base/dtype.h"
 #include "kernels/layout.h"
+#include "support/random_blocks.h"
 #include "support/run_dispatch.h"
 
 namespace tessera::test {
@@ -25,15 +27,17 @@ struct TestWeights {
 };
 
 inline TestWeights make_weights(DType type, std::uint32_t n, std::uint32_t k, std::uint32_t seed) {
-  const std::uint64_t row = device_row_bytes(type, k);
+  const std::uint64_t row = device_row_bytes(type, k), row_bytes = file_bytes(k, info(type));
   TestWeights out{random_floats(std::size_t{n} * k, seed), Bytes(n * row)};
-  Bytes file(file_bytes(k, info(type)));
-  for (std::uint32_t i = 0; i < n; ++i) {
-    const std::span<float> values = std::span(out.values).subspan(std::size_t{i} * k, k);
-    encode_row(type, values, file);
-    decode_row(type, file, values);
-    repack_row(type, k, file, std::span(out.device).subspan(i * row, row));
-  }
+  Bytes file(n * row_bytes);
+  if (info(type).block_elems > 1)
+    file = random_blocks(type, file.size() / info(type).block_bytes, seed);
+  else
+    encode_row(type, out.values, file);
+  decode_row(type, file, out.values);
+  for (std::uint32_t i = 0; i < n; ++i)
+    repack_row(type, k, std::span(file).subspan(i * row_bytes, row_bytes),
+               std::span(out.device).subspan(i * row, row));
   return out;
 }
 
@@ -52,18 +56,20 @@ inline double activate(std::uint32_t act, double x) {
     case 3: return 0.5 * x * std::erfc(-x / std::sqrt(2.0));
     case 4: return x < 0 ? 0 : x;
     case 5: return x < 0 ? 0 : x * x;
+    case 6: return 1 / (1 + std::exp(-x));
     default: return x;
   }
 }
 
 // How far an f32 kernel may be from activate(x) when x itself is off by `error`: no activation here is
-// steeper than 1.13 (relu2: 2|x|); exp() is off by (3 + 2|argument|) ulp, which the activation multiplies by
-// at most 0.3 |x| where the argument is not far beyond 10.
+// steeper than 1.13 (relu2: 2|x|; sigmoid: 1/4); exp() is off by (3 + 2|argument|) ulp, which the activation
+// multiplies by at most 0.3 |x| where the argument is not far beyond 10, and sigmoid y by 1 - y.
 inline double activation_bound(std::uint32_t act, double x, double error) {
   const double ulp = 0x1p-23;
-  const double steep = act == 5 ? 2 * std::abs(x) + error : act == 0 || act == 4 ? 1 : 1.13;
+  const double steep = act == 5 ? 2 * std::abs(x) + error : act == 6 ? 0.25 : act == 0 || act == 4 ? 1 : 1.13;
   const double own = act == 0 || act == 4 ? 0
                      : act == 5           ? x * x * ulp
+                     : act == 6           ? 5 * ulp
                                           : 40 * ulp * std::min(std::abs(x), 1.0) + 4 * ulp * std::abs(x);
   return steep * error + own;
 }

@@ -49,10 +49,12 @@ class EmbeddingGpu : public GpuTest {
 };
 
 TEST_F(EmbeddingGpu, EveryTypeIsExact) {
-  for (DType type : {DType::f32, DType::f16, DType::bf16, DType::q8_0, DType::q4_0})
-    for (std::uint32_t dim : info(type).block_elems > 1 ? std::vector<std::uint32_t>{32, 96, 1056}
-                                                        : std::vector<std::uint32_t>{1, 6, 37, 64, 1100})
+  for (DType type : kWeightTypes) {
+    const std::uint32_t block = info(type).block_elems;
+    for (std::uint32_t dim : block > 1 ? std::vector<std::uint32_t>{block, 3 * block, 1024 + block}
+                                       : std::vector<std::uint32_t>{1, 6, 37, 64, 1100})
       check(type, dim, 0, 11, 4);
+  }
 }
 
 TEST_F(EmbeddingGpu, ATableInParts) {

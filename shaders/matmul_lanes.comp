@@ -1,0 +1,89 @@
+#version 460
+#extension GL_GOOGLE_include_directive : require
+#extension GL_EXT_control_flow_attributes : require
+#extension GL_KHR_shader_subgroup_basic : require
+#extension GL_KHR_shader_subgroup_shuffle : require
+// For devices whose lanes are elements of a vector register: a load is a loop over lanes there, and a shuffle
+// one instruction. Each lane has columns of its own and reads their weights; what all lanes need, x, is
+// loaded once by different lanes and shuffled. A workgroup is one subgroup, for any number of rows.
+#include "interface/matmul.h"
+#include "interface/state.h"
+
+layout(constant_id = kMatmulSpecGroup) const uint GROUP = 8;
+layout(constant_id = kMatmulSpecType) const uint WEIGHT_TYPE = kTypeF32;
+layout(constant_id = kMatmulSpecFlags) const uint FLAGS = 0;
+layout(constant_id = kMatmulSpecAct) const uint ACT = kActNone;
+layout(constant_id = kMatvecSpecColumns) const uint COLUMNS = 4;  // a lane
+layout(constant_id = kMatvecSpecRows) const uint X_ROWS = 16;
+layout(local_size_x_id = kMatmulSpecGroup) in;
+
+#include "lib/matmul_io.glsl"
+
+const uint LOADS = MATRICES * COLUMNS;
+const uint SUMS = LOADS * X_ROWS;                             // (MATRICES, COLUMNS, X_ROWS)
+const uint X_PARTS = CHUNK > 4 * GROUP ? CHUNK / GROUP / 4 : 1;  // vec4 a lane holds of a row of x
+const uint STEP = X_PARTS * GROUP * 4;                        // elements of k that the lanes hold
+// Chunks, and vec4 of a chunk, in one piece of straight code: at the end of a loop's body such a driver writes
+// every sum under a mask, and code of more than a thousand multiply-adds takes it a second to compile.
+const uint UNROLLED = SUMS * STEP <= 512 ? STEP / CHUNK : 1;
+const uint UNROLLED4 = SUMS * CHUNK > 1024 && CHUNK > 16 && X_PARTS == 1 ? 4 : CHUNK / 4;
+
+vec4 x[X_ROWS * X_PARTS];
+float sums[SUMS];
+uint rows4[LOADS];  // where the rows of w start
+
+// sums += x w^T over CHUNK elements; `at`: of the first one, in vec4 from the step's.
+void multiply(uint k0, uint at) {
+  Chunk chunk[LOADS];
+  float part[SUMS];
+  [[unroll]] for (uint l = 0; l < LOADS; ++l)
+    chunk[l] = load_chunk(l / COLUMNS, rows4[l], p.k, k0 + 4 * at);
+  if (HALF_SCALES) [[unroll]] for (uint i = 0; i < SUMS; ++i) part[i] = 0.0;
+  [[dont_unroll]] for (uint j0 = 0; j0 < CHUNK / 4; j0 += UNROLLED4)
+    [[unroll]] for (uint i = 0; i < UNROLLED4; ++i) {
+      uint j = UNROLLED4 == CHUNK / 4 ? i : j0 + i, part_of_x = X_PARTS == 1 ? 0 : i / GROUP;
+      vec4 w[LOADS];
+      [[unroll]] for (uint l = 0; l < LOADS; ++l) w[l] = chunk4(chunk[l], j);
+      [[unroll]] for (uint m = 0; m < X_ROWS; ++m) {
+        vec4 v = subgroupShuffle(x[m * X_PARTS + part_of_x], at + j - part_of_x * GROUP);
+        [[unroll]] for (uint l = 0; l < LOADS; ++l) {
+          uint s = l * X_ROWS + m;
+          if (HALF_SCALES)
+            part[s] = dot4(v, w[l], part[s]);
+          else
+            sums[s] = dot4(v, w[l], sums[s]);
+        }
+      }
+    }
+  if (HALF_SCALES)
+    [[unroll]] for (uint i = 0; i < SUMS; ++i)
+      sums[i] = fma(part[i], chunk_factor(chunk[i / X_ROWS]), sums[i]);
+}
+
+void main() {
+  uint lane = gl_SubgroupInvocationID, rows = row_count();
+  uint tiles_m = (p.rows + X_ROWS - 1) / X_ROWS, wide = COLUMNS * GROUP;
+  uint tile = group_of_product(tiles_m * ((p.n + wide - 1) / wide));
+  uint m0 = tile % tiles_m * X_ROWS, n0 = tile / tiles_m * wide + lane;
+  if (m0 >= rows || past_batch()) return;
+
+  [[unroll]] for (uint l = 0; l < LOADS; ++l)  // a column past n repeats the last: not stored
+    rows4[l] = min(n0 + l % COLUMNS * GROUP, p.n - 1) * p.row_words;
+  [[unroll]] for (uint i = 0; i < SUMS; ++i) sums[i] = 0.0;
+  [[dont_unroll]] for (uint k0 = 0; k0 < p.k; k0 += STEP) {
+    [[unroll]] for (uint m = 0; m < X_ROWS; ++m)
+      [[unroll]] for (uint i = 0; i < X_PARTS; ++i)
+        x[m * X_PARTS + i] = load_x(min(m0 + m, rows - 1), k0 + 4 * (i * GROUP + lane));
+    if (UNROLLED > 1 && k0 + STEP <= p.k) {
+      [[unroll]] for (uint c = 0; c < UNROLLED; ++c) multiply(k0, c * (CHUNK / 4));
+    } else {
+      uint end = min(STEP / 4, (p.k - k0 + 3) / 4);
+      [[dont_unroll]] for (uint at = 0; at < end; at += CHUNK / 4) multiply(k0, at);
+    }
+  }
+  [[unroll]] for (uint c = 0; c < COLUMNS; ++c)
+    [[unroll]] for (uint m = 0; m < X_ROWS; ++m)
+      if (m0 + m < rows && n0 + c * GROUP < p.n)
+        store_y(m0 + m, n0 + c * GROUP, sums[c * X_ROWS + m],
+                sums[(MATRICES - 1) * COLUMNS * X_ROWS + c * X_ROWS + m]);
+}

@@ -1,0 +1,116 @@
+// One matrix product with its numbers, its expected values in double, and how far a kernel may be off.
+#pragma once
+
+#include <cmath>
+#include <limits>
+#include <string>
+#include <vector>
+
+#include "kernels/choose.h"
+#include "kernels/data.h"
+#include "support/run_dispatch.h"
+
+namespace tessera::test {
+
+class Product {
+ public:
+  MatmulShape shape;
+  std::vector<float> x, bias, up_bias, residual;  // x and residual as laid out, gaps are NaN
+  TestWeights w, up;
+  std::uint32_t live_rows = 0;
+
+  explicit Product(const MatmulShape& s, std::uint32_t live = 0) : shape(s), live_rows(live ? live : s.rows) {
+    if (shape.y_stride == 0) shape.y_stride = shape.n;
+    if (shape.x_stride == 0) shape.x_stride = shape.k;
+    make_x();
+    const std::uint32_t matrix_rows = (shape.batch - 1) * shape.w_batch + s.n;
+    w = make_weights(s.type, matrix_rows, s.k, 2 + s.n);
+    if (s.gated) up = make_weights(s.type, matrix_rows, s.k, 3 + s.n);
+    bias = random_floats(s.first + s.n, 4);
+    up_bias = random_floats(s.first + s.n, 5);
+    residual = rounded(shape.y_type, random_floats(y_elems(), 6));
+  }
+
+  std::size_t y_elems() const {
+    return std::size_t{shape.batch - 1} * shape.y_batch + std::size_t{shape.rows} * shape.y_stride;
+  }
+  std::string what() const {
+    return std::string(info(shape.type).name) + " rows " + std::to_string(shape.rows) + " n " +
+           std::to_string(shape.n) + " k " + std::to_string(shape.k) + " act " + std::to_string(shape.act) +
+           (shape.gated ? " gated" : "") + (shape.bias ? " bias" : "") + (shape.residual ? " residual" : "") +
+           (shape.scale != 1 ? " scale" : "") + (shape.x_type == DType::f16 ? " f16 x" : "") +
+           (shape.y_type == DType::f16 ? " f16 y" : "") + (shape.batch > 1 ? " batch" : "") +
+           (shape.precision == Precision::mixed ? " mixed" : "");
+  }
+
+  static Bytes stored(DType type, const std::vector<float>& values) {
+    if (type == DType::f32) return to_bytes(values);
+    std::vector<std::uint16_t> halves((values.size() + 1) / 2 * 2);
+    for (std::size_t i = 0; i < values.size(); ++i) halves[i] = f32_to_f16(values[i]);
+    return to_bytes(halves);
+  }
+
+  struct Value {
+    double value = 0, bound = 0;
+  };
+  Value expected(std::uint32_t b, std::uint32_t row, std::uint32_t n) const {
+    const Value gate = dot(w.values, bias, b, row, n);
+    Value y{activate(shape.act, gate.value), activation_bound(shape.act, gate.value, gate.bound)};
+    if (shape.gated) {
+      const Value other = dot(up.values, up_bias, b, row, n);
+      y = {y.value * other.value, std::abs(y.value) * other.bound + std::abs(other.value) * y.bound +
+                                      y.bound * other.bound + std::abs(y.value * other.value) * 0x1p-24};
+    }
+    if (shape.residual) {
+      y.value += residual[y_at(b, row, n)];
+      y.bound += 0x1p-24 * std::abs(y.value);
+    }
+    if (shape.y_type == DType::f16) y.bound += std::max(0x1p-11 * (std::abs(y.value) + y.bound), 0x1p-25);
+    return y;
+  }
+  std::size_t y_at(std::uint32_t b, std::uint32_t row, std::uint32_t n) const {
+    return std::size_t{b} * shape.y_batch + std::size_t{row} * shape.y_stride + shape.first + n;
+  }
+
+ private:
+  void make_x() {
+    const std::size_t count =
+        std::size_t{shape.batch - 1} * shape.x_batch + std::size_t{shape.rows - 1} * shape.x_stride + shape.k;
+    const std::vector<float> values = rounded(shape.x_type, random_floats(count, 1 + shape.k));
+    x.assign(count, std::numeric_limits<float>::quiet_NaN());
+    for (std::uint32_t b = 0; b < shape.batch; ++b)
+      for (std::uint32_t row = 0; row < live_rows; ++row)
+        for (std::uint32_t i = 0; i < shape.k; ++i) x[x_at(b, row) + i] = values[x_at(b, row) + i];
+  }
+  std::size_t x_at(std::uint32_t b, std::uint32_t row) const {
+    return std::size_t{b} * shape.x_batch + std::size_t{row} * shape.x_stride;
+  }
+  static std::vector<float> rounded(DType type, std::vector<float> values) {
+    if (type == DType::f16)
+      for (float& v : values) v = f16_to_f32(f32_to_f16(v));
+    return values;
+  }
+
+  // k products and sums, and the few operations around them, each off by half an ulp of what was summed so
+  // far.
+  Value dot(const std::vector<float>& weights, const std::vector<float>& b, std::uint32_t in_batch,
+            std::uint32_t row, std::uint32_t n) const {
+    const std::size_t at = x_at(in_batch, row);
+    const std::size_t from = (std::size_t{in_batch} * shape.w_batch + n) * shape.k;
+    double value = 0, magnitude = 0;
+    for (std::uint32_t i = 0; i < shape.k; ++i) {
+      const double term = double(x[at + i]) * weights[from + i];
+      value += term;
+      magnitude += std::abs(term);
+    }
+    value *= shape.scale;
+    magnitude *= std::abs(shape.scale);
+    if (shape.bias) {
+      value += b[shape.first + n];
+      magnitude += std::abs(b[shape.first + n]);
+    }
+    return {value, (shape.k + 8) * 0x1p-24 * magnitude};
+  }
+};
+
+}  // namespace tessera::test
