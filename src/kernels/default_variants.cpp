@@ -70,7 +70,6 @@ class List {
         add("matmul", name + ", gated", choose_matmul(shape, target_));
       }
     if (target_.caps.coopmat2) mixed_matmuls("matmul_coopmat2");
-    if (target_.caps.coopmat2) mixed_matmuls("matmul_coopmat2");
     if (target_.caps.coopmat) mixed_matmuls("matmul_coopmat");
     if (target_.caps.int_dot_fast) mixed_matmuls("matmul_dot");
   }
