@@ -3,7 +3,8 @@
 
     tools/driver_matrix.py                            what this machine has, to standard output
     tools/driver_matrix.py --config FILE --keep FOLDER --out docs/drivers.md [--only NAME...]
-    tools/driver_matrix.py --check FILE...            reads `tessera shaders --json`; status 1 on vector spills or scratch
+    tools/driver_matrix.py --check FILE...            reads `tessera shaders --json`; status 1 on vector spills or scratch,
+                                                      and with --disassembly where a kernel lacks its instructions
 
 A line of FILE: NAME run|compile BUILD COMMAND...; the command is put in front of BUILD/tessera and of
 `ctest --test-dir BUILD -L gpu`, all run in the repository's root, for example
@@ -32,10 +33,14 @@ BY_HAND = "<!-- by hand -->"
 NULL_FAMILIES = ("vega20", "navi21", "gfx1100")
 # Values kept in lanes of vector registers: they cost an instruction, no memory.
 HARMLESS = ("Spilled SGPRs",)
+# Instructions as the machine code of some driver has them, and the kernels that are nothing without them.
+SPECIAL = {"matrix": (re.compile(r"\b(?:v_wmma_|v_mfma_|dpas|hmma)"), "coopmat"),
+           "dot": (re.compile(r"\b(?:v_dot4|dp4a|idp4)"), "matmul_dot")}
 # Columns of the tables of pipelines.
 FIGURES = [("regs", lambda p: p["registers"]), ("spills", lambda p: vector_spills(p)),
            ("scratch", lambda p: p["scratch_bytes"]), ("shared", lambda p: p["shared_bytes"]),
-           ("instr", lambda p: p["instructions"]), ("cycles", lambda p: p["cycles"])]
+           ("instr", lambda p: p["instructions"]), ("cycles", lambda p: p["cycles"]),
+           *((name, lambda p, name=name: p.get(name)) for name in SPECIAL)]
 
 
 @dataclass
@@ -117,11 +122,20 @@ def last_line(text):
 
 
 def run_shaders(device, timeout):
-    found = execute(device, [f"{device.build}/tessera", "shaders", "--json"], timeout)
+    found = execute(device, [f"{device.build}/tessera", "shaders", "--json", "--disassembly"], timeout)
     if found.returncode != 0:
         device.error = f"status {found.returncode}: {last_line(found.stderr)}"
         return
-    device.info = json.loads(found.stdout)
+    device.info = with_counts(json.loads(found.stdout))
+
+
+def with_counts(info):
+    """Counts of SPECIAL instructions instead of the texts, the last of which is the machine code."""
+    for p in info["pipelines"]:
+        texts = p.pop("texts", None)
+        if texts:
+            p.update({name: len(found.findall(texts[-1]["text"])) for name, (found, _) in SPECIAL.items()})
+    return info
 
 
 def vector_spills(pipeline):
@@ -131,8 +145,13 @@ def vector_spills(pipeline):
     return pipeline["spills"] - sum(pipeline["driver"].get(name, 0) for name in HARMLESS)
 
 
+def lacks(pipeline):
+    """The SPECIAL instructions that its kernel is made for and has not; empty where the machine code is unknown."""
+    return [name for name, (_, kernel) in SPECIAL.items() if kernel in pipeline["kernel"] and pipeline.get(name) == 0]
+
+
 def bad(pipeline):
-    return bool(pipeline["failed"] or vector_spills(pipeline) or pipeline["scratch_bytes"])
+    return bool(pipeline["failed"] or vector_spills(pipeline) or pipeline["scratch_bytes"] or lacks(pipeline))
 
 
 def label(pipeline):
@@ -202,13 +221,30 @@ def kernel_table(devices):
     return out
 
 
+def special_table(devices):
+    """Least and most over a kernel's variants."""
+    devices = [d for d in devices if not d.error and d.info["available"]]
+    listed = [(kernel, name) for d in devices for p in d.info["pipelines"] for name, (_, part) in SPECIAL.items()
+              if part in (kernel := p["kernel"])]
+    out = ["| kernel | instruction | " + " | ".join(d.name for d in devices) + " |", "|---|---|" + "---|" * len(devices)]
+    for kernel, name in dict.fromkeys(listed):
+        row = []
+        for d in devices:
+            counts = [p[name] for p in d.info["pipelines"] if p["kernel"] == kernel and p.get(name) is not None]
+            ends = sorted({min(counts), max(counts)}) if counts else []
+            row.append(" to ".join(map(str, ends)))
+        out.append(f"| {kernel} | {name} | " + " | ".join(row) + " |")
+    return out
+
+
 def faults(devices):
     out = []
     for d in devices:
         if d.error or not d.info["available"]:
             continue
         for p in filter(bad, d.info["pipelines"]):
-            what = p["failed"] or f"{cell(vector_spills(p))} vector spills, {cell(p['scratch_bytes'])} bytes of scratch"
+            what = p["failed"] or (f"{cell(vector_spills(p))} vector spills, {cell(p['scratch_bytes'])} bytes of scratch"
+                                   + "".join(f", no {name} instruction" for name in lacks(p)))
             out.append(f"- {d.name}: {label(p)}: {what}")
     return out
 
@@ -257,7 +293,11 @@ def document(devices, folder):
         out += ["## Registers by kernel", "",
                 "The most over a kernel's variants, in each driver's unit (AMD: VGPRs of a lane; NVIDIA: GPRs of a lane;",
                 "Adreno: full vec4 registers); with spills or scratch, those too. – is not reported.",
-                "", *kernel_table(compiles), ""]
+                "", *kernel_table(compiles), "",
+                "## Matrix and integer dot instructions", "",
+                "In the machine code, over a kernel's variants; blank where the device does not get the kernel. matrix: v_wmma",
+                "(AMD), dpas (Intel), hmma (NVIDIA); dot: v_dot4, dp4a, idp4. A kernel made for them without any is a fault.",
+                "", *special_table(compiles), ""]
     return "\n".join(out)
 
 
@@ -295,7 +335,7 @@ def check(paths):
     status = 0
     for path in paths:
         with (sys.stdin if path == "-" else open(path)) as file:
-            info = json.load(file)
+            info = with_counts(json.load(file))
         device = Device(info["device"], "compile", "", [], info)
         found = faults([device])
         print(f"{info['device']}, {info['driver']}: {len(info['pipelines'])} pipelines, {len(found)} at fault")

@@ -61,6 +61,12 @@ class Shaders(ToolTest):
                                 capture_output=True)
         self.assertEqual(judged.returncode, 1, judged.stdout)
         self.assertIn(found["pipelines"][0]["kernel"], judged.stdout)
+        for code, status in (("v_dot4_i32_i8 v0, v1, v2, v0", 0), ("v_add_f32 v0, v1, v2", 1)):
+            made_for = dict(found["pipelines"][1], kernel="matmul_dot", texts=[{"name": "Assembly", "text": code}])
+            judged = subprocess.run([sys.executable, MATRIX, "--check", "-"], text=True, capture_output=True,
+                                    input=json.dumps(dict(found, pipelines=[made_for])))
+            self.assertEqual(judged.returncode, status, judged.stdout + judged.stderr)
+        self.assertIn("no dot instruction", judged.stdout)
 
     def test_table_filter_disassembly(self):
         env = null_device()
