@@ -35,15 +35,23 @@ Result<void> check_value(const Program& program, std::size_t id) {
     return fail(where, "a constant needs f32 data of its shape");
   if (v.dynamic_rows && v.storage != Storage::activation && v.storage != Storage::output)
     return fail(where, "only activations and outputs have dynamic rows");
+  if (!v.orders.empty() && v.orders.size() != v.parts.size())
+    return fail(where, "has orders of rows, but not one for each part");
   if (v.parts.empty()) return {};
 
   std::uint64_t rows = 0;
-  for (ValueId part : v.parts) {
+  for (std::size_t i = 0; i < v.parts.size(); ++i) {
+    const ValueId part = v.parts[i];
     if (part >= id) return fail(where, "a part must come before its stack");
     const Value& p = program.values[part];
     if (v.storage != Storage::weight || p.storage != Storage::weight || p.dtype != v.dtype ||
         p.shape.size() != v.shape.size() || (v.shape.size() > 1 && p.last_dim() != v.last_dim()))
       return fail(where, "part " + p.name + " " + print_shape(p) + " cannot be stacked in " + text(v.shape));
+    const RowOrder order = v.orders.empty() ? RowOrder{} : v.orders[i];
+    if (order.rope_dims != 0 && (order.rope_dims > order.head_dim || order.rope_dims % 4 != 0 ||
+                                 order.head_dim % 4 != 0 || p.shape[0] % order.head_dim != 0))
+      return fail(where, "rows of part " + p.name + " are not heads of " + std::to_string(order.head_dim) +
+                             " of which " + std::to_string(order.rope_dims) + " turn");
     rows += p.shape[0];
   }
   if (rows != v.shape[0]) return fail(where, "its parts have " + std::to_string(rows) + " rows");
@@ -79,10 +87,11 @@ class OpChecker {
       switch (op_.kind) {
         case OpKind::embedding: return {4, 1, 0b1000, 0};
         case OpKind::norm: return {4, 2, 0b1100, 0b10};
-        case OpKind::matmul: return {6, 1, 0b111100, 0};
+        case OpKind::matmul: return {7, 1, 0b1111100, 0};
         case OpKind::rope: return {3, 1, 0b100, 0};
         case OpKind::kv_append: return {4, 1, 0b1000, 0};
         case OpKind::rope_append: return {6, 3, 0b100000, 0};
+        case OpKind::qkv_append: return {9, 3, 0b100001100, 0};
         case OpKind::attention: return {11, 3, 0b11111111000, 0b110};
         case OpKind::add: return {2, 1, 0, 0};
         case OpKind::activation: return {1, 1, 0, 0};
@@ -94,7 +103,7 @@ class OpChecker {
       }
       return {};
     }();
-    const bool short_list = op_.kind == OpKind::matmul && op_.in.size() + 1 == s.in;  // without a residual
+    const bool short_list = op_.kind == OpKind::matmul && op_.in.size() >= 5 && op_.in.size() < s.in;
     if ((op_.in.size() != s.in && !short_list) || op_.out.size() != s.out) {
       reject("has " + std::to_string(op_.in.size()) + " inputs and " + std::to_string(op_.out.size()) +
              " outputs, needs " + std::to_string(s.in) + " and " + std::to_string(s.out));
@@ -187,6 +196,7 @@ class OpChecker {
       case OpKind::rope: return rope();
       case OpKind::kv_append: return kv_append();
       case OpKind::rope_append: return rope_append();
+      case OpKind::qkv_append: return qkv_append();
       case OpKind::attention: return reject(check_attention(program_, graph_, op_));
       case OpKind::add: return expect_alike({op_.in[0], op_.in[1], op_.out[0]});
       case OpKind::activation: return expect_alike({op_.in[0], op_.out[0]});
@@ -242,9 +252,17 @@ class OpChecker {
     if (has_in(4)) expect_vector(op_.in[4], n);
     expect_rows(op_.out[0], rows, n, y_type);
     same_rows(op_.in[0], op_.out[0]);
+    if (has_in(6)) expect_norm(6);
     if (!has_in(5)) return;
     expect_rows(op_.in[5], rows, n, y_type);
     same_rows(op_.in[5], op_.out[0]);
+  }
+
+  // Of the rows of x, in[0].
+  void expect_norm(std::size_t i) {
+    expect_vector(op_.in[i], in(0).last_dim());
+    if (in(0).dtype != DType::f32) reject("rows that are normalised must be F32");
+    if (!(op_.attrs.eps >= 0)) reject("eps must not be negative");
   }
 
   void expect_weight(ValueId id, std::uint64_t n, std::uint64_t k, DType dtype) {
@@ -400,17 +418,53 @@ class OpChecker {
     const std::uint64_t rows = s.batch * s.rows;
     expect_rows(op_.in[0], rows, (std::uint64_t{a.heads} + a.kv_heads) * a.head_dim + a.kv_heads * v_dim);
     if (!has_in(5)) no_table();
-    kv_cache(op_.in[3], s, a.head_dim, op_.in[5]);
-    kv_cache(op_.in[4], s, v_dim, op_.in[5]);
-    if (error_.empty()) {
-      Shape like_k = in(3).shape;
-      like_k.back() = v_dim;
-      expect(op_.in[4], like_k, in(3).dtype);
-    }
+    both_caches(3, 4, op_.in[5], s, v_dim);
     expect_rows(op_.out[0], rows, std::uint64_t{a.heads} * a.head_dim);
     same_rows(op_.in[0], op_.out[0]);
-    expect_same(op_.in[3], op_.out[1]);
-    expect_same(op_.in[4], op_.out[2]);
+  }
+
+  void qkv_append() {
+    if (!head_attrs(true, true, true)) return;
+    const OpAttrs& a = op_.attrs;
+    const std::uint64_t v_dim = a.attention.v_dim ? a.attention.v_dim : a.head_dim;
+    const std::uint64_t n =
+        (std::uint64_t{a.heads} + a.kv_heads) * a.head_dim + std::uint64_t{a.kv_heads} * v_dim;
+    if (a.head_dim % 4 != 0 || v_dim % 4 != 0 || a.rope_dims % 4 != 0)
+      reject("head_dim, v_dim and rope_dims must be multiples of 4");
+    if (a.table_by_row) reject("table_by_row is not for qkv_append");
+    if (a.attention.heads_first || has_strides(a.attention.q_strides) || has_strides(a.attention.y_strides))
+      reject("qkv_append takes rows only: no heads_first, no strides");
+    expect_rank(op_.in[0], 2);
+    expect_rank(op_.in[1], 2);
+    if (!error_.empty()) return;
+    const std::uint64_t rows = in(0).shape[0];
+    if (in(0).dtype != DType::f32 && in(0).dtype != DType::f16) reject("activations must be F32 or F16");
+    expect_rows(op_.in[0], rows, in(0).shape[1], in(0).dtype);
+    expect_weight(op_.in[1], n, in(0).shape[1], in(1).dtype);
+    if (has_in(2)) expect_vector(op_.in[2], n);
+    if (has_in(3)) expect_norm(3);
+    rope_table(op_.in[4]);
+    expect_state(op_.in[5]);
+    const SequenceRows s = sequences(true);
+    if (!error_.empty()) return;
+    if (!has_in(8)) no_table();
+    both_caches(6, 7, op_.in[8], s, v_dim);
+    if (in(6).dtype == DType::q8_0) reject("value " + in(6).name + " is Q8_0, which qkv_append cannot write");
+    expect_rows(op_.out[0], rows, std::uint64_t{a.heads} * a.head_dim);
+    same_rows(op_.in[0], op_.out[0]);
+  }
+
+  // Inputs i and j, written in place.
+  void both_caches(std::size_t i, std::size_t j, ValueId table, const SequenceRows& s, std::uint64_t v_dim) {
+    kv_cache(op_.in[i], s, op_.attrs.head_dim, table);
+    kv_cache(op_.in[j], s, v_dim, table);
+    if (error_.empty()) {
+      Shape like_k = in(i).shape;
+      like_k.back() = v_dim;
+      expect(op_.in[j], like_k, in(i).dtype);
+    }
+    expect_same(op_.in[i], op_.out[1]);
+    expect_same(op_.in[j], op_.out[2]);
   }
 
   void softmax() {

@@ -72,7 +72,7 @@ TEST(FuseQkv, ConstantBiasesAreConcatenated) {
     }
   const Program program = fused(t);
   ASSERT_EQ(count(program.graphs[0], OpKind::rope_append), 1u);
-  const Value& bias = program.values.at(program.graphs[0].ops[2].in[2]);
+  const Value& bias = program.values.at(program.graphs[0].ops[1].in[2]);
   ASSERT_TRUE(bias.data);
   EXPECT_EQ(*bias.data, (std::vector<float>{1, 1, 1, 1, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3}));
 }
@@ -147,6 +147,68 @@ TEST(FuseActivation, LeavesOtherUsesAndOutputs) {
     if (fault == 1) t.act("peek", y);
     EXPECT_EQ(count(fused(t).graphs[0], OpKind::matmul), 1u);
     EXPECT_GE(count(fused(t).graphs[0], OpKind::activation), 1u) << fault;
+  }
+}
+
+TEST(FuseSum, IsTheProductsEpilogueOnEitherSide) {
+  for (const bool first : {false, true}) {
+    TinyProgram t;
+    const ValueId x = t.embedding(), h = t.norm("norm", x);
+    const ValueId y = t.matmul("down", t.act("hidden", t.matmul("up", h, 12)), TinyProgram::kDim);
+    const ValueId sum = first ? t.add("sum", y, x) : t.add("sum", x, y);
+    t.add("again", sum, t.norm("other", sum));
+    const Program program = fused(t);
+    EXPECT_EQ(count(program.graphs[0], OpKind::add), 1u);
+    const Op& down = program.graphs[0].ops[2];
+    EXPECT_EQ(down.name, "down");
+    ASSERT_EQ(down.in.size(), 6u);
+    EXPECT_EQ(down.in[5], x);
+    EXPECT_EQ(down.out[0], sum);
+    EXPECT_EQ(program.graphs[0].ops[3].out[1], kNoValue);  // the norm reads it
+  }
+}
+
+TEST(FuseSum, LeavesOtherUsesAndASecondSum) {
+  TinyProgram t;
+  const ValueId x = t.embedding();
+  const ValueId y = t.matmul("one", x, TinyProgram::kDim), z = t.matmul("two", x, TinyProgram::kDim);
+  t.act("peek", t.add("sum", x, y));
+  t.act("peek", y);
+  t.act("peek", t.add("other", t.add("sum", x, z), x));
+  EXPECT_EQ(count(fused(t).graphs[0], OpKind::add), 2u);
+}
+
+TEST(FuseNorm, RidesOnTheLoadOfFewRows) {
+  for (const std::uint32_t rows : {16u, 17u}) {
+    TinyProgram t;
+    t.graph.max_rows = rows;
+    const ValueId x = t.embedding();
+    t.program.values[x].shape[0] = rows;
+    const ValueId h = t.norm("norm", x);
+    const ValueId y = t.matmul("up", h, 12);
+    t.program.values[h].shape[0] = t.program.values[y].shape[0] = rows;
+    const Program program = fused(t);
+    ASSERT_EQ(count(program.graphs[0], OpKind::norm), rows > 16);
+    if (rows > 16) continue;
+    const Op& up = program.graphs[0].ops[1];
+    ASSERT_EQ(up.in.size(), 7u);
+    EXPECT_EQ(up.in[0], x);
+    EXPECT_EQ(program.values[up.in[6]].name, "norm.weight");
+    EXPECT_EQ(up.attrs.eps, 1e-5f);
+  }
+}
+
+TEST(FuseNorm, LeavesOtherUsesAndLayerNorm) {
+  for (int fault = 0; fault < 4; ++fault) {
+    TinyProgram t;
+    const ValueId x = t.embedding(), h = t.norm("norm", x);
+    t.matmul("up", h, 12);
+    Op& norm = t.graph.ops[1];
+    if (fault == 0) norm.attrs.layer_norm = true;
+    if (fault == 1) norm.in[2] = t.weight("norm.bias", {TinyProgram::kDim});
+    if (fault == 2) t.matmul("other", h, 12);
+    if (fault == 3) t.graph.ops[2].attrs.precision = Precision::mixed;
+    EXPECT_EQ(count(fused(t).graphs[0], OpKind::norm), 1u) << fault;
   }
 }
 

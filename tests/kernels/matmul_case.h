@@ -15,7 +15,7 @@ namespace tessera::test {
 class Product {
  public:
   MatmulShape shape;
-  std::vector<float> x, bias, up_bias, residual;  // x and residual as laid out, gaps are NaN
+  std::vector<float> x, bias, up_bias, residual, norm;  // x and residual as laid out, gaps are NaN
   TestWeights w, up;
   std::uint32_t live_rows = 0;
 
@@ -29,6 +29,7 @@ class Product {
     bias = random_floats(s.first + s.n, 4);
     up_bias = random_floats(s.first + s.n, 5);
     residual = rounded(shape.y_type, random_floats(y_elems(), 6));
+    norm = random_floats(s.k, 7, 2);
   }
 
   std::size_t y_elems() const {
@@ -38,7 +39,7 @@ class Product {
     return std::string(info(shape.type).name) + " rows " + std::to_string(shape.rows) + " n " +
            std::to_string(shape.n) + " k " + std::to_string(shape.k) + " act " + std::to_string(shape.act) +
            (shape.gated ? " gated" : "") + (shape.bias ? " bias" : "") + (shape.residual ? " residual" : "") +
-           (shape.batch > 1 ? " batch" : "");
+           (shape.batch > 1 ? " batch" : "") + (shape.norm ? " norm" : "");
   }
 
   static Bytes stored(DType type, const std::vector<float>& values) {
@@ -96,8 +97,10 @@ class Product {
     const std::size_t at = x_at(in_batch, row);
     const std::size_t from = (std::size_t{in_batch} * shape.w_batch + n) * shape.k;
     double value = 0, magnitude = 0;
+    const double factor = shape.norm ? norm_factor(at) : 1;
     for (std::uint32_t i = 0; i < shape.k; ++i) {
-      const double term = double(x[at + i]) * weights[from + i];
+      const double scale = shape.norm ? factor * norm[i] : 1;
+      const double term = scale * double(x[at + i]) * weights[from + i];
       value += term;
       magnitude += std::abs(term);
     }
@@ -107,7 +110,14 @@ class Product {
       value += b[shape.first + n];
       magnitude += std::abs(b[shape.first + n]);
     }
-    return {value, (shape.k + 8) * 0x1p-24 * magnitude};
+    // A norm's mean of squares is off by k roundings, its root by half of that, and ten operations follow.
+    const double steps = shape.norm ? 1.5 * shape.k + 28 : shape.k + 8;
+    return {value, steps * 0x1p-24 * magnitude};
+  }
+  double norm_factor(std::size_t at) const {
+    double squares = 0;
+    for (std::uint32_t i = 0; i < shape.k; ++i) squares += double(x[at + i]) * x[at + i];
+    return 1 / std::sqrt(squares / shape.k + shape.eps);
   }
 };
 
