@@ -36,7 +36,8 @@ double carried(std::span<const double> errors, std::span<const float> w) {
 
 Result<ProductRows> product_rows(const OpCall& call, std::size_t x, std::size_t norm) {
   const std::vector<float> rows = call.rows_of(x);
-  ProductRows out{.value = {rows.begin(), rows.end()}};
+  ProductRows out;
+  out.value.assign(rows.begin(), rows.end());
   if (call.in(norm) == kNoValue) return out;
   TSR_TRY(const std::vector<float> weight, call.vector_of(norm));
   const std::uint64_t k = weight.size();

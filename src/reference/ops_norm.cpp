@@ -35,7 +35,8 @@ Normed normalise(std::span<const double> s, bool rounded, bool layer_norm, doubl
   const double relative = 0.5 * (variance_error / least + bounds::kUlp) + bounds::kNormUlps * bounds::kUlp;
   const double inverse = 1 / std::sqrt(variance + eps);
 
-  Normed out{.inverse = inverse};
+  Normed out;
+  out.inverse = inverse;
   for (std::size_t i = 0; i < s.size(); ++i) {
     out.value.push_back(centred[i] * inverse);
     out.error.push_back(inverse * (centred_error[i] * (1 + relative) + std::fabs(centred[i]) * relative) +
