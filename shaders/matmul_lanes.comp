@@ -98,13 +98,13 @@ void main() {
       float factor = norm_factor(all);
       [[unroll]] for (uint l = 0; l < LOADS; ++l) sums[l * X_ROWS + m] *= factor;
     }
-  if (HEADS) {
-    [[unroll]] for (uint c = 0; c < COLUMNS; c += 4)
-      [[unroll]] for (uint m = 0; m < X_ROWS; ++m) {
-        vec4 v;
-        [[unroll]] for (uint j = 0; j < 4; ++j) v[j] = sums[min((c + j) * X_ROWS + m, SUMS - 1)];
-        if (n0 + c < p.n && m0 + m < rows) store_heads(m0 + m, n0 + c, v);
-      }
+  if (HEADS) {  // not unrolled: X_ROWS copies of store_heads take a software driver long to compile
+    [[dont_unroll]] for (uint m = 0; m < X_ROWS; ++m) {
+      vec4 v = vec4(0);
+      [[unroll]] for (uint i = 0; i < SUMS; ++i)
+        if (i % X_ROWS == m) v[i / X_ROWS % 4] = sums[i];
+      if (n0 < p.n && m0 + m < rows) store_heads(m0 + m, n0, v);
+    }
     return;
   }
   [[unroll]] for (uint c = 0; c < COLUMNS; ++c)

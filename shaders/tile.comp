@@ -113,13 +113,14 @@ void main() {
   }
 
   if (HEADS) {
-    [[unroll]] for (uint i = 0; i < LANE_M; ++i)
-      [[unroll]] for (uint j = 0; j < LANE_N; j += 4) {
-        uint row = m0 + lane_m + i * LANES_M, n = n0 + (j / 4 * LANES_N + lane_n) * 4;
-        vec4 v;
-        [[unroll]] for (uint e = 0; e < 4; ++e) v[e] = sums[min(i * LANE_N + j + e, SUMS - 1)];
-        if (row < rows && n < p.n) store_heads(row, n, v);
-      }
+    [[dont_unroll]] for (uint four = 0; four < SUMS / 4; ++four) {
+      uint i = four * 4 / LANE_N, j = four * 4 % LANE_N;
+      uint row = m0 + lane_m + i * LANES_M, n = n0 + (j / 4 * LANES_N + lane_n) * 4;
+      vec4 v = vec4(0);
+      [[unroll]] for (uint s = 0; s < SUMS; ++s)
+        if (s / 4 == four) v[s % 4] = sums[s];
+      if (row < rows && n < p.n) store_heads(row, n, v);
+    }
     return;
   }
   [[unroll]] for (uint i = 0; i < LANE_M; ++i)
