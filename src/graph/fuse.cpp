@@ -96,7 +96,7 @@ class Fuser {
     return at->second;
   }
 
-  static bool has_residual(const Op& matmul) { return matmul.in.size() > 5 && matmul.in[5] != kNoValue; }
+  static bool has_residual(const Op& matmul) { return matmul.in[5] != kNoValue; }
 
   bool is_plain_matmul(const Op& op) const {
     const bool norm = op.in.size() > 6 && op.in[6] != kNoValue;
@@ -260,7 +260,7 @@ class Fuser {
     const ValueId k_cache = graph_.ops[m->k_append].out[0], v_cache = graph_.ops[m->v_append].out[0];
     Op product{OpKind::matmul, stacked_name({q.name, k.name, v.name}), {}, {}, {}};
     product.attrs.precision = q.attrs.precision;
-    product.in = {q.in[0], weight, bias, kNoValue, kNoValue};
+    product.in = {q.in[0], weight, bias, kNoValue, kNoValue, kNoValue};
     product.out = {qkv_id};
     Op append{OpKind::rope_append, q_rope.name, append_attrs(*m), {}, {}};
     append.in = {qkv_id, q_rope.in[1], q_rope.in[2], k_cache, v_cache, graph_.ops[m->k_append].in[3]};
@@ -316,7 +316,7 @@ class Fuser {
 
     Op fused{OpKind::matmul, glu.name, {}, {}, glu.out};
     fused.attrs.act = glu.attrs.act;
-    fused.in = {gate.in[0], gate.in[1], gate.in[2], up.in[1], up.in[2]};
+    fused.in = {gate.in[0], gate.in[1], gate.in[2], up.in[1], up.in[2], kNoValue};
     removed_[g] = removed_[u] = true;
     glu = std::move(fused);
   }
@@ -343,7 +343,6 @@ class Fuser {
       const std::size_t m = only_source(add.in[side], OpKind::matmul);
       if (m == kNone || has_residual(graph_.ops[m])) continue;
       Op fused = graph_.ops[m];
-      fused.in.resize(6, kNoValue);
       fused.in[5] = add.in[1 - side];
       fused.out = add.out;
       removed_[m] = true;

@@ -78,7 +78,7 @@ inline constexpr std::uint32_t kMatmulFewRows = 16;
 // Operands: x, w (n rows of device layout), up, bias, up_bias, y, state, residual, and the norm's weight when
 // there is one; Dispatch::operands has them by binding. w and up bind only their
 // rows; bias and up_bias are whole and indexed from `first`, one of each for all products. residual lies like
-// y and is of its type; it may be y itself.
+// y and is of its type.
 struct MatmulShape {
   std::uint32_t rows = 1, n = 0, k = 0;
   std::uint32_t first = 0;     // first output column of this dispatch
