@@ -35,28 +35,27 @@ using Stacks = std::map<std::pair<std::vector<ValueId>, Orders>, ValueId>;
 // One graph of the program being rewritten. Removed ops are marked and swept at the end of each pass.
 class Fuser {
  public:
-  Fuser(Program& program, Graph& graph, Stacks& stacks) : program_(program), graph_(graph), stacks_(stacks) {}
+  Fuser(Program& program, Graph& graph, Stacks& stacks, const Fusion& what)
+      : program_(program), graph_(graph), stacks_(stacks), what_(what) {}
 
   void run() {
     index();
-    for (std::size_t i = 0; i < graph_.ops.size(); ++i) fuse_qkv(i);
-    sweep();
-    for (std::size_t i = 0; i < graph_.ops.size(); ++i) fuse_glu(i);
-    sweep();
-    for (std::size_t i = 0; i < graph_.ops.size(); ++i) fuse_activation(i);
-    sweep();
-    for (std::size_t i = 0; i < graph_.ops.size(); ++i) fuse_sum(i);
-    sweep();
-    for (std::size_t i = 0; i < graph_.ops.size(); ++i) fuse_residual(i);
-    sweep();
-    for (std::size_t i = 0; i < graph_.ops.size(); ++i) fuse_last_row(i);
-    sweep();
-    for (std::size_t i = 0; i < graph_.ops.size(); ++i) fuse_norm(i);
-    sweep();
+    pass(&Fuser::fuse_qkv);
+    pass(&Fuser::fuse_glu);
+    pass(&Fuser::fuse_activation);
+    if (what_.sums) pass(&Fuser::fuse_sum);
+    pass(&Fuser::fuse_residual);
+    pass(&Fuser::fuse_last_row);
+    if (what_.norms) pass(&Fuser::fuse_norm);
   }
 
  private:
   static constexpr std::size_t kNone = static_cast<std::size_t>(-1);
+
+  void pass(void (Fuser::*rule)(std::size_t)) {
+    for (std::size_t i = 0; i < graph_.ops.size(); ++i) (this->*rule)(i);
+    sweep();
+  }
 
   void index() {
     producer_.clear();
@@ -99,8 +98,7 @@ class Fuser {
   static bool has_residual(const Op& matmul) { return matmul.in[5] != kNoValue; }
 
   bool is_plain_matmul(const Op& op) const {
-    const bool norm = op.in.size() > 6 && op.in[6] != kNoValue;
-    return op.kind == OpKind::matmul && op.in[3] == kNoValue && !has_residual(op) && !norm &&
+    return op.kind == OpKind::matmul && op.in[3] == kNoValue && !has_residual(op) && op.in[6] == kNoValue &&
            op.attrs.act == Activation::none && op.attrs.scale == 1;
   }
 
@@ -230,7 +228,7 @@ class Fuser {
   bool fits_epilogue(const Qkv& m) const {
     const OpAttrs& turn = graph_.ops[m.q_rope].attrs;
     const std::uint32_t v_dim = graph_.ops[m.v_append].attrs.head_dim;
-    return graph_.ops[m.q].attrs.precision == Precision::f32 &&
+    return what_.heads && graph_.ops[m.q].attrs.precision == Precision::f32 &&
            program_.values[graph_.ops[m.k_append].out[0]].dtype != DType::q8_0 && turn.head_dim % 4 == 0 &&
            v_dim % 4 == 0 && turn.rope_dims % 4 == 0;
   }
@@ -260,7 +258,7 @@ class Fuser {
     const ValueId k_cache = graph_.ops[m->k_append].out[0], v_cache = graph_.ops[m->v_append].out[0];
     Op product{OpKind::matmul, stacked_name({q.name, k.name, v.name}), {}, {}, {}};
     product.attrs.precision = q.attrs.precision;
-    product.in = {q.in[0], weight, bias, kNoValue, kNoValue, kNoValue};
+    product.in = {q.in[0], weight, bias, kNoValue, kNoValue, kNoValue, kNoValue};
     product.out = {qkv_id};
     Op append{OpKind::rope_append, q_rope.name, append_attrs(*m), {}, {}};
     append.in = {qkv_id, q_rope.in[1], q_rope.in[2], k_cache, v_cache, graph_.ops[m->k_append].in[3]};
@@ -313,10 +311,12 @@ class Fuser {
     if (!is_plain_matmul(gate) || !is_plain_matmul(up) || gate.in[0] != up.in[0]) return;
     if (program_.values[gate.in[1]].dtype != program_.values[up.in[1]].dtype) return;
     if ((gate.in[2] == kNoValue) != (up.in[2] == kNoValue)) return;
+    if (gate.attrs.precision != up.attrs.precision) return;
 
     Op fused{OpKind::matmul, glu.name, {}, {}, glu.out};
     fused.attrs.act = glu.attrs.act;
-    fused.in = {gate.in[0], gate.in[1], gate.in[2], up.in[1], up.in[2], kNoValue};
+    fused.attrs.precision = gate.attrs.precision;
+    fused.in = {gate.in[0], gate.in[1], gate.in[2], up.in[1], up.in[2], kNoValue, kNoValue};
     removed_[g] = removed_[u] = true;
     glu = std::move(fused);
   }
@@ -392,7 +392,6 @@ class Fuser {
         product.in[0] != norm.out[0] || product.attrs.precision != Precision::f32)
       return;
     const std::size_t slot = product.kind == OpKind::matmul ? 6 : 3;
-    if (product.in.size() <= slot) product.in.resize(slot + 1, kNoValue);
     if (product.in[slot] != kNoValue) return;
     product.in[0] = norm.in[0];
     product.in[slot] = norm.in[1];
@@ -403,6 +402,7 @@ class Fuser {
   Program& program_;
   Graph& graph_;
   Stacks& stacks_;  // parts and their orders -> stacked value
+  const Fusion& what_;
   std::map<ValueId, std::size_t> producer_;
   std::map<ValueId, std::vector<std::size_t>> users_;
   std::vector<bool> removed_;
@@ -410,10 +410,10 @@ class Fuser {
 
 }  // namespace
 
-Program fuse(const Program& program) {
+Program fuse(const Program& program, const Fusion& what) {
   Program fused = program;
   Stacks stacks;
-  for (Graph& graph : fused.graphs) Fuser(fused, graph, stacks).run();
+  for (Graph& graph : fused.graphs) Fuser(fused, graph, stacks, what).run();
   return fused;
 }
 

@@ -12,6 +12,14 @@ namespace tessera {
 // barrier. A tile of a product of many rows would repeat the norm for each of its n/64 columns of tiles.
 inline constexpr std::uint32_t kNormOnLoadRows = 16;
 
+// What rides on products. Without any of it, epilogues are bias and activation, and a norm takes the sum
+// before it.
+struct Fusion {
+  bool sums = true;   // matmul + add
+  bool norms = true;  // norm + matmul or qkv_append
+  bool heads = true;  // q, k, v matmuls + rope + kv_append -> qkv_append
+};
+
 // q, k, v matmuls on one input, rope and kv_append -> qkv_append over stacked weights (and biases), or matmul
 // + rope_append where a lane cannot have what its stores need (q8_0 caches, odd sizes); gate and up matmuls +
 // glu -> one gated matmul; matmul + activation, matmul + add -> its epilogue; other add + norm -> norm with
@@ -20,6 +28,6 @@ inline constexpr std::uint32_t kNormOnLoadRows = 16;
 //
 // Values keep their ids: new ones are appended, and those that no op uses any more stay unused (walkers give
 // memory only to values that some op names). Graphs keep their indices.
-Program fuse(const Program& program);
+Program fuse(const Program& program, const Fusion& what = {});
 
 }  // namespace tessera

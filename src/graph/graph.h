@@ -67,8 +67,7 @@ enum class OpKind : std::uint8_t {
               // many sequences at one position: scale table[tokens[i]] + positions[position]
   norm,    // in x, weight, bias|-, residual|-          out y(rows,d), sum|-: sum = x+residual, y = norm(sum);
            // sum is there when residual is
-  matmul,  // in x(rows,k), w(n,k), bias(n)|-, up(n,k)|-, up_bias|-, residual(rows,n)|-, norm(k)|- (may be
-           // left out)
+  matmul,  // in x(rows,k), w(n,k), bias(n)|-, up(n,k)|-, up_bias|-, residual(rows,n)|-, norm(k)|-
            // out y(rows,n) = act(scale x' w^T + b) [* (scale x' up^T + b2)] [+ residual]; x, y and residual,
            // which is like y, are f32 or f16; x' = x, or RMSNorm of x, then f32, by `norm` and `eps`
   // The next three take `batch` sequences at the same position: row r is row i = r % q_len of sequence r /
