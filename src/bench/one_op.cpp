@@ -139,7 +139,7 @@ class Builder {
     const ValueId x = given("x", 1, c_.dim);
     OpAttrs attrs;
     attrs.precision = c_.precision;
-    op({x, weight("w", c_.type, {w_.columns, c_.dim}), kNoValue, kNoValue, kNoValue, kNoValue},
+    op({x, weight("w", c_.type, {w_.columns, c_.dim}), kNoValue, kNoValue, kNoValue, kNoValue, kNoValue},
        {output(w_.columns)}, attrs);
   }
 

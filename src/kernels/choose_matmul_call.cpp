@@ -49,7 +49,7 @@ Result<MatmulChoice> choose_matmul_call(const MatmulShape& s, const Target& targ
     TSR_CHECK(add_one<choose_matmul>(s, mine, out));
     return out;
   }
-  if (s.rows <= kMatvecRows) {
+  if (s.rows <= kMatmulFewRows) {
     for (const char* form : {"matmul_coopmat2", "matmul_coopmat"})
       out.refused.push_back({form, "few rows: reading the weights decides"});
     TSR_CHECK(choose_form(std::span<const Form>(kFewRowsForms), s, mine, out));

@@ -29,6 +29,7 @@ Error refuse(std::string why) { return {Code::unsupported, std::move(why)}; }
 // Why not; empty when it can.
 std::string never_by_dots(const MatmulShape& s, const Target& target) {
   if (s.precision != Precision::mixed) return std::string(kNeedsMixed);
+  if (s.norm) return std::string(kNoNorm);
   if (info(s.type).block_elems < shader::kQuantisedBlock)
     return "weights of " + std::string(info(s.type).name) + " are no blocks of whole numbers";
   if (!target.caps.int_dot) return "the device lacks int_dot";
@@ -90,7 +91,7 @@ std::uint64_t use_tile(const MatmulShape& s, const Limits& limits, Dispatch& d) 
 
 Result<MatmulChoice> choose_matmul_dot(const MatmulShape& s, const Target& target) {
   if (std::string why = never_by_dots(s, target); !why.empty()) return refuse(std::move(why));
-  const bool few = s.rows <= kMatvecRows;
+  const bool few = s.rows <= kMatmulFewRows;
   if (few && !target.caps.subgroup_arithmetic) return refuse("the device lacks subgroup_arithmetic");
   const std::uint64_t bytes =
       std::uint64_t{s.batch} * s.rows * (s.k / shader::kQuantisedBlock) * shader::kQuantisedVectors * 16;

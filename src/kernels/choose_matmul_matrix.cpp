@@ -130,6 +130,7 @@ Error refuse(std::string why) { return {Code::unsupported, std::move(why)}; }
 // Why no matrix form can do it; empty when one may.
 std::string never_on_matrices(const MatmulShape& s, const Target& target) {
   if (s.precision != Precision::mixed) return std::string(kNeedsMixed);
+  if (s.norm) return std::string(kNoNorm);
   if (!target.caps.coopmat) return "the device lacks coopmat";
   if (!target.caps.fp16) return "the device lacks fp16";
   return target.matrices.emulated;

@@ -49,6 +49,8 @@ Result<void> check_matmul(const MatmulShape& shape) {
   if (x_stride(shape) < shape.k)
     return Error{Code::invalid_argument, what + ": rows of x are " + std::to_string(shape.x_stride) +
                                              " elements apart, fewer than k"};
+  if (shape.norm && (shape.rows > kMatmulFewRows || shape.x_type != DType::f32))
+    return Error{Code::unsupported, what + ": only few rows of F32 are normalised as they are loaded"};
   for (const DType type : {shape.x_type, shape.y_type})
     if (type != DType::f32 && type != DType::f16)
       return Error{Code::unsupported, what + ": activations are F32 or F16"};

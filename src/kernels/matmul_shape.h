@@ -9,8 +9,8 @@
 
 namespace tessera {
 
-inline constexpr std::uint32_t kMatvecRows = 16;  // up to these, weights are streamed once for all rows
 inline constexpr std::string_view kNeedsMixed = "precision f32 leaves operands unrounded";
+inline constexpr std::string_view kNoNorm = "x is normalised as it is loaded";
 
 inline std::uint32_t x_stride(const MatmulShape& s) { return s.x_stride != 0 ? s.x_stride : s.k; }
 inline std::uint32_t matrices(const MatmulShape& s) { return s.gated ? 2 : 1; }

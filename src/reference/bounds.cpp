@@ -143,7 +143,7 @@ double products(const Products& sum, double bias, double scale) {
 
 namespace {
 
-double as_f16(std::span<const float> x, std::span<const float> w) {
+double as_f16(std::span<const double> x, std::span<const float> w) {
   const double relative =
       2 * kRoundF16 + kRoundF16 * kRoundF16 + kMatrixSum * gamma(static_cast<double>(x.size()) + 4);
   double error = 0;
@@ -155,13 +155,13 @@ double as_f16(std::span<const float> x, std::span<const float> w) {
   return error;
 }
 
-double as_bytes(std::span<const float> x, std::span<const float> w) {
+double as_bytes(std::span<const double> x, std::span<const float> w) {
   double error = 0;
   for (std::size_t first = 0; first < x.size(); first += kDotBlock) {
     const std::size_t end = std::min(first + kDotBlock, x.size());
     double largest = 0, weights = 0;
     for (std::size_t i = first; i < end; ++i) {
-      largest = std::max(largest, std::fabs(double{x[i]}));
+      largest = std::max(largest, std::fabs(x[i]));
       weights += std::fabs(double{w[i]});
     }
     error += kDotHalfStep * (largest / 127) * weights + kFlush * weights;
@@ -171,7 +171,7 @@ double as_bytes(std::span<const float> x, std::span<const float> w) {
 
 }  // namespace
 
-double mixed_products(std::span<const float> x, std::span<const float> w, DType w_type) {
+double mixed_products(std::span<const double> x, std::span<const float> w, DType w_type) {
   const double halves = as_f16(x, w);
   return info(w_type).block_elems > 1 ? std::max(halves, as_bytes(x, w)) : halves;
 }

@@ -105,6 +105,6 @@ double products(const Products& sum, double bias, double scale = 1);
 inline constexpr double kMatrixSum = 4;  // times gamma, as a matrix unit may keep two bits less
 inline constexpr std::size_t kDotBlock = 32;
 inline constexpr double kDotHalfStep = 0.5 + 0x1p-8;  // the quotient x / step is itself rounded in f32
-double mixed_products(std::span<const float> x, std::span<const float> w, DType w_type);
+double mixed_products(std::span<const double> x, std::span<const float> w, DType w_type);
 
 }  // namespace tessera::bounds

@@ -34,6 +34,7 @@ Result<Chosen> choose(const Call& call, const Target& target) {
                    TSR_TRY(MatmulChoice choice, choose_matmul_call(s, target));
                    return Chosen{std::move(choice.dispatches), std::move(choice.scratch)};
                  },
+                 [&](const QkvShape& s) -> Out { return one(choose_qkv_append(s, target)); },
                  [&](const RopeAppendShape& s) -> Out { return one(choose_rope_append(s, target)); },
                  [&](const RopeCall& s) -> Out { return one(choose_rope(s, target)); },
                  [&](const KvAppendCall& s) -> Out { return one(choose_kv_append(s, target)); },
