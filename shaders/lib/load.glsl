@@ -1,6 +1,6 @@
 // Weights of every type from uint words in the device layout (src/kernels/layout.h): all that shaders know of
 // it. F16 and BF16 need no optional capability: unpackHalf2x16 and a shift. The including shader defines
-// WEIGHT_TYPE (a specialization constant) and reads its own buffers through
+// WEIGHT_TYPE (a specialization constant), includes half.glsl and reads its own buffers through
 //   uvec4 weight_words(uint which, uint i);  // 16 bytes
 //   uint weight_word(uint which, uint i);    // 4 bytes
 // `which` is a literal wherever these are called, so it costs nothing. A row of `k` elements starts at the
@@ -56,8 +56,8 @@ uint quant_words(uint k) { return WEIGHT_TYPE == kTypeQ8_0 ? k >> 2 : k >> 3; }
 // Words before the scales.
 uint scale_words(uint k) { return quant_words(k) + (FIVE_BITS ? k >> 5 : SIX_BITS ? k >> 4 : 0); }
 
-float half_of(uint which, uint word, uint i) {
-  vec2 pair = unpackHalf2x16(weight_word(which, word + (i >> 1)));
+float block_half(uint which, uint word, uint i) {
+  vec2 pair = exact_halves(weight_word(which, word + (i >> 1)));
   return (i & 1u) == 0u ? pair.x : pair.y;
 }
 
@@ -68,16 +68,16 @@ vec2 scales_of(uint which, uint row4, uint k, uint col) {
     uint i = col >> 5 & 7u;
     uint scale = (block.y >> 4 * i & 15u) | (block.w >> 2 * i & 3u) << 4;
     uint minimum = (block.z >> 4 * i & 15u) | (block.w >> 2 * i + 16 & 3u) << 4;
-    vec2 d = unpackHalf2x16(block.x);
+    vec2 d = exact_halves(block.x);
     return vec2(d.x * float(scale), -d.y * float(minimum));
   }
   uint word = row4 * 4 + scale_words(k);
   if (SIX_BITS) {
     int scale = bitfieldExtract(int(weight_word(which, word + (col >> 6))), int(col >> 4 & 3u) * 8, 8);
-    return vec2(half_of(which, word + (k >> 6), col >> 8) * float(scale), 0);
+    return vec2(block_half(which, word + (k >> 6), col >> 8) * float(scale), 0);
   }
-  if (HALF_SCALES) return vec2(half_of(which, word, col >> 5), 0);
-  if (MINIMA) return unpackHalf2x16(weight_word(which, word + (col >> 5)));
+  if (HALF_SCALES) return vec2(block_half(which, word, col >> 5), 0);
+  if (MINIMA) return exact_halves(weight_word(which, word + (col >> 5)));
   return vec2(1, 0);
 }
 

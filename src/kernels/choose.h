@@ -52,6 +52,13 @@ struct Target {  // what a choice may depend on
   std::string form;     // not empty: attention takes this form or says why not
 };
 
+// Whether a workgroup of `subgroup_size` invocations is one full subgroup, if need be by asking for that
+// size.
+inline bool one_subgroup_size(const Target& t) {
+  return t.caps.subgroup_size_control || (t.limits.min_subgroup_size == t.limits.subgroup_size &&
+                                          t.limits.max_subgroup_size == t.limits.subgroup_size);
+}
+
 // Bindings: tokens, state, table, out, positions. Table rows [first, first+count) of the vocabulary are
 // bound; rows of other ids are left alone, so a table larger than a binding takes several dispatches.
 struct EmbeddingShape {

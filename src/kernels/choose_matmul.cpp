@@ -1,5 +1,6 @@
 #include <bit>
 #include <optional>
+#include <utility>
 
 #include "base/dtype.h"
 #include "interface/matmul.h"
@@ -52,15 +53,23 @@ std::string describe(const MatmulShape& shape) {
          " k=" + std::to_string(shape.k) + " " + std::string(info(shape.type).name);
 }
 
-// Elements from the first to the last that a dispatch touches.
-std::uint64_t span_of(std::uint64_t rows, std::uint64_t stride, std::uint64_t columns, std::uint64_t batch,
-                      std::uint64_t batch_stride) {
+// Elements from the first to the last that a dispatch touches; a double, for no product of 32 bits wraps
+// there.
+double span_of(double rows, double stride, double columns, double batch, double batch_stride) {
   return (rows - 1) * stride + columns + (batch - 1) * batch_stride;
+}
+
+// Whether no two products of the batch write the same element: one after the other, or side by side in rows.
+bool apart(const MatmulShape& s) {
+  const double last = span_of(s.rows, s.y_stride, s.n, 1, 0);
+  return s.batch <= 1 || s.y_batch >= last ||
+         (s.y_batch >= s.n && s.first + span_of(1, 0, s.n, s.batch, s.y_batch) <= s.y_stride);
 }
 
 Result<void> check(const MatmulShape& shape, std::uint64_t row_bytes, const std::string& what) {
   if (shape.rows == 0 || shape.n == 0 || shape.k == 0 || shape.batch == 0)
-    return Error{Code::invalid_argument, what + ": a dimension is 0"};
+    return Error{Code::invalid_argument,
+                 what + ": a dimension or the batch, " + std::to_string(shape.batch) + ", is 0"};
   if (row_bytes == 0 || !is_real(shape.type))
     return Error{Code::invalid_argument, what + ": weights of this type cannot have that k"};
   if (std::uint64_t{shape.first} + shape.n > shape.y_stride)
@@ -72,12 +81,19 @@ Result<void> check(const MatmulShape& shape, std::uint64_t row_bytes, const std:
                                              " elements apart, fewer than k"};
   for (const DType type : {shape.x_type, shape.y_type})
     if (type != DType::f32 && type != DType::f16)
-      return Error{Code::unsupported, what + ": activations are F32 or F16"};
-  const std::uint64_t most = 0xfffff000ull;  // indices are 32 bits, and lanes count a little past the end
-  if (span_of(shape.rows, shape.y_stride, shape.y_stride, shape.batch, shape.y_batch) > most ||
-      span_of(shape.rows, x_stride(shape), shape.k, shape.batch, shape.x_batch) > most ||
-      span_of(shape.n, 1, 1, shape.batch, shape.w_batch) * (row_bytes / 4) > most)
-    return Error{Code::unsupported, what + ": more than 2^32 elements"};
+      return Error{Code::unsupported,
+                   what + ": activations of " + std::string(info(type).name) + ", they must be F32 or F16"};
+  if (!apart(shape))
+    return Error{Code::invalid_argument, what + ": products of the batch, " + std::to_string(shape.y_batch) +
+                                             " elements apart, overlap in y"};
+  const std::pair<const char*, double> spans[] = {
+      {"x", span_of(shape.rows, x_stride(shape), shape.k, shape.batch, shape.x_batch)},
+      {"the weights' words",
+       span_of(shape.n, 1, 1, shape.batch, shape.w_batch) * static_cast<double>(row_bytes / 4)},
+      {"y", span_of(shape.rows, shape.y_stride, shape.y_stride, shape.batch, shape.y_batch)}};
+  for (const auto& [name, span] : spans)
+    if (span > 0xfffff000p0)  // indices are 32 bits, and lanes count a little past the end
+      return Error{Code::unsupported, what + ": more than 2^32 elements of " + name};
   return {};
 }
 
@@ -116,7 +132,7 @@ void use_matvec(const MatmulShape& shape, const Target& target, Dispatch& d, std
   const auto rows = static_cast<std::uint32_t>(ceil_div(shape.rows, tiles_m));
   const std::uint32_t columns = matvec_columns(shape, rows);
   groups = tiles_m * ceil_div(shape.n, columns);
-  const std::uint32_t lanes = matvec_lanes(shape, groups, target.limits);
+  const std::uint32_t lanes = matvec_lanes(shape, groups * shape.batch, target.limits);
   d.kernel = target.caps.subgroup_arithmetic ? KernelId::matvec_subgroup : KernelId::matvec;
   d.spec = {group_size(lanes, lanes, target.limits), 0, 0, 0, columns, rows};
 }
@@ -140,8 +156,8 @@ Result<void> use_tile(const MatmulShape& shape, const Target& target, const std:
 constexpr std::uint32_t kLanesRows = 16, kLanesColumns = 4;
 
 bool takes_lanes(const Target& target) {
-  return target.caps.software && target.caps.subgroup_shuffle && target.limits.subgroup_size >= 4 &&
-         target.limits.subgroup_size <= 64;
+  return target.caps.software && target.caps.subgroup_shuffle && one_subgroup_size(target) &&
+         target.limits.subgroup_size >= 4 && target.limits.subgroup_size <= 64;
 }
 
 void use_lanes(const MatmulShape& shape, const Target& target, Dispatch& d, std::uint64_t& groups) {
@@ -150,6 +166,7 @@ void use_lanes(const MatmulShape& shape, const Target& target, Dispatch& d, std:
   const auto rows = static_cast<std::uint32_t>(ceil_div(shape.rows, tiles_m));
   const std::uint32_t columns = (rows == 1 ? 2 : kLanesColumns) / (shape.gated ? 2 : 1);
   d.kernel = KernelId::matmul_lanes;
+  if (target.caps.subgroup_size_control) d.subgroup_size = lanes;
   d.spec = {lanes, 0, 0, 0, columns, rows};
   groups = tiles_m * ceil_div(shape.n, columns * lanes);
 }

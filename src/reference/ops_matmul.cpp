@@ -20,7 +20,7 @@ double dot(std::span<const float> a, std::span<const float> b) {
 }
 
 bounds::Products magnitudes(std::span<const float> x, DType x_type, std::span<const float> w, DType w_type) {
-  bounds::Products sum{.n = x.size()};
+  bounds::Products sum{.n = x.size(), .relative = bounds::decoding(w_type)};
   for (std::size_t i = 0; i < x.size(); ++i) {
     const double term = std::fabs(double{x[i]} * double{w[i]});
     sum.magnitude += term;

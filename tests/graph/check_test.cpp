@@ -88,7 +88,7 @@ std::vector<Fault> faults() {
             [](TinyProgram& t) { find_op(t, "attn_q").in[5] = find_op(t, "attn_k").out[0]; },
             "value attn_k is (rows,4), expected (4,8)"},
       Fault{"product_type", [](TinyProgram& t) { find_value(t, "attn_q").dtype = DType::bf16; },
-            "op attn_q (matmul): activations must be F32 or F16"},
+            "op attn_q (matmul): value attn_q is BF16, activations must be F32 or F16"},
       Fault{"u32_weight", [](TinyProgram& t) { find_value(t, "attn_q.weight").dtype = DType::u32; },
             "must not be U32"},
       Fault{"activation_weight",
