@@ -28,7 +28,10 @@ const uint STEP = X_PARTS * GROUP * 4;                        // elements of k t
 const uint UNROLLED = SUMS * STEP <= 512 ? STEP / CHUNK : 1;
 const uint UNROLLED4 = SUMS * CHUNK > 1024 && CHUNK > 16 && X_PARTS == 1 ? 4 : CHUNK / 4;
 
+const uint COLUMN_STEP = HEADS ? 1 : GROUP;  // between the columns of a lane
+
 vec4 x[X_ROWS * X_PARTS];
+float squares[X_ROWS];  // of this lane's parts of x
 float sums[SUMS];
 uint rows4[LOADS];  // where the rows of w start
 
@@ -66,21 +69,44 @@ void main() {
   uint tile = group_of_product(tiles_m * ((p.n + wide - 1) / wide));
   uint m0 = tile % tiles_m * X_ROWS, n0 = tile / tiles_m * wide;
   if (m0 >= rows || n0 >= p.n || past_batch()) return;
-  n0 += lane;
+  n0 += lane * (HEADS ? COLUMNS : 1);
 
   [[unroll]] for (uint l = 0; l < LOADS; ++l)  // a column past n repeats the last: not stored
-    rows4[l] = min(n0 + l % COLUMNS * GROUP, p.n - 1) * p.row_words;
+    rows4[l] = min(n0 + l % COLUMNS * COLUMN_STEP, p.n - 1) * p.row_words;
   [[unroll]] for (uint i = 0; i < SUMS; ++i) sums[i] = 0.0;
+  if (NORM) [[unroll]] for (uint m = 0; m < X_ROWS; ++m) squares[m] = 0.0;
   [[dont_unroll]] for (uint k0 = 0; k0 < p.k; k0 += STEP) {
-    [[unroll]] for (uint m = 0; m < X_ROWS; ++m)
-      [[unroll]] for (uint i = 0; i < X_PARTS; ++i)
-        x[m * X_PARTS + i] = load_x(min(m0 + m, rows - 1), k0 + 4 * (i * GROUP + lane));
+    [[unroll]] for (uint i = 0; i < X_PARTS; ++i) {
+      uint col = k0 + 4 * (i * GROUP + lane);
+      vec4 scale = NORM ? norm_weight(col) : vec4(1);
+      [[unroll]] for (uint m = 0; m < X_ROWS; ++m) {
+        vec4 v = load_x(min(m0 + m, rows - 1), col);
+        if (NORM) squares[m] = dot4(v, v, squares[m]);
+        x[m * X_PARTS + i] = NORM ? v * scale : v;
+      }
+    }
     if (UNROLLED > 1 && k0 + STEP <= p.k) {
       [[unroll]] for (uint c = 0; c < UNROLLED; ++c) multiply(k0, c * (CHUNK / 4));
     } else {
       uint end = min(STEP / 4, (p.k - k0 + 3) / 4);
       [[dont_unroll]] for (uint at = 0; at < end; at += CHUNK / 4) multiply(k0, at);
     }
+  }
+  if (NORM)
+    [[unroll]] for (uint m = 0; m < X_ROWS; ++m) {
+      float all = squares[m];
+      for (uint d = 1; d < GROUP; d <<= 1) all += subgroupShuffleXor(all, d);
+      float factor = norm_factor(all);
+      [[unroll]] for (uint l = 0; l < LOADS; ++l) sums[l * X_ROWS + m] *= factor;
+    }
+  if (HEADS) {  // not unrolled: X_ROWS copies of store_heads take a software driver long to compile
+    [[dont_unroll]] for (uint m = 0; m < X_ROWS; ++m) {
+      vec4 v = vec4(0);
+      [[unroll]] for (uint i = 0; i < SUMS; ++i)
+        if (i % X_ROWS == m) v[i / X_ROWS % 4] = sums[i];
+      if (n0 < p.n && m0 + m < rows) store_heads(m0 + m, n0, v);
+    }
+    return;
   }
   [[unroll]] for (uint c = 0; c < COLUMNS; ++c)
     [[unroll]] for (uint m = 0; m < X_ROWS; ++m)

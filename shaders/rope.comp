@@ -64,18 +64,7 @@ void store_y(uint sequence, uint row, uint head, uint d, vec2 v) {
 #if defined(SLOT_BLOCKS)
 #include "lib/kv_store.glsl"
 layout(std430, binding = SLOT_BLOCKS) readonly buffer Blocks { uint block_table[]; };  // (batch, table_stride)
-
-const uint kNowhere = 0xffffffffu;
-// The row of a cache that holds this key; kNowhere when the block table names a block that there is not.
-uint cache_row(uint sequence, uint head, uint position) {
-  uint slot = RING ? position % p.capacity : position, block = sequence;
-  if (PAGED) {
-    block = block_table[sequence * p.table_stride + slot / p.slots];
-    slot %= p.slots;
-    if (block >= p.blocks) return kNowhere;
-  }
-  return (block * p.kv_heads + head) * p.slots + slot;
-}
+#include "lib/kv_place.glsl"
 #endif
 
 #if defined(ROPE_APPEND)

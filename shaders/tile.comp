@@ -33,6 +33,13 @@ const uint SUMS = LANE_M * LANE_N;
 shared vec4 x_tile[TILE_M * STRIDE];             // (TILE_M, STRIDE)
 shared vec4 w_tile[MATRICES * TILE_N * STRIDE];  // (MATRICES, TILE_N, STRIDE)
 
+// The column that lies at place t of w_tile: with HEADS a lane has whole fours of neighbours.
+uint column_at(uint t) {
+  if (!HEADS) return t;
+  uint lane_n = t % LANES_N, j = t / LANES_N;
+  return (j / 4 * LANES_N + lane_n) * 4 + j % 4;
+}
+
 Weights8 load_x8(uint row, uint end, uint col) {
   Weights8 x = Weights8(vec4(0), vec4(0));
   if (row < end) {
@@ -79,7 +86,7 @@ void main() {
     }
     [[unroll]] for (uint l = 0; l < MATRICES * W_LOADS; ++l) {
       uint piece = lane + l % W_LOADS * GROUP;
-      next_w[l] = load_w8(l / W_LOADS, n0 + piece / PARTS, min(p.n, n0 + TILE_N),
+      next_w[l] = load_w8(l / W_LOADS, n0 + column_at(piece / PARTS), min(p.n, n0 + TILE_N),
                           step * TILE_K + piece % PARTS * 8);
     }
     if (step > 0) {
@@ -105,6 +112,17 @@ void main() {
     barrier();
   }
 
+  if (HEADS) {
+    [[dont_unroll]] for (uint four = 0; four < SUMS / 4; ++four) {
+      uint i = four * 4 / LANE_N, j = four * 4 % LANE_N;
+      uint row = m0 + lane_m + i * LANES_M, n = n0 + (j / 4 * LANES_N + lane_n) * 4;
+      vec4 v = vec4(0);
+      [[unroll]] for (uint s = 0; s < SUMS; ++s)
+        if (s / 4 == four) v[s % 4] = sums[s];
+      if (row < rows && n < p.n) store_heads(row, n, v);
+    }
+    return;
+  }
   [[unroll]] for (uint i = 0; i < LANE_M; ++i)
     [[unroll]] for (uint j = 0; j < LANE_N; ++j) {
       uint row = m0 + lane_m + i * LANES_M, n = n0 + lane_n + j * LANES_N;

@@ -24,11 +24,25 @@ TSR_CONST uint kMatmulFlagXHalf = 64;   // x is f16
 TSR_CONST uint kMatmulFlagYHalf = 128;  // y and residual are f16
 TSR_CONST uint kMatmulFlagBatch = 256;
 
+// Modules with -DFUSED have more bindings, flags and parameters.
+TSR_CONST uint kFusedNorm = 8;     // (k)
+TSR_CONST uint kFusedTable = 9;    // (positions, rope_dims/2, 2)
+TSR_CONST uint kFusedK = 10;       // caches
+TSR_CONST uint kFusedV = 11;
+TSR_CONST uint kFusedBlocks = 12;  // u32 (batch, table_stride)
+TSR_CONST uint kFusedBindings = 13;
+
+TSR_CONST uint kMatmulFlagNorm = 512;    // rows of x are normalised, RMSNorm
+TSR_CONST uint kMatmulFlagHeads = 1024;  // rotation and KV append in the place of y; y is q
+TSR_CONST uint kMatmulFlagAdjacent = 2048;
+TSR_CONST uint kMatmulFlagPaged = 4096;
+TSR_CONST uint kMatmulFlagRing = 8192;
+
 // All families.
 TSR_CONST uint kMatmulSpecGroup = 0;  // invocations of a workgroup
 TSR_CONST uint kMatmulSpecType = 1;   // kType* of w and up
 TSR_CONST uint kMatmulSpecFlags = 2;  // kMatmulFlag*
-TSR_CONST uint kMatmulSpecAct = 3;    // kAct*
+TSR_CONST uint kMatmulSpecAct = 3;    // kAct*; with kMatmulFlagHeads kTypeF32, F16 or Bf16, of the caches
 
 // matvec: one workgroup computes COLUMNS columns of y for X_ROWS rows of x.
 // matmul_lanes: one workgroup computes COLUMNS columns a lane for X_ROWS rows of x.
@@ -60,6 +74,37 @@ struct MatmulPush {
   uint y_batch;   // elements between products, of residual too
   uint batch;
   uint scale;  // bits of a float
+};
+
+struct FusedMatmulPush {  // MatmulPush, then
+  uint rows;
+  uint n;
+  uint k;
+  uint row_words;
+  uint first;
+  uint y_stride;
+  uint groups_x;
+  uint groups_y;
+  uint x_stride;
+  uint x_batch;
+  uint w_batch;
+  uint y_batch;
+  uint batch;
+  uint scale;
+
+  uint eps;  // bits of a float
+  // As in RopePush:
+  uint sequence_rows;
+  uint heads;
+  uint kv_heads;
+  uint head_dim;
+  uint v_dim;
+  uint rope_dims;
+  uint positions;
+  uint capacity;
+  uint slots;
+  uint blocks;
+  uint table_stride;
 };
 
 TSR_INTERFACE_END

@@ -1,6 +1,8 @@
 // Rows of a KV cache, written by lanes that hold two neighbouring elements each. The including shader defines
-// GROUP and KV_TYPE.
+// GROUP and KV_TYPE; KV_NO_BLOCKS where that is never Q8_0.
 #include "half.glsl"
+
+#ifndef KV_NO_BLOCKS
 #include "quantise.glsl"
 
 // What the lanes of a workgroup hold, for Q8_0: the largest magnitude of a block is needed by all of its lanes.
@@ -48,6 +50,16 @@ uint q8_word(uint lane) {
          (uint(q8_quant(b.x, scale)) & 0xffu) << 16 | uint(q8_quant(b.y, scale)) << 24;
 }
 
+#define TSR_KV_STORE_BLOCKS(name, row, dim, lane)                                     \
+  if (KV_TYPE == kTypeQ8_0) {                                                         \
+    uint word = q8_word_index(dim, lane);                                             \
+    if (word != kNoWord) name[row * q8_row_words(dim) + word] = q8_word(lane);        \
+    return;                                                                           \
+  }
+#else
+#define TSR_KV_STORE_BLOCKS(name, row, dim, lane)
+#endif
+
 uint bits16(float v) { return KV_TYPE == kTypeF16 ? half_bits(v) : bf16_bits(v); }
 
 // Declares the buffer `name` at `slot` and store_NAME(row, dim, lane, v): elements 2 lane and 2 lane + 1, if there
@@ -61,11 +73,7 @@ uint bits16(float v) { return KV_TYPE == kTypeF16 ? half_bits(v) : bf16_bits(v);
     atomicOr(name[at >> 1], bits16(v) << shift);                                      \
   }                                                                                   \
   void store_##name(uint row, uint dim, uint lane, vec2 v) {                          \
-    if (KV_TYPE == kTypeQ8_0) {                                                       \
-      uint word = q8_word_index(dim, lane);                                           \
-      if (word != kNoWord) name[row * q8_row_words(dim) + word] = q8_word(lane);      \
-      return;                                                                         \
-    }                                                                                 \
+    TSR_KV_STORE_BLOCKS(name, row, dim, lane)                                         \
     uint d = lane * 2, at = row * dim + d;                                            \
     if (d >= dim) return;                                                             \
     bool both = d + 1 < dim;                                                          \

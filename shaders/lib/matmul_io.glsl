@@ -10,7 +10,11 @@ const bool Y_HALF = (FLAGS & kMatmulFlagYHalf) != 0;
 const bool BATCH = (FLAGS & kMatmulFlagBatch) != 0;
 const uint MATRICES = GATED ? 2 : 1;  // w, or w and up
 
+#ifdef FUSED
+layout(push_constant) uniform Push { FusedMatmulPush p; };
+#else
 layout(push_constant) uniform Push { MatmulPush p; };
+#endif
 layout(std430, binding = kMatmulX) readonly buffer X4 { vec4 x4[]; };  // (rows, k)
 layout(std430, binding = kMatmulX) readonly buffer X2 { uvec2 x2[]; };
 layout(std430, binding = kMatmulX) readonly buffer X1 { uint x1[]; };
@@ -37,7 +41,7 @@ uint weight_word(uint which, uint i) {
 
 #include "activation.glsl"
 #include "grid.glsl"
-#include "half.glsl"
+#include "matmul_fused.glsl"
 #include "load.glsl"
 
 uint row_count() { return DYNAMIC ? min(p.rows, state[kStateRows]) : p.rows; }

@@ -136,7 +136,7 @@ class Builder {
 
   void matmul() {
     const ValueId x = given("x", 1, c_.dim);
-    op({x, weight("w", c_.type, {w_.columns, c_.dim}), kNoValue, kNoValue, kNoValue, kNoValue},
+    op({x, weight("w", c_.type, {w_.columns, c_.dim}), kNoValue, kNoValue, kNoValue, kNoValue, kNoValue},
        {output(w_.columns)});
   }
 

@@ -1,22 +1,10 @@
 // Program::check: one function per family of ops, each stating what its op takes and gives.
 #include <cmath>
-#include <optional>
 
-#include "base/cache_row.h"
 #include "graph/check.h"
-#include "graph/graph.h"
-#include "graph/kv_cache.h"
 
 namespace tessera {
 namespace {
-
-using Shape = std::vector<std::uint64_t>;
-
-std::string text(const Shape& shape) {
-  Value value;
-  value.shape = shape;
-  return print_shape(value);
-}
 
 Error fail(const std::string& where, const std::string& what) {
   return Error{Code::internal, where + ": " + what};
@@ -27,34 +15,42 @@ Result<void> check_value(const Program& program, std::size_t id) {
   const std::string where = "value %" + std::to_string(id) + " " + v.name;
   if (v.shape.empty()) return fail(where, "has no shape");
   for (std::uint64_t dim : v.shape)
-    if (dim == 0) return fail(where, "shape " + text(v.shape) + " has a zero");
+    if (dim == 0) return fail(where, "shape " + print_shape(v.shape) + " has a zero");
   if (v.last_dim() % info(v.dtype).block_elems != 0)
-    return fail(where,
-                "shape " + text(v.shape) + " does not fit blocks of " + std::string(info(v.dtype).name));
+    return fail(where, "shape " + print_shape(v.shape) + " does not fit blocks of " +
+                           std::string(info(v.dtype).name));
   if (v.storage == Storage::constant && (!v.data || v.data->size() != v.elems() || v.dtype != DType::f32))
     return fail(where, "a constant needs f32 data of its shape");
   if (v.dynamic_rows && v.storage != Storage::activation && v.storage != Storage::output)
     return fail(where, "only activations and outputs have dynamic rows");
+  if (!v.orders.empty() && v.orders.size() != v.parts.size())
+    return fail(where, "has orders of rows, but not one for each part");
   if (v.parts.empty()) return {};
 
   std::uint64_t rows = 0;
-  for (ValueId part : v.parts) {
+  for (std::size_t i = 0; i < v.parts.size(); ++i) {
+    const ValueId part = v.parts[i];
     if (part >= id) return fail(where, "a part must come before its stack");
     const Value& p = program.values[part];
     if (v.storage != Storage::weight || p.storage != Storage::weight || p.dtype != v.dtype ||
         p.shape.size() != v.shape.size() || (v.shape.size() > 1 && p.last_dim() != v.last_dim()))
-      return fail(where, "part " + p.name + " " + print_shape(p) + " cannot be stacked in " + text(v.shape));
+      return fail(where,
+                  "part " + p.name + " " + print_shape(p) + " cannot be stacked in " + print_shape(v.shape));
+    const RowOrder order = v.orders.empty() ? RowOrder{} : v.orders[i];
+    if (order.rope_dims != 0 && (order.rope_dims > order.head_dim || order.rope_dims % 4 != 0 ||
+                                 order.head_dim % 4 != 0 || p.shape[0] % order.head_dim != 0))
+      return fail(where, "rows of part " + p.name + " are not heads of " + std::to_string(order.head_dim) +
+                             " of which " + std::to_string(order.rope_dims) + " turn");
     rows += p.shape[0];
   }
   if (rows != v.shape[0]) return fail(where, "its parts have " + std::to_string(rows) + " rows");
   return {};
 }
 
-// One op of one graph. The first thing that does not fit is kept; later ones are not looked at.
-class OpChecker {
+// Every kind of op; those with heads are in files of their own.
+class OpChecker : OpCheck {
  public:
-  OpChecker(const Program& program, const Graph& graph, const Op& op)
-      : program_(program), graph_(graph), op_(op) {}
+  OpChecker(const Program& program, const Graph& graph, const Op& op) : OpCheck(program, graph, op) {}
 
   Result<void> run() {
     if (counts()) kind();
@@ -64,11 +60,6 @@ class OpChecker {
   }
 
  private:
-  // An empty `what` is no fault.
-  void reject(const std::string& what) {
-    if (error_.empty()) error_ = what;
-  }
-
   // Number of operands, ids in range, and presence of those that are not optional.
   bool counts() {
     struct Signature {
@@ -79,10 +70,11 @@ class OpChecker {
       switch (op_.kind) {
         case OpKind::embedding: return {4, 1, 0b1000, 0};
         case OpKind::norm: return {4, 2, 0b1100, 0b10};
-        case OpKind::matmul: return {6, 1, 0b111100, 0};
+        case OpKind::matmul: return {7, 1, 0b1111100, 0};
         case OpKind::rope: return {3, 1, 0b100, 0};
         case OpKind::kv_append: return {4, 1, 0b1000, 0};
         case OpKind::rope_append: return {6, 3, 0b100000, 0};
+        case OpKind::qkv_append: return {9, 3, 0b100001100, 0};
         case OpKind::attention: return {11, 3, 0b11111111000, 0b110};
         case OpKind::add: return {2, 1, 0, 0};
         case OpKind::activation: return {1, 1, 0, 0};
@@ -109,83 +101,15 @@ class OpChecker {
     return error_.empty();
   }
 
-  const Value& value(ValueId id) const { return program_.values[id]; }
-  const Value& in(std::size_t i) const { return value(op_.in[i]); }
-  bool has_in(std::size_t i) const { return op_.in[i] != kNoValue; }
-
-  void expect(ValueId id, const Shape& shape, DType dtype = DType::f32) {
-    const Value& v = value(id);
-    if (v.shape != shape) reject("value " + v.name + " is " + print_shape(v) + ", expected " + text(shape));
-    if (v.dtype != dtype)
-      reject("value " + v.name + " is " + std::string(info(v.dtype).name) + ", expected " +
-             std::string(info(dtype).name));
-  }
-
-  void expect_rank(ValueId id, std::size_t rank) {
-    if (value(id).shape.size() != rank)
-      reject("value " + value(id).name + " is " + print_shape(value(id)) + ", expected " +
-             std::to_string(rank) + " dimensions");
-  }
-
-  void expect_read_only(ValueId id) {
-    const Storage s = value(id).storage;
-    if (s != Storage::weight && s != Storage::constant)
-      reject("value " + value(id).name + " must be a weight or a constant");
-  }
-
-  void expect_vector(ValueId id, std::uint64_t n) {
-    expect(id, {n});
-    expect_read_only(id);
-  }
-
-  // (rows, d), computed and not read-only.
-  void expect_rows(ValueId id, std::uint64_t rows, std::uint64_t d, DType dtype = DType::f32) {
-    expect(id, {rows, d}, dtype);
-    if (value(id).storage != Storage::activation && value(id).storage != Storage::output)
-      reject("value " + value(id).name + " must be an activation or an output");
-    if (value(id).dynamic_rows && rows != graph_.max_rows)
-      reject("value " + value(id).name + " has dynamic rows, but not max_rows of them");
-  }
-
-  void same_rows(ValueId a, ValueId b) {
-    if (value(a).dynamic_rows != value(b).dynamic_rows)
-      reject("values " + value(a).name + " and " + value(b).name + " do not both have dynamic rows");
-  }
-
-  // Every tensor of `ids` is f32 (rows, d) of the same shape and kind of rows as the first.
-  void expect_alike(std::initializer_list<ValueId> ids) {
-    const ValueId first = *ids.begin();
-    expect_rank(first, 2);
-    if (!error_.empty()) return;
-    for (ValueId id : ids) {
-      expect_rows(id, value(first).shape[0], value(first).shape[1]);
-      same_rows(first, id);
-    }
-  }
-
-  void expect_state(ValueId id) {
-    if (id != program_.state) reject("value " + value(id).name + " is not the program's state");
-    expect(id, {8}, DType::u32);
-  }
-
-  void expect_tokens(ValueId id) {
-    expect_rank(id, 1);
-    if (value(id).dtype != DType::u32 || value(id).storage != Storage::input)
-      reject("value " + value(id).name + " must be an input of U32");
-  }
-
-  void expect_same(ValueId a, ValueId b) {
-    if (a != b) reject("value " + value(b).name + " must be written in place");
-  }
-
   void kind() {
     switch (op_.kind) {
       case OpKind::embedding: return embedding();
       case OpKind::norm: return norm();
       case OpKind::matmul: return matmul();
-      case OpKind::rope: return rope();
-      case OpKind::kv_append: return kv_append();
-      case OpKind::rope_append: return rope_append();
+      case OpKind::rope:
+      case OpKind::kv_append:
+      case OpKind::rope_append:
+      case OpKind::qkv_append: return reject(check_heads(program_, graph_, op_));
       case OpKind::attention: return reject(check_attention(program_, graph_, op_));
       case OpKind::add: return expect_alike({op_.in[0], op_.in[1], op_.out[0]});
       case OpKind::activation: return expect_alike({op_.in[0], op_.out[0]});
@@ -244,175 +168,10 @@ class OpChecker {
     expect_rows(op_.out[0], rows, n, y_type);
     same_rows(op_.in[0], op_.out[0]);
     if (!std::isfinite(op_.attrs.scale)) reject("scale is not finite");
+    if (has_in(6)) expect_norm(6);
     if (!has_in(5)) return;
     expect_rows(op_.in[5], rows, n, y_type);
     same_rows(op_.in[5], op_.out[0]);
-  }
-
-  void expect_weight(ValueId id, std::uint64_t n, std::uint64_t k, DType dtype) {
-    expect(id, {n, k}, dtype);
-    expect_read_only(id);
-    if (!is_real(dtype)) reject("value " + value(id).name + " must not be " + std::string(info(dtype).name));
-  }
-
-  bool head_attrs(bool heads, bool kv_heads, bool rope) {
-    const OpAttrs& a = op_.attrs;
-    if (a.head_dim == 0) reject("head_dim is 0");
-    if (heads && a.heads == 0) reject("heads is 0");
-    if (kv_heads && a.kv_heads == 0) reject("kv_heads is 0");
-    if (rope && (a.rope_dims == 0 || a.rope_dims % 2 != 0 || a.rope_dims > a.head_dim))
-      reject("rope_dims must be even, at least 2 and at most head_dim");
-    return error_.empty();
-  }
-
-  void rope_table(ValueId id) {
-    expect_rank(id, 3);
-    if (error_.empty()) expect(id, {value(id).shape[0], op_.attrs.rope_dims / 2, 2});
-    if (value(id).storage != Storage::constant) reject("value " + value(id).name + " must be a constant");
-  }
-
-  // Rows of x in sequences: `batch` of them, and dynamic only when there is one.
-  SequenceRows sequences(bool needs_state) {
-    const AttentionAttrs& a = op_.attrs.attention;
-    const Value& x = in(0);
-    const SequenceRows s = sequence_rows(program_, op_);
-    if (a.batch == 0) reject("batch is 0");
-    if (s.rows == 0 || (!has_strides(a.q_strides) && !a.heads_first && x.shape[0] % s.batch != 0))
-      reject("value " + x.name + " " + print_shape(x) + " does not hold " + std::to_string(s.batch) +
-             " sequences of the same length");
-    if (a.q_len != s.rows && (a.q_len != 1 || s.batch > 1))
-      reject("q_len is " + std::to_string(a.q_len) + ", but value " + x.name + " has " +
-             std::to_string(s.rows) + " rows a sequence");
-    if (s.batch > 1 && x.dynamic_rows)
-      reject("value " + x.name + " has dynamic rows, which a batch of sequences must not");
-    if (needs_state && s.batch == 1 && s.rows != graph_.max_rows)
-      reject("value " + x.name + " has " + std::to_string(s.rows) + " rows, but the graph's max_rows is " +
-             std::to_string(graph_.max_rows));
-    return s;
-  }
-
-  // An activation or output of heads in rows: two dimensions, or four when heads_first, or whatever holds
-  // what `given` strides reach.
-  void expect_heads(ValueId id, const SequenceRows& s, std::uint64_t heads, std::uint64_t dim,
-                    const Strides& given) {
-    const Value& v = value(id);
-    if (v.storage != Storage::activation && v.storage != Storage::output)
-      reject("value " + v.name + " must be an activation or an output");
-    if (v.dtype != DType::f32)
-      reject("value " + v.name + " is " + std::string(info(v.dtype).name) + ", expected F32");
-    if (has_strides(given)) {
-      const std::uint64_t extent[] = {s.batch, heads, s.rows, dim};
-      std::uint64_t last = 0;
-      for (std::size_t i = 0; i < 4; ++i) {
-        if (extent[i] > 1 && given[i] > v.elems()) return reject("strides of value " + v.name + " leave it");
-        last += (extent[i] - 1) * given[i];
-        if (id == op_.out[0] && extent[i] > 1 && given[i] == 0)
-          reject("value " + v.name + " is written with a stride of 0");
-      }
-      if (given[3] != 1) reject("value " + v.name + " needs a stride of 1 between elements of a head");
-      if (last >= v.elems()) reject("strides of value " + v.name + " leave it");
-      return;
-    }
-    if (op_.attrs.attention.heads_first) {
-      expect(id, {s.batch, heads, s.rows, dim});
-      if (v.dynamic_rows) reject("value " + v.name + " is heads_first: it must not have dynamic rows");
-    } else {
-      expect(id, {s.batch * s.rows, heads * dim});
-      if (v.dynamic_rows && s.rows != graph_.max_rows)
-        reject("value " + v.name + " has dynamic rows, but not max_rows of them");
-    }
-  }
-
-  // (kv_heads, kv_len, dim), (batch, kv_heads, kv_len, dim), or paged (blocks, kv_heads, block_size, dim).
-  void kv_cache(ValueId id, const SequenceRows& s, std::uint64_t dim, ValueId table) {
-    const AttentionAttrs& a = op_.attrs.attention;
-    const Value& v = value(id);
-    const bool paged = table != kNoValue;
-    if (v.storage != Storage::cache || !is_cache_type(v.dtype))
-      return reject("value " + v.name + " must be a cache of F32, F16, BF16 or Q8_0");
-    if (v.shape.size() != 4 && (v.shape.size() != 3 || paged || s.batch > 1))
-      return reject("value " + v.name + " is " + print_shape(v) + ", expected " +
-                    (paged || s.batch > 1 ? "4 dimensions" : "3 or 4 dimensions"));
-    const CacheForm form = cache_form(program_, id, table, a.ring);
-    if (paged) block_table(table, s);
-    Shape expected{op_.attrs.kv_heads, paged ? a.block_size : form.slots, dim};
-    if (v.shape.size() == 4) expected.insert(expected.begin(), paged ? form.blocks : s.batch);
-    expect(id, expected, v.dtype);
-    if (form.capacity() >= 0xffffffffu)
-      reject("value " + v.name + " has " + std::to_string(form.capacity()) + " keys a sequence, too many");
-    if (a.ring && form.capacity() < s.rows)
-      reject("value " + v.name + " is a ring of " + std::to_string(form.capacity()) + " keys, too few for " +
-             std::to_string(s.rows) + " rows");
-  }
-
-  void block_table(ValueId id, const SequenceRows& s) {
-    const Value& v = value(id);
-    if (op_.attrs.attention.block_size == 0) reject("has a block table but no block_size");
-    expect_rank(id, 2);
-    if (error_.empty()) expect(id, {s.batch, v.shape[1]}, DType::u32);
-    if (v.storage != Storage::input) reject("value " + v.name + " must be an input");
-  }
-
-  void no_table() {
-    if (op_.attrs.attention.block_size != 0) reject("has a block_size but no block table");
-  }
-
-  void rope() {
-    if (!head_attrs(true, false, true)) return;
-    const OpAttrs& a = op_.attrs;
-    rope_table(op_.in[1]);
-    if (has_in(2)) expect_state(op_.in[2]);
-    if (has_in(2) ? a.table_by_row && !in(0).dynamic_rows : !a.table_by_row || in(0).dynamic_rows)
-      reject(has_in(2) ? "table_by_row needs a state only with dynamic rows"
-                       : "has no state, which only table_by_row without dynamic rows can do without");
-    const SequenceRows s = sequences(has_in(2) && !a.table_by_row);
-    if (!error_.empty()) return;
-    expect_heads(op_.in[0], s, a.heads, a.head_dim, a.attention.q_strides);
-    expect_heads(op_.out[0], s, a.heads, a.head_dim, a.attention.y_strides);
-    same_rows(op_.in[0], op_.out[0]);
-    if (a.table_by_row && in(1).shape[0] < s.batch * s.rows)
-      reject("value " + in(1).name + " has " + std::to_string(in(1).shape[0]) + " rows for the " +
-             std::to_string(s.batch * s.rows) + " of value " + in(0).name);
-  }
-
-  void kv_append() {
-    if (!head_attrs(false, true, false)) return;
-    const OpAttrs& a = op_.attrs;
-    expect_state(op_.in[1]);
-    const SequenceRows s = sequences(true);
-    if (!error_.empty()) return;
-    expect_heads(op_.in[0], s, a.kv_heads, a.head_dim, a.attention.q_strides);
-    if (!has_in(3)) no_table();
-    kv_cache(op_.in[2], s, a.head_dim, op_.in[3]);
-    expect_same(op_.in[2], op_.out[0]);
-  }
-
-  void rope_append() {
-    if (!head_attrs(true, true, true)) return;
-    const OpAttrs& a = op_.attrs;
-    if (a.table_by_row) reject("table_by_row is not for rope_append");
-    if (a.attention.heads_first || has_strides(a.attention.q_strides) || has_strides(a.attention.y_strides))
-      reject("rope_append takes rows only: no heads_first, no strides");
-    const std::uint64_t v_dim = a.attention.v_dim ? a.attention.v_dim : a.head_dim;
-    rope_table(op_.in[1]);
-    expect_state(op_.in[2]);
-    expect_rank(op_.in[0], 2);
-    const SequenceRows s = sequences(true);
-    if (!error_.empty()) return;
-    const std::uint64_t rows = s.batch * s.rows;
-    expect_rows(op_.in[0], rows, (std::uint64_t{a.heads} + a.kv_heads) * a.head_dim + a.kv_heads * v_dim);
-    if (!has_in(5)) no_table();
-    kv_cache(op_.in[3], s, a.head_dim, op_.in[5]);
-    kv_cache(op_.in[4], s, v_dim, op_.in[5]);
-    if (error_.empty()) {
-      Shape like_k = in(3).shape;
-      like_k.back() = v_dim;
-      expect(op_.in[4], like_k, in(3).dtype);
-    }
-    expect_rows(op_.out[0], rows, std::uint64_t{a.heads} * a.head_dim);
-    same_rows(op_.in[0], op_.out[0]);
-    expect_same(op_.in[3], op_.out[1]);
-    expect_same(op_.in[4], op_.out[2]);
   }
 
   void softmax() {
@@ -447,11 +206,6 @@ class OpChecker {
     expect_same(op_.in[1], op_.out[0]);
     expect_same(op_.in[2], op_.out[1]);
   }
-
-  const Program& program_;
-  const Graph& graph_;
-  const Op& op_;
-  std::string error_;
 };
 
 // Activations are written once, before they are read; read-only values are never written.

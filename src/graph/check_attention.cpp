@@ -5,12 +5,6 @@
 namespace tessera {
 namespace {
 
-std::string text(const std::vector<std::uint64_t>& shape) {
-  Value value;
-  value.shape = shape;
-  return print_shape(value);
-}
-
 class AttentionChecker {
  public:
   AttentionChecker(const Program& program, const Graph& graph, const Op& op)
@@ -75,7 +69,8 @@ class AttentionChecker {
     const std::vector<std::uint64_t> shape = a_.heads_first
                                                  ? std::vector<std::uint64_t>{a_.batch, heads, len, dim}
                                                  : std::vector<std::uint64_t>{a_.batch * len, heads * dim};
-    if (v.shape != shape) reject("value " + v.name + " is " + print_shape(v) + ", expected " + text(shape));
+    if (v.shape != shape)
+      reject("value " + v.name + " is " + print_shape(v) + ", expected " + print_shape(shape));
   }
 
   void expect_real(const Value& v) {
@@ -131,13 +126,15 @@ class AttentionChecker {
     } else if (a_.batch == 1 && v.shape.size() == 3) {
       shape.erase(shape.begin());
     }
-    if (v.shape != shape) reject("value " + v.name + " is " + print_shape(v) + ", expected " + text(shape));
+    if (v.shape != shape)
+      reject("value " + v.name + " is " + print_shape(v) + ", expected " + print_shape(shape));
   }
 
   void expect(AttentionIn which, const std::vector<std::uint64_t>& shape, DType type) {
     if (!has(which)) return;
     const Value& v = in(which);
-    if (v.shape != shape) reject("value " + v.name + " is " + print_shape(v) + ", expected " + text(shape));
+    if (v.shape != shape)
+      reject("value " + v.name + " is " + print_shape(v) + ", expected " + print_shape(shape));
     if (v.dtype != type)
       reject("value " + v.name + " is " + std::string(info(v.dtype).name) + ", expected " +
              std::string(info(type).name));
@@ -150,7 +147,8 @@ class AttentionChecker {
     const std::vector<std::uint64_t> whole{a_.batch, a_.heads, a_.q_len, a_.kv_len};
     bool fits = v.shape.size() == 4;
     for (std::size_t i = 0; fits && i < 4; ++i) fits = v.shape[i] == 1 || v.shape[i] == whole[i];
-    if (!fits) reject("value " + v.name + " " + print_shape(v) + " does not broadcast to " + text(whole));
+    if (!fits)
+      reject("value " + v.name + " " + print_shape(v) + " does not broadcast to " + print_shape(whole));
   }
 
   void lists() {
@@ -186,7 +184,7 @@ class AttentionChecker {
       if (op_.out[i] == kNoValue) return;
       const Value& v = value(op_.out[i]);
       if (v.dtype != DType::f32 || v.shape != shape)
-        reject("value " + v.name + " is " + print_shape(v) + ", expected F32 " + text(shape));
+        reject("value " + v.name + " is " + print_shape(v) + ", expected F32 " + print_shape(shape));
     };
     expect_out(1, {a_.batch, a_.heads, a_.q_len});
     if ((op_.out[2] != kNoValue) != (a_.scores != AttentionScores::none))

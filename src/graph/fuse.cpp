@@ -29,28 +29,33 @@ std::string stacked_name(const std::vector<std::string>& names) {
   return text + a.substr(a.size() - suffix);
 }
 
+using Orders = std::vector<RowOrder>;
+using Stacks = std::map<std::pair<std::vector<ValueId>, Orders>, ValueId>;
+
 // One graph of the program being rewritten. Removed ops are marked and swept at the end of each pass.
 class Fuser {
  public:
-  Fuser(Program& program, Graph& graph, std::map<std::vector<ValueId>, ValueId>& stacks)
-      : program_(program), graph_(graph), stacks_(stacks) {}
+  Fuser(Program& program, Graph& graph, Stacks& stacks, const Fusion& what)
+      : program_(program), graph_(graph), stacks_(stacks), what_(what) {}
 
   void run() {
     index();
-    for (std::size_t i = 0; i < graph_.ops.size(); ++i) fuse_qkv(i);
-    sweep();
-    for (std::size_t i = 0; i < graph_.ops.size(); ++i) fuse_glu(i);
-    sweep();
-    for (std::size_t i = 0; i < graph_.ops.size(); ++i) fuse_activation(i);
-    sweep();
-    for (std::size_t i = 0; i < graph_.ops.size(); ++i) fuse_residual(i);
-    sweep();
-    for (std::size_t i = 0; i < graph_.ops.size(); ++i) fuse_last_row(i);
-    sweep();
+    pass(&Fuser::fuse_qkv);
+    pass(&Fuser::fuse_glu);
+    pass(&Fuser::fuse_activation);
+    if (what_.sums) pass(&Fuser::fuse_sum);
+    pass(&Fuser::fuse_residual);
+    pass(&Fuser::fuse_last_row);
+    if (what_.norms) pass(&Fuser::fuse_norm);
   }
 
  private:
   static constexpr std::size_t kNone = static_cast<std::size_t>(-1);
+
+  void pass(void (Fuser::*rule)(std::size_t)) {
+    for (std::size_t i = 0; i < graph_.ops.size(); ++i) (this->*rule)(i);
+    sweep();
+  }
 
   void index() {
     producer_.clear();
@@ -90,14 +95,16 @@ class Fuser {
     return at->second;
   }
 
+  static bool has_residual(const Op& matmul) { return matmul.in[5] != kNoValue; }
+
   bool is_plain_matmul(const Op& op) const {
-    return op.kind == OpKind::matmul && op.in[3] == kNoValue && op.in[5] == kNoValue &&
+    return op.kind == OpKind::matmul && op.in[3] == kNoValue && !has_residual(op) && op.in[6] == kNoValue &&
            op.attrs.act == Activation::none && op.attrs.scale == 1;
   }
 
   // The value whose rows are those of `parts`, made once for all graphs; kNoValue when they do not stack.
-  ValueId stack(const std::vector<ValueId>& parts) {
-    if (auto at = stacks_.find(parts); at != stacks_.end()) return at->second;
+  ValueId stack(const std::vector<ValueId>& parts, const Orders& orders) {
+    if (auto at = stacks_.find({parts, orders}); at != stacks_.end()) return at->second;
     const Value& first = program_.values[parts[0]];
     Value all;
     all.storage = first.storage;
@@ -106,21 +113,31 @@ class Fuser {
     all.shape[0] = 0;
     std::vector<std::string> names;
     std::vector<float> data;
-    for (ValueId part : parts) {
-      const Value& v = program_.values[part];
+    for (std::size_t i = 0; i < parts.size(); ++i) {
+      const Value& v = program_.values[parts[i]];
       if (v.storage != first.storage || v.dtype != first.dtype || v.shape.size() != first.shape.size() ||
           (v.shape.size() > 1 && v.last_dim() != first.last_dim()) || !v.parts.empty())
         return kNoValue;
       all.shape[0] += v.shape[0];
       names.push_back(v.name);
-      if (v.data) data.insert(data.end(), v.data->begin(), v.data->end());
+      if (v.data) append_rows(v, orders.empty() ? RowOrder{} : orders[i], data);
     }
     all.name = stacked_name(names);
     if (all.storage == Storage::constant)
       all.data = std::make_shared<const std::vector<float>>(std::move(data));
-    else
+    else {
       all.parts = parts;
-    return stacks_[parts] = add(std::move(all));
+      all.orders = orders;
+    }
+    return stacks_[{parts, orders}] = add(std::move(all));
+  }
+
+  static void append_rows(const Value& constant, const RowOrder& order, std::vector<float>& out) {
+    const std::uint64_t k = constant.shape.size() > 1 ? constant.last_dim() : 1;
+    for (std::uint64_t row = 0; row < constant.elems() / k; ++row) {
+      const auto from = constant.data->begin() + static_cast<std::ptrdiff_t>(order.source(row) * k);
+      out.insert(out.end(), from, from + static_cast<std::ptrdiff_t>(k));
+    }
   }
 
   ValueId add(Value value) {
@@ -165,6 +182,7 @@ class Fuser {
     const OpAttrs &a = q_rope.attrs, &b = k_rope.attrs;
     if (!is_plain_matmul(q) || !is_plain_matmul(k) || !is_plain_matmul(v)) return false;
     if (q.in[0] != k.in[0] || q.in[0] != v.in[0]) return false;
+    if (q.attrs.precision != k.attrs.precision || q.attrs.precision != v.attrs.precision) return false;
     const std::vector<ValueId> biases{q.in[2], k.in[2], v.in[2]};
     if (!is_vector_bias(biases, true) && !is_vector_bias(biases, false)) return false;
     if (a.head_dim != b.head_dim || a.rope_dims != b.rope_dims || a.rope_adjacent != b.rope_adjacent ||
@@ -204,15 +222,32 @@ class Fuser {
     return true;
   }
 
-  // q, k, v matmuls -> one over stacked weights; rope and the two appends -> rope_append.
+  // Whether rotation and append can be the product's epilogue. Blocks of Q8_0 need 32 neighbours at once,
+  // which no family's lane has; fours of columns are what every family's lane can have. What precision
+  // `mixed` allows ends in stores of its own.
+  bool fits_epilogue(const Qkv& m) const {
+    const OpAttrs& turn = graph_.ops[m.q_rope].attrs;
+    const std::uint32_t v_dim = graph_.ops[m.v_append].attrs.head_dim;
+    return what_.heads && graph_.ops[m.q].attrs.precision == Precision::f32 &&
+           program_.values[graph_.ops[m.k_append].out[0]].dtype != DType::q8_0 && turn.head_dim % 4 == 0 &&
+           v_dim % 4 == 0 && turn.rope_dims % 4 == 0;
+  }
+
+  // q, k, v matmuls -> one over stacked weights; rope and the two appends -> its epilogue, or rope_append.
   void fuse_qkv(std::size_t at) {
     if (graph_.ops[at].kind != OpKind::attention) return;
     const std::optional<Qkv> m = match_qkv(graph_.ops[at]);
     if (!m) return;
     const Op q = graph_.ops[m->q], k = graph_.ops[m->k], v = graph_.ops[m->v];
-    const ValueId weight = stack({q.in[1], k.in[1], v.in[1]});
-    const ValueId bias = q.in[2] == kNoValue ? kNoValue : stack({q.in[2], k.in[2], v.in[2]});
+    const OpAttrs& turn = graph_.ops[m->q_rope].attrs;
+    const bool epilogue = fits_epilogue(*m);
+    const RowOrder pairs{turn.head_dim, turn.rope_dims};
+    const Orders orders = epilogue && !turn.rope_adjacent ? Orders{pairs, pairs, {}} : Orders{};
+    const ValueId weight = stack({q.in[1], k.in[1], v.in[1]}, orders);
+    const ValueId bias = q.in[2] == kNoValue ? kNoValue : stack({q.in[2], k.in[2], v.in[2]}, orders);
     if (weight == kNoValue || (q.in[2] != kNoValue && bias == kNoValue)) return;
+
+    if (epilogue) return replace(*m, fused_append(*m, weight, bias));
 
     Value qkv = program_.values[q.out[0]];
     qkv.name = stacked_name({qkv.name, program_.values[k.out[0]].name, program_.values[v.out[0]].name});
@@ -222,12 +257,10 @@ class Fuser {
     const Op q_rope = graph_.ops[m->q_rope];
     const ValueId k_cache = graph_.ops[m->k_append].out[0], v_cache = graph_.ops[m->v_append].out[0];
     Op product{OpKind::matmul, stacked_name({q.name, k.name, v.name}), {}, {}, {}};
-    product.in = {q.in[0], weight, bias, kNoValue, kNoValue, kNoValue};
+    product.attrs.precision = q.attrs.precision;
+    product.in = {q.in[0], weight, bias, kNoValue, kNoValue, kNoValue, kNoValue};
     product.out = {qkv_id};
-    Op append{OpKind::rope_append, q_rope.name, q_rope.attrs, {}, {}};
-    append.attrs.kv_heads = graph_.ops[m->k_append].attrs.kv_heads;
-    append.attrs.attention = graph_.ops[m->k_append].attrs.attention;
-    append.attrs.attention.v_dim = graph_.ops[m->v_append].attrs.head_dim;
+    Op append{OpKind::rope_append, q_rope.name, append_attrs(*m), {}, {}};
     append.in = {qkv_id, q_rope.in[1], q_rope.in[2], k_cache, v_cache, graph_.ops[m->k_append].in[3]};
     append.out = {q_rope.out[0], k_cache, v_cache};
 
@@ -237,6 +270,34 @@ class Fuser {
     graph_.ops[first] = std::move(product);
     graph_.ops[last] = std::move(append);
     removed_[first] = removed_[last] = false;
+  }
+
+  OpAttrs append_attrs(const Qkv& m) const {
+    OpAttrs attrs = graph_.ops[m.q_rope].attrs;
+    attrs.kv_heads = graph_.ops[m.k_append].attrs.kv_heads;
+    attrs.attention = graph_.ops[m.k_append].attrs.attention;
+    attrs.attention.v_dim = graph_.ops[m.v_append].attrs.head_dim;
+    return attrs;
+  }
+
+  Op fused_append(const Qkv& m, ValueId weight, ValueId bias) const {
+    const Op &q = graph_.ops[m.q], &q_rope = graph_.ops[m.q_rope], &append = graph_.ops[m.k_append];
+    const ValueId k_cache = append.out[0], v_cache = graph_.ops[m.v_append].out[0];
+    Op out{OpKind::qkv_append,
+           stacked_name({q.name, graph_.ops[m.k].name, graph_.ops[m.v].name}),
+           append_attrs(m),
+           {},
+           {q_rope.out[0], k_cache, v_cache}};
+    out.in = {q.in[0], weight, bias, kNoValue, q_rope.in[1], q_rope.in[2], k_cache, v_cache, append.in[3]};
+    return out;
+  }
+
+  void replace(const Qkv& m, Op op) {
+    const auto all = m.all();
+    for (std::size_t i : all) removed_[i] = true;
+    const std::size_t last = *std::ranges::max_element(all);
+    graph_.ops[last] = std::move(op);
+    removed_[last] = false;
   }
 
   // gate and up matmuls + glu -> one gated matmul.
@@ -250,10 +311,12 @@ class Fuser {
     if (!is_plain_matmul(gate) || !is_plain_matmul(up) || gate.in[0] != up.in[0]) return;
     if (program_.values[gate.in[1]].dtype != program_.values[up.in[1]].dtype) return;
     if ((gate.in[2] == kNoValue) != (up.in[2] == kNoValue)) return;
+    if (gate.attrs.precision != up.attrs.precision) return;
 
     Op fused{OpKind::matmul, glu.name, {}, {}, glu.out};
     fused.attrs.act = glu.attrs.act;
-    fused.in = {gate.in[0], gate.in[1], gate.in[2], up.in[1], up.in[2], kNoValue};
+    fused.attrs.precision = gate.attrs.precision;
+    fused.in = {gate.in[0], gate.in[1], gate.in[2], up.in[1], up.in[2], kNoValue, kNoValue};
     removed_[g] = removed_[u] = true;
     glu = std::move(fused);
   }
@@ -269,6 +332,23 @@ class Fuser {
     fused.out = act.out;
     removed_[m] = true;
     act = std::move(fused);
+  }
+
+  // matmul + add -> its epilogue. Before add + norm: a norm that reads the sum moves 8 bytes an element,
+  // one that makes it 16, and the product 4 more where it saves those.
+  void fuse_sum(std::size_t at) {
+    Op& add = graph_.ops[at];
+    if (add.kind != OpKind::add) return;
+    for (const std::size_t side : {std::size_t{1}, std::size_t{0}}) {
+      const std::size_t m = only_source(add.in[side], OpKind::matmul);
+      if (m == kNone || has_residual(graph_.ops[m])) continue;
+      Op fused = graph_.ops[m];
+      fused.in[5] = add.in[1 - side];
+      fused.out = add.out;
+      removed_[m] = true;
+      add = std::move(fused);
+      return;
+    }
   }
 
   // add + norm -> norm with residual, which gives the sum too.
@@ -299,9 +379,30 @@ class Fuser {
     removed_[sum] = true;
   }
 
+  // norm + matmul or qkv_append -> normalised as it is loaded, where few rows are multiplied.
+  void fuse_norm(std::size_t at) {
+    const Op& norm = graph_.ops[at];
+    if (norm.kind != OpKind::norm || graph_.max_rows > kNormOnLoadRows || norm.attrs.layer_norm ||
+        norm.in[2] != kNoValue || norm.in[3] != kNoValue)
+      return;
+    const std::size_t user = only_user(norm.out[0]);
+    if (user == kNone) return;
+    Op& product = graph_.ops[user];
+    if ((product.kind != OpKind::matmul && product.kind != OpKind::qkv_append) ||
+        product.in[0] != norm.out[0] || product.attrs.precision != Precision::f32)
+      return;
+    const std::size_t slot = product.kind == OpKind::matmul ? 6 : 3;
+    if (product.in[slot] != kNoValue) return;
+    product.in[0] = norm.in[0];
+    product.in[slot] = norm.in[1];
+    product.attrs.eps = norm.attrs.eps;
+    removed_[at] = true;
+  }
+
   Program& program_;
   Graph& graph_;
-  std::map<std::vector<ValueId>, ValueId>& stacks_;  // parts -> stacked value
+  Stacks& stacks_;  // parts and their orders -> stacked value
+  const Fusion& what_;
   std::map<ValueId, std::size_t> producer_;
   std::map<ValueId, std::vector<std::size_t>> users_;
   std::vector<bool> removed_;
@@ -309,10 +410,10 @@ class Fuser {
 
 }  // namespace
 
-Program fuse(const Program& program) {
+Program fuse(const Program& program, const Fusion& what) {
   Program fused = program;
-  std::map<std::vector<ValueId>, ValueId> stacks;
-  for (Graph& graph : fused.graphs) Fuser(fused, graph, stacks).run();
+  Stacks stacks;
+  for (Graph& graph : fused.graphs) Fuser(fused, graph, stacks, what).run();
   return fused;
 }
 

@@ -6,13 +6,28 @@
 
 namespace tessera {
 
-// q, k, v matmuls on one input -> one matmul over stacked weights (and biases) + rope_append;
-// gate and up matmuls + glu -> one gated matmul; matmul + activation -> its epilogue;
-// add + norm -> norm with residual; add + last_row -> the sum of that row. A pattern whose dtypes or uses do
-// not allow it is left as it is.
+// RMSNorm rides on the load of x in graphs of at most so many rows. A workgroup of a product of few rows
+// reads x as a whole, and so has the sum of squares for nothing; it reads the norm's weight beside x: 4k
+// bytes more for each of its n/4 or n/2 workgroups, from a cache, against two passes over rows x k and a
+// barrier. A tile of a product of many rows would repeat the norm for each of its n/64 columns of tiles.
+inline constexpr std::uint32_t kNormOnLoadRows = 16;
+
+// What rides on products. Without any of it, epilogues are bias and activation, and a norm takes the sum
+// before it.
+struct Fusion {
+  bool sums = true;   // matmul + add
+  bool norms = true;  // norm + matmul or qkv_append
+  bool heads = true;  // q, k, v matmuls + rope + kv_append -> qkv_append
+};
+
+// q, k, v matmuls on one input, rope and kv_append -> qkv_append over stacked weights (and biases), or matmul
+// + rope_append where a lane cannot have what its stores need (q8_0 caches, odd sizes); gate and up matmuls +
+// glu -> one gated matmul; matmul + activation, matmul + add -> its epilogue; other add + norm -> norm with
+// residual; add + last_row -> the sum of that row; norm + matmul or qkv_append -> x normalised as it is
+// loaded. A pattern whose dtypes or uses do not allow it is left as it is.
 //
 // Values keep their ids: new ones are appended, and those that no op uses any more stay unused (walkers give
 // memory only to values that some op names). Graphs keep their indices.
-Program fuse(const Program& program);
+Program fuse(const Program& program, const Fusion& what = {});
 
 }  // namespace tessera

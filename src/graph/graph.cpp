@@ -14,6 +14,7 @@ std::string_view name(OpKind kind) {
     case OpKind::rope: return "rope";
     case OpKind::kv_append: return "kv_append";
     case OpKind::rope_append: return "rope_append";
+    case OpKind::qkv_append: return "qkv_append";
     case OpKind::attention: return "attention";
     case OpKind::add: return "add";
     case OpKind::activation: return "activation";
@@ -37,6 +38,12 @@ std::string_view name(Activation act) {
     case Activation::sigmoid: return "sigmoid";
   }
   return "unknown";
+}
+
+std::uint64_t RowOrder::source(std::uint64_t row) const {
+  if (rope_dims == 0 || row % head_dim >= rope_dims) return row;
+  const std::uint64_t d = row % head_dim, pair = d / 4 * 2 + d % 2;
+  return row - d + pair + (d % 4 < 2 ? 0 : rope_dims / 2);
 }
 
 std::uint64_t Value::elems() const {
@@ -77,15 +84,20 @@ Result<void> read_rows(const Program& program, ValueId weight, std::uint64_t fir
                                      std::to_string(first) + " are not rows of weight " + value.name + " " +
                                      print_shape(value)};
   if (value.parts.empty()) return program.weights->read(value, first, out);
-  for (ValueId part : value.parts) {
-    if (out.empty()) break;
+  for (std::size_t i = 0; i < value.parts.size() && !out.empty(); ++i) {
+    const ValueId part = value.parts[i];
     const std::uint64_t rows = program.values[part].shape[0];
     if (first >= rows) {
       first -= rows;
       continue;
     }
     const std::uint64_t take = std::min<std::uint64_t>(rows - first, out.size() / bytes);
-    TSR_CHECK(read_rows(program, part, first, out.first(take * bytes)));
+    const RowOrder order = value.orders.empty() ? RowOrder{} : value.orders[i];
+    if (order.rope_dims == 0)
+      TSR_CHECK(read_rows(program, part, first, out.first(take * bytes)));
+    else
+      for (std::uint64_t row = 0; row < take; ++row)
+        TSR_CHECK(read_rows(program, part, order.source(first + row), out.subspan(row * bytes, bytes)));
     out = out.subspan(take * bytes);
     first = 0;
   }

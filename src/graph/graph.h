@@ -35,6 +35,16 @@ enum class Storage : std::uint8_t {
   output,      // persistent until the next pass, read by the host (logits)
 };
 
+// The order that rows of a weight take in a stack: heads of head_dim rows, and of each the first rope_dims,
+// whose pairs are rows i and i + rope_dims/2, in fours that hold two pairs:
+//   0, 1, half, half+1, 2, 3, half+2, half+3, ...          half = rope_dims/2
+// rope_dims 0: as they are. Both are multiples of 4.
+struct RowOrder {
+  std::uint32_t head_dim = 0, rope_dims = 0;
+  std::uint64_t source(std::uint64_t row) const;  // the row that comes at place `row`
+  auto operator<=>(const RowOrder&) const = default;
+};
+
 struct Value {
   std::string name;  // "blk.3.attn_q.weight", "blk.3.attn_out"
   Storage storage = Storage::activation;
@@ -44,7 +54,8 @@ struct Value {
   // hold anything; false: all of them always. An op has dynamic rows when its output (kv_append: its
   // input) has.
   bool dynamic_rows = false;
-  std::vector<ValueId> parts;  // weight made by fusion: these weights' rows, stacked; same dtype, same k
+  std::vector<ValueId> parts;    // weight made by fusion: these weights' rows, stacked; same dtype, same k
+  std::vector<RowOrder> orders;  // of the parts' rows; empty: as they are
   std::shared_ptr<const std::vector<float>> data;  // constant
   std::uint64_t elems() const;
   std::uint64_t last_dim() const { return shape.back(); }
@@ -56,9 +67,9 @@ enum class OpKind : std::uint8_t {
               // many sequences at one position: scale table[tokens[i]] + positions[position]
   norm,    // in x, weight, bias|-, residual|-          out y(rows,d), sum|-: sum = x+residual, y = norm(sum);
            // sum is there when residual is
-  matmul,  // in x(rows,k), w(n,k), bias(n)|-, up(n,k)|-, up_bias|-, residual(rows,n)|-
-           // out y(rows,n) = act(scale x w^T + b) [* (scale x up^T + b2)] [+ residual]; x, y and residual,
-           // which is like y, are f32 or f16
+  matmul,  // in x(rows,k), w(n,k), bias(n)|-, up(n,k)|-, up_bias|-, residual(rows,n)|-, norm(k)|-
+           // out y(rows,n) = act(scale x' w^T + b) [* (scale x' up^T + b2)] [+ residual]; x, y and residual,
+           // which is like y, are f32 or f16; x' = x, or RMSNorm of x, then f32, by `norm` and `eps`
   // The next three take `batch` sequences at the same position: row r is row i = r % q_len of sequence r /
   // q_len, and those with i >= StepState.rows are left alone. docs/kernels/kv_cache.md has the caches' forms.
   rope,         // in x(rows,heads*head_dim), table(context,rope_dims/2,2), state|-  out like x; row i by the
@@ -68,6 +79,11 @@ enum class OpKind : std::uint8_t {
                 // position+i; x may be heads_first, and have q_strides
   rope_append,  // in qkv(rows,(heads+kv_heads)*head_dim+kv_heads*v_dim), table, state, k_cache, v_cache,
                 // block table|-  out q, k_cache, v_cache
+  qkv_append,   // in x(rows,k), w((heads+kv_heads)*head_dim+kv_heads*v_dim, k), bias|-, norm(k)|-, table,
+                // state, k_cache, v_cache, block table|-  out q, k_cache, v_cache: rope_append of x' w^T +
+                // bias, where x' is as in matmul. Of a q or k head, rows of w (and of bias) come in pairs
+                // that turn together: (0,1), (2,3), ... when rope_adjacent, else as RowOrder has them.
+                // head_dim, v_dim and rope_dims are multiples of 4; the caches are not q8_0
   attention,    // in q, k, v, state|-, mask|-, bias|-, slopes|-, sinks|-, lengths|-, documents|-, table|-
                 // out y, lse|-, scores|-: base/attention.h. q and y are (batch*q_len, heads*dim), or
                 // (batch,heads,q_len,dim) when heads_first; k and v likewise, or caches
@@ -91,16 +107,16 @@ struct OpAttrs {
   float scale = 1;                       // matmul
   Precision precision = Precision::f32;  // matmul: mixed allows f16 operands; sums are f32 either way
   bool layer_norm = false;               // norm: LayerNorm (mean removed) instead of RMSNorm
-  float eps = 0;                         // norm
+  float eps = 0;                         // norm; matmul and qkv_append with a norm
   float embedding_scale = 1;             // embedding
   bool batch = false;                    // embedding: rows are sequences
-  std::uint32_t heads = 0;               // rope, rope_append, attention
-  std::uint32_t kv_heads = 0;            // kv_append, rope_append, attention
+  std::uint32_t heads = 0;               // rope, rope_append, qkv_append, attention
+  std::uint32_t kv_heads = 0;            // kv_append, rope_append, qkv_append, attention
   std::uint32_t head_dim = 0;
   std::uint32_t rope_dims = 0;  // leading dims of each head that turn; even
   bool rope_adjacent = false;   // pairs (2i, 2i+1); else (i, i + rope_dims/2)
   bool table_by_row = false;    // rope: the table has a row for each row of x
-  // attention; of rope, kv_append and rope_append batch, q_len (may stay 1 when batch is 1), block_size,
+  // attention; of rope and the appends batch, q_len (may stay 1 when batch is 1), block_size,
   // ring, v_dim (0: head_dim), and the layouts that OpKind names
   AttentionAttrs attention = {};
 };
@@ -151,7 +167,7 @@ struct Program {
 
   const Graph* find(std::string_view graph) const;
   // Whether the op computes StepState.rows rows (true) or all rows of its values (false). Ops on values of
-  // both kinds do not exist, except last_row. Embedding, rope, kv_append, rope_append and attention read
+  // both kinds do not exist, except last_row. Embedding, rope, the appends and attention read
   // StepState.position either way; sample and advance have no rows.
   bool has_dynamic_rows(const Op& op) const;
   // Shapes, dtypes, storage and order of every op fit; internal or bad_model names the op and value.

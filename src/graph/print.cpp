@@ -28,7 +28,8 @@ std::string print_value(const Program& program, ValueId id) {
   if (!value.parts.empty()) {
     text += " [";
     for (std::size_t i = 0; i < value.parts.size(); ++i)
-      text += (i ? " %" : "%") + std::to_string(value.parts[i]);
+      text += (i ? " %" : "%") + std::to_string(value.parts[i]) +
+              (!value.orders.empty() && value.orders[i].rope_dims ? " in pairs" : "");
     text += "]";
   }
   return text;
@@ -85,10 +86,8 @@ std::string print_attrs(const Op& op) {
     if (a.scale != 1) put("scale", number(a.scale));
     if (a.precision == Precision::mixed) put("precision", "mixed");
   }
-  if (op.kind == OpKind::norm) {
-    if (a.layer_norm) put("layer_norm", "1");
-    put("eps", number(a.eps));
-  }
+  if (op.kind == OpKind::norm && a.layer_norm) put("layer_norm", "1");
+  if (op.kind == OpKind::norm || a.eps != 0) put("eps", number(a.eps));
   if (a.heads) put("heads", std::to_string(a.heads));
   if (a.kv_heads) put("kv_heads", std::to_string(a.kv_heads));
   if (a.head_dim) put("head_dim", std::to_string(a.head_dim));
@@ -100,7 +99,8 @@ std::string print_attrs(const Op& op) {
     if (a.embedding_scale != 1) put("scale", number(a.embedding_scale));
     if (a.batch) put("batch", "1");
   }
-  if (op.kind == OpKind::rope || op.kind == OpKind::kv_append || op.kind == OpKind::rope_append) {
+  if (op.kind == OpKind::rope || op.kind == OpKind::kv_append || op.kind == OpKind::rope_append ||
+      op.kind == OpKind::qkv_append) {
     const AttentionAttrs& form = a.attention;
     if (a.table_by_row) put("table_by_row", "1");
     if (form.batch > 1) put("batch", std::to_string(form.batch));

@@ -78,8 +78,12 @@ struct NormShape {
 };
 Result<Dispatch> choose_norm(const NormShape& shape, const Target& target);
 
+// Up to so many rows a matrix-vector kernel is chosen, which can normalise x.
+inline constexpr std::uint32_t kMatmulFewRows = 16;
+
 // y[:, first:first+n) = act(scale x w^T + bias) [* (scale x up^T + up_bias)] [+ residual], `batch` times.
-// Bindings: x, w (n rows of device layout), up, bias, up_bias, y, state, residual. w and up bind only their
+// Operands: x, w (n rows of device layout), up, bias, up_bias, y, state, residual, and the norm's weight when
+// there is one; Dispatch::operands has them by binding. w and up bind only their
 // rows; bias and up_bias are whole and indexed from `first`, one of each for all products. residual lies like
 // y and is of its type.
 struct MatmulShape {
@@ -97,6 +101,9 @@ struct MatmulShape {
   std::uint32_t batch = 1, x_batch = 0, w_batch = 0, y_batch = 0;
   // mixed lets tiers for it take f16 operands; the scalar one has f32 either way.
   Precision precision = Precision::f32;
+  // RMSNorm of the rows of x, which are f32; at most kMatmulFewRows of them.
+  bool norm = false;
+  float eps = 0;
 };
 Result<Dispatch> choose_matmul(const MatmulShape& shape, const Target& target);
 
@@ -118,6 +125,15 @@ struct RopeAppendShape {
   std::array<std::uint32_t, 3> x_strides{}, y_strides{};
 };
 Result<Dispatch> choose_rope_append(const RopeAppendShape& shape, const Target& target);
+
+// rope_append of x w^T + bias, in one dispatch: `product` is q, k and v in rows, or columns from `first` on,
+// whose number is a multiple of 4; graph.h has their order. Operands: those of choose_matmul with y = q and
+// all nine, then table, k_cache, v_cache, block table.
+struct QkvShape {
+  MatmulShape product;  // y_stride, batch and epilogue but for the bias are not used
+  RopeAppendShape append;
+};
+Result<Dispatch> choose_qkv_append(const QkvShape& shape, const Target& target);
 
 // Bindings: x, table, state, y (rope alone); x, state, cache, block table (kv_append alone).
 Result<Dispatch> choose_rope(const RopeAppendShape& shape, const Target& target);       // uses heads

@@ -1,9 +1,11 @@
 #include <bit>
+#include <cstddef>
 #include <optional>
 #include <utility>
 
 #include "base/dtype.h"
 #include "interface/matmul.h"
+#include "interface/rope.h"
 #include "kernels/choose.h"
 #include "kernels/grid.h"
 #include "kernels/layout.h"
@@ -11,8 +13,7 @@
 namespace tessera {
 namespace {
 
-constexpr std::uint32_t kMatvecRows = 16;      // up to these, the matrix-vector family is chosen
-constexpr std::uint32_t kMatvecGroupRows = 8;  // that one of its workgroups multiplies
+constexpr std::uint32_t kMatvecGroupRows = 8;  // that one matrix-vector workgroup multiplies
 
 struct Tile {
   std::uint32_t group, m, n, k, lane_m, lane_n;
@@ -33,12 +34,13 @@ constexpr std::uint32_t shared_bytes(const Tile& t, bool gated) {
   return (t.m + (gated ? 2 : 1) * t.n) * (t.k / 4 + 1) * 16;
 }
 
-std::optional<Tile> pick_tile(const MatmulShape& shape, const Limits& limits) {
+// Whether each lane has columns in fours of neighbours.
+std::optional<Tile> pick_tile(const MatmulShape& shape, bool fours, const Limits& limits) {
   std::optional<Tile> best;
   for (const Tile& t : kTiles) {
     if (t.group > limits.max_group_invocations || t.group > limits.max_group_size[0] ||
         shared_bytes(t, shape.gated) > limits.max_shared_bytes ||
-        t.lane_m * t.lane_n * (shape.gated ? 2 : 1) > kMostSums)
+        t.lane_m * t.lane_n * (shape.gated ? 2 : 1) > kMostSums || (fours && t.lane_n % 4 != 0))
       continue;
     // The first that fits; then a lower one that still covers all rows, unless it gives up half the lanes.
     if (!best || (t.m < best->m && t.m >= shape.rows && t.group >= best->group / 2)) best = t;
@@ -79,6 +81,8 @@ Result<void> check(const MatmulShape& shape, std::uint64_t row_bytes, const std:
   if (x_stride(shape) < shape.k)
     return Error{Code::invalid_argument, what + ": rows of x are " + std::to_string(shape.x_stride) +
                                              " elements apart, fewer than k"};
+  if (shape.norm && (shape.rows > kMatmulFewRows || shape.x_type != DType::f32))
+    return Error{Code::unsupported, what + ": only few rows of F32 are normalised as they are loaded"};
   for (const DType type : {shape.x_type, shape.y_type})
     if (type != DType::f32 && type != DType::f16)
       return Error{Code::unsupported,
@@ -127,19 +131,21 @@ std::uint32_t matvec_lanes(const MatmulShape& shape, std::uint64_t groups, const
   return lanes;
 }
 
-void use_matvec(const MatmulShape& shape, const Target& target, Dispatch& d, std::uint64_t& groups) {
-  const std::uint64_t tiles_m = ceil_div(shape.rows, kMatvecGroupRows);
+void use_matvec(const MatmulShape& shape, bool fours, const Target& target, Dispatch& d,
+                std::uint64_t& groups) {
+  // Fours leave 4 rows for 16 sums.
+  const std::uint64_t tiles_m = ceil_div(shape.rows, fours ? 4 : kMatvecGroupRows);
   const auto rows = static_cast<std::uint32_t>(ceil_div(shape.rows, tiles_m));
-  const std::uint32_t columns = matvec_columns(shape, rows);
+  const std::uint32_t columns = fours ? 4 : matvec_columns(shape, rows);
   groups = tiles_m * ceil_div(shape.n, columns);
   const std::uint32_t lanes = matvec_lanes(shape, groups * shape.batch, target.limits);
   d.kernel = target.caps.subgroup_arithmetic ? KernelId::matvec_subgroup : KernelId::matvec;
   d.spec = {group_size(lanes, lanes, target.limits), 0, 0, 0, columns, rows};
 }
 
-Result<void> use_tile(const MatmulShape& shape, const Target& target, const std::string& what, Dispatch& d,
-                      std::uint64_t& groups) {
-  const std::optional<Tile> t = pick_tile(shape, target.limits);
+Result<void> use_tile(const MatmulShape& shape, bool fours, const Target& target, const std::string& what,
+                      Dispatch& d, std::uint64_t& groups) {
+  const std::optional<Tile> t = pick_tile(shape, fours, target.limits);
   if (!t)
     return Error{Code::unsupported, what + ": no tile fits " +
                                         std::to_string(target.limits.max_group_invocations) +
@@ -160,11 +166,12 @@ bool takes_lanes(const Target& target) {
          target.limits.subgroup_size >= 4 && target.limits.subgroup_size <= 64;
 }
 
-void use_lanes(const MatmulShape& shape, const Target& target, Dispatch& d, std::uint64_t& groups) {
+void use_lanes(const MatmulShape& shape, bool fours, const Target& target, Dispatch& d,
+               std::uint64_t& groups) {
   const std::uint32_t lanes = target.limits.subgroup_size;
   const std::uint64_t tiles_m = ceil_div(shape.rows, kLanesRows);
   const auto rows = static_cast<std::uint32_t>(ceil_div(shape.rows, tiles_m));
-  const std::uint32_t columns = (rows == 1 ? 2 : kLanesColumns) / (shape.gated ? 2 : 1);
+  const std::uint32_t columns = fours ? 4 : (rows == 1 ? 2 : kLanesColumns) / (shape.gated ? 2 : 1);
   d.kernel = KernelId::matmul_lanes;
   if (target.caps.subgroup_size_control) d.subgroup_size = lanes;
   d.spec = {lanes, 0, 0, 0, columns, rows};
@@ -178,25 +185,24 @@ std::uint32_t flags_of(const MatmulShape& s) {
          (s.residual ? shader::kMatmulFlagResidual : 0) | (s.scale != 1 ? shader::kMatmulFlagScale : 0) |
          (s.x_type == DType::f16 ? shader::kMatmulFlagXHalf : 0) |
          (s.y_type == DType::f16 ? shader::kMatmulFlagYHalf : 0) |
-         (s.batch > 1 ? shader::kMatmulFlagBatch : 0);
+         (s.batch > 1 ? shader::kMatmulFlagBatch : 0) | (s.norm ? shader::kMatmulFlagNorm : 0);
 }
 
 double element_bytes(DType type) { return type == DType::f16 ? 2 : 4; }
 
-}  // namespace
-
-Result<Dispatch> choose_matmul(const MatmulShape& shape, const Target& target) {
+// Fours: each lane that stores has columns in fours of neighbours.
+Result<Dispatch> choose_product(const MatmulShape& shape, bool fours, const Target& target) {
   const std::string what = describe(shape);
   const std::uint64_t row_bytes = device_row_bytes(shape.type, shape.k);
   TSR_CHECK(check(shape, row_bytes, what));
   Dispatch d;
   std::uint64_t groups = 0;
   if (takes_lanes(target))
-    use_lanes(shape, target, d, groups);
-  else if (shape.rows <= kMatvecRows)
-    use_matvec(shape, target, d, groups);
+    use_lanes(shape, fours, target, d, groups);
+  else if (shape.rows <= kMatmulFewRows)
+    use_matvec(shape, fours, target, d, groups);
   else
-    TSR_CHECK(use_tile(shape, target, what, d, groups));
+    TSR_CHECK(use_tile(shape, fours, target, what, d, groups));
   TSR_TRY(d.grid, fold_grid(groups * shape.batch, target.limits, what));
   d.spec[shader::kMatmulSpecType] = static_cast<std::uint32_t>(shape.type);
   d.spec[shader::kMatmulSpecFlags] = flags_of(shape);
@@ -215,13 +221,66 @@ Result<Dispatch> choose_matmul(const MatmulShape& shape, const Target& target) {
             shape.w_batch * row_words,
             shape.y_batch,
             shape.batch,
-            std::bit_cast<std::uint32_t>(shape.scale)};
+            std::bit_cast<std::uint32_t>(shape.scale),
+            std::bit_cast<std::uint32_t>(shape.eps)};
+  d.push.resize(sizeof(shader::FusedMatmulPush) / 4);
+  for (std::uint8_t i = 0; i < shader::kFusedBindings; ++i)
+    d.operands.push_back(i < shader::kFusedNorm || (i == shader::kFusedNorm && shape.norm) ? i : kNoOperand);
   const double matrices = shape.gated ? 2 : 1, batch = shape.batch;
   d.flops = 2.0 * shape.rows * shape.n * shape.k * matrices * batch;
   d.bytes = matrices * shape.n * static_cast<double>(row_bytes) * (shape.w_batch != 0 ? batch : 1) +
             batch * shape.rows *
                 (element_bytes(shape.x_type) * shape.k +
-                 element_bytes(shape.y_type) * shape.n * (shape.residual ? 2 : 1));
+                 element_bytes(shape.y_type) * shape.n * (shape.residual ? 2 : 1)) +
+            (shape.norm ? 4.0 * shape.k : 0);
+  return d;
+}
+
+}  // namespace
+
+Result<Dispatch> choose_matmul(const MatmulShape& shape, const Target& target) {
+  return choose_product(shape, false, target);
+}
+
+Result<Dispatch> choose_qkv_append(const QkvShape& shape, const Target& target) {
+  // What the caches and the table must be is what it is for rope_append.
+  TSR_TRY(const Dispatch append, choose_rope_append(shape.append, target));
+  const RopeAppendShape& heads = shape.append;
+  const std::uint32_t v_dim = heads.v_dim ? heads.v_dim : heads.head_dim;
+  const std::uint32_t columns = (heads.heads + heads.kv_heads) * heads.head_dim + heads.kv_heads * v_dim;
+  MatmulShape product = shape.product;
+  const std::string what = "qkv_append: " + describe(product);
+  if ((heads.head_dim | v_dim | heads.rope_dims | product.first | product.n) % 4 != 0)
+    return Error{Code::unsupported, what + ": heads do not come in fours of columns"};
+  if (heads.kv_type == DType::q8_0) return Error{Code::unsupported, what + ": into caches of Q8_0"};
+  if (product.rows != heads.rows * heads.batch || product.gated || product.residual || product.act != 0 ||
+      product.scale != 1 || product.batch != 1 || product.y_type != DType::f32)
+    return Error{Code::invalid_argument, what + ": not the rows of q, k and v alone"};
+  product.y_stride = columns;
+  TSR_TRY(Dispatch d, choose_product(product, true, target));
+  using P = shader::FusedMatmulPush;
+  const auto put = [&](std::size_t at, std::uint32_t value) { d.push[at / 4] = value; };
+  put(offsetof(P, y_stride), heads.heads * heads.head_dim);
+  put(offsetof(P, sequence_rows), heads.rows);
+  put(offsetof(P, heads), heads.heads);
+  put(offsetof(P, kv_heads), heads.kv_heads);
+  put(offsetof(P, head_dim), heads.head_dim);
+  put(offsetof(P, v_dim), v_dim);
+  put(offsetof(P, rope_dims), heads.rope_dims);
+  using R = shader::RopePush;
+  put(offsetof(P, positions), append.push[offsetof(R, positions) / 4]);
+  put(offsetof(P, capacity), append.push[offsetof(R, capacity) / 4]);
+  put(offsetof(P, slots), append.push[offsetof(R, slots) / 4]);
+  put(offsetof(P, blocks), append.push[offsetof(R, blocks) / 4]);
+  put(offsetof(P, table_stride), append.push[offsetof(R, table_stride) / 4]);
+  d.spec[shader::kMatmulSpecAct] = static_cast<std::uint32_t>(heads.kv_type);
+  d.spec[shader::kMatmulSpecFlags] |=
+      shader::kMatmulFlagHeads | (heads.adjacent ? shader::kMatmulFlagAdjacent : 0) |
+      (heads.block_size != 0 ? shader::kMatmulFlagPaged : 0) | (heads.ring ? shader::kMatmulFlagRing : 0);
+  for (std::uint8_t i = shader::kFusedTable; i < shader::kFusedBindings; ++i) d.operands[i] = i;
+  // The part of rope_append's bytes that is left: all but reading q, k and v, which are not written either.
+  const double share = static_cast<double>(product.n) / columns;
+  d.bytes += share * (append.bytes - 8.0 * product.rows * columns);
   return d;
 }
 

@@ -34,7 +34,8 @@ class Choice {
     d.push = push(static_cast<std::uint32_t>(lanes));
     d.grid = {static_cast<std::uint32_t>(groups), s_.rows, s_.batch};
     d.flops = 3.0 * s_.batch * s_.rows * static_cast<double>(heads()) * s_.rope_dims;
-    d.bytes = 2.0 * static_cast<double>(activation_bytes());
+    d.bytes = static_cast<double>(activation_bytes()) + written_bytes() +
+              (id_ == KernelId::kv_append ? 0 : 4.0 * s_.rows * s_.rope_dims);
     return d;
   }
 
@@ -50,6 +51,16 @@ class Choice {
     return (std::uint64_t{s_.heads} + s_.kv_heads) * s_.head_dim + std::uint64_t{s_.kv_heads} * s_.v_dim;
   }
   std::uint64_t activation_bytes() const { return std::uint64_t{s_.batch} * s_.rows * row_elems() * 4; }
+  double written_bytes() const {
+    const double rows = static_cast<double>(s_.batch) * s_.rows, heads = s_.heads, kv_heads = s_.kv_heads;
+    const double turned = 4.0 * rows * heads * s_.head_dim;
+    if (id_ == KernelId::rope) return turned;
+    const auto of_cache = [&](std::uint32_t dim) {
+      return rows * kv_heads * static_cast<double>(cache_row_bytes(s_.kv_type, dim));
+    };
+    if (id_ == KernelId::kv_append) return of_cache(s_.head_dim);
+    return turned + of_cache(s_.head_dim) + of_cache(s_.v_dim);
+  }
   bool paged() const { return s_.block_size != 0; }
 
   Error refuse(const std::string& why, Code code = Code::unsupported) const {

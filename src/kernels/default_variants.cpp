@@ -24,6 +24,7 @@ class List {
     embeddings();
     norms();
     matmuls();
+    layers();
     elementwise();
     ropes();
     attentions();
@@ -81,6 +82,36 @@ class List {
       add("matmul", "everything, " + std::to_string(rows) + (rows == 1 ? " row" : " rows"),
           choose_matmul(shape, target_));
     }
+  }
+
+  // Products with what a decoder layer has around them.
+  void layers() {
+    for (const DType type : {DType::f16, DType::q4_0, DType::q4_k})
+      for (const std::uint32_t rows : {1u, 8u, kPrompt}) {
+        MatmulShape shape{.rows = rows,
+                          .n = (kHeads + 2 * kKvHeads) * 128,
+                          .k = kDim,
+                          .dynamic_rows = true,
+                          .type = type,
+                          .norm = rows <= kMatmulFewRows,
+                          .eps = 1e-5f};
+        const RopeAppendShape append{.rows = rows,
+                                     .heads = kHeads,
+                                     .kv_heads = kKvHeads,
+                                     .head_dim = 128,
+                                     .rope_dims = 128,
+                                     .context = kContext,
+                                     .kv_type = DType::f16};
+        const std::string name =
+            type_name(type) + ", " + std::to_string(rows) + (rows == 1 ? " row" : " rows");
+        add("qkv_append", "qkv, f16 KV, " + name,
+            choose_qkv_append({.product = shape, .append = append}, target_));
+        if (!shape.norm) continue;
+        shape.n = shape.y_stride = kDim;
+        shape.gated = true;
+        shape.act = 1;
+        add("matmul", name + ", norm, gated", choose_matmul(shape, target_));
+      }
   }
 
   void elementwise() {

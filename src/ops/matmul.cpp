@@ -109,7 +109,8 @@ Result<BuiltOp> build_matmul(const Arguments& args) {
                                 bias("bias", any_bias),
                                 up != nullptr ? weight(p, args, "W_up", type) : kNoValue,
                                 bias("bias_up", any_bias && up != nullptr),
-                                residual != nullptr ? p.given("residual", io, {rows, n}) : kNoValue};
+                                residual != nullptr ? p.given("residual", io, {rows, n}) : kNoValue,
+                                kNoValue};
   const ValueId y = p.add("Y", Storage::output, io, {rows, n});
   OpAttrs attrs;
   attrs.act = parse_activation(args.choice("act"));

@@ -43,6 +43,7 @@ Result<Outputs> run_matmul(const OpCall& call);
 Result<Outputs> run_rope(const OpCall& call);
 Result<Outputs> run_kv_append(const OpCall& call);
 Result<Outputs> run_rope_append(const OpCall& call);
+Result<Outputs> run_qkv_append(const OpCall& call);
 Result<Outputs> run_attention(const OpCall& call);
 Result<Outputs> run_add(const OpCall& call);
 Result<Outputs> run_activation(const OpCall& call);
@@ -53,6 +54,30 @@ Result<Outputs> run_sample(const OpCall& call);
 Result<Outputs> run_advance(const OpCall& call);
 
 double activate(Activation act, double x);
+
+// One row normalised, and the error of each element before the norm's weight is applied.
+struct Normed {
+  std::vector<double> value;
+  std::vector<double> error;
+  double inverse = 0;  // 1 / sqrt(mean of squares + eps)
+};
+// `s` is off by an ulp of itself when `rounded`. Without layer_norm no mean is removed.
+Normed normalise(std::span<const double> s, bool rounded, bool layer_norm, double eps);
+
+// Rows of x as a product takes them: as they are, or RMSNorm of them by a weight.
+struct ProductRows {
+  std::vector<double> value;
+  std::vector<double> error;  // with bounds, when there is a norm: of each element, as it is multiplied
+};
+Result<ProductRows> product_rows(const OpCall& call, std::size_t x, std::size_t norm);
+
+// scale x w^T + b, rows by columns, and the error of each.
+struct Product {
+  std::vector<double> value;
+  std::vector<double> error;  // with bounds
+};
+Result<Product> multiply(const OpCall& call, const ProductRows& x, ValueId weight,
+                         std::span<const float> bias);
 
 // Philox4x32 with 10 rounds (Salmon et al., "Parallel Random Numbers: As Easy as 1, 2, 3", SC 2011).
 std::array<std::uint32_t, 4> philox4x32(std::array<std::uint32_t, 4> counter,

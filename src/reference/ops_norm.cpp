@@ -6,15 +6,7 @@
 #include "reference/ops.h"
 
 namespace tessera {
-namespace {
 
-// One row, and the error of each element before the weight is applied.
-struct Normed {
-  std::vector<double> value;
-  std::vector<double> error;
-};
-
-// `s` is rounded once where it is a sum: one ulp of itself. `mean` is 0 for RMSNorm.
 Normed normalise(std::span<const double> s, bool rounded, bool layer_norm, double eps) {
   const auto n = static_cast<double>(s.size());
   double total = 0, magnitude = 0;
@@ -44,6 +36,7 @@ Normed normalise(std::span<const double> s, bool rounded, bool layer_norm, doubl
   const double inverse = 1 / std::sqrt(variance + eps);
 
   Normed out;
+  out.inverse = inverse;
   for (std::size_t i = 0; i < s.size(); ++i) {
     out.value.push_back(centred[i] * inverse);
     out.error.push_back(inverse * (centred_error[i] * (1 + relative) + std::fabs(centred[i]) * relative) +
@@ -51,8 +44,6 @@ Normed normalise(std::span<const double> s, bool rounded, bool layer_norm, doubl
   }
   return out;
 }
-
-}  // namespace
 
 Result<Outputs> run_norm(const OpCall& call) {
   const OpAttrs& attrs = call.op.attrs;

@@ -1,4 +1,4 @@
-// rope, kv_append, rope_append.
+// rope, kv_append, rope_append, qkv_append.
 #include <algorithm>
 #include <cmath>
 
@@ -15,27 +15,38 @@ struct Exact {
 };
 
 // One head turned by its position's angles. `table`: (rope_dims/2, 2), cos and sin.
-std::vector<Exact> rotate(std::span<const float> x, std::span<const float> table, const OpAttrs& attrs) {
-  std::vector<Exact> out;
-  for (float e : x) out.push_back({e, std::fabs(e) < bounds::kFlush ? std::fabs(e) : 0});
+std::vector<Exact> rotate(std::span<const Exact> x, std::span<const float> table, const OpAttrs& attrs) {
+  std::vector<Exact> out(x.begin(), x.end());
   const std::size_t half = attrs.rope_dims / 2;
   for (std::size_t i = 0; i < half; ++i) {
     const std::size_t first = attrs.rope_adjacent ? 2 * i : i;
     const std::size_t second = attrs.rope_adjacent ? 2 * i + 1 : i + half;
-    const double a = x[first], b = x[second], c = table[2 * i], s = table[2 * i + 1];
+    const double a = x[first].value, b = x[second].value, c = table[2 * i], s = table[2 * i + 1];
     const double flush = bounds::kFlush * (3 + std::fabs(a) + std::fabs(b));
-    const auto error = [&](double p, double q) {
-      return bounds::kRopeUlps * bounds::kUlp * (std::fabs(p) + std::fabs(q)) + flush;
+    // Of an operand that is off by e, its product by e |c| and an ulp of that more.
+    const auto error = [&](double p, double q, double of_p, double of_q) {
+      return bounds::kRopeUlps * bounds::kUlp * (std::fabs(p) + std::fabs(q)) + flush +
+             (1 + 2 * bounds::kUlp) * (std::fabs(of_p) + std::fabs(of_q));
     };
-    out[first] = {a * c - b * s, error(a * c, b * s)};
-    out[second] = {a * s + b * c, error(a * s, b * c)};
+    const double of_a = x[first].error, of_b = x[second].error;
+    out[first] = {a * c - b * s, error(a * c, b * s, of_a * c, of_b * s)};
+    out[second] = {a * s + b * c, error(a * s, b * c, of_a * s, of_b * c)};
   }
   return out;
 }
 
-std::vector<Exact> untouched(std::span<const float> x) { return rotate(x, {}, {}); }
+// Elements as they are stored; copies of them may be flushed.
+std::vector<Exact> untouched(std::span<const float> x) {
+  std::vector<Exact> out;
+  for (float e : x) out.push_back({e, std::fabs(e) < bounds::kFlush ? std::fabs(e) : 0});
+  return out;
+}
 
-// What the three ops share: sequences of rows, and where heads begin in an operand.
+std::vector<Exact> rotate(std::span<const float> x, std::span<const float> table, const OpAttrs& attrs) {
+  return rotate(untouched(x), table, attrs);
+}
+
+// What these ops share: sequences of rows, and where heads begin in an operand.
 struct Pass {
   const OpCall& call;
   SequenceRows sequences;
@@ -66,10 +77,10 @@ struct Pass {
     return std::span(x).subspan(at, dim);
   }
   // The row of the table (context, rope_dims/2, 2), a constant, for a row of the pass.
-  std::vector<float> angles(std::uint64_t b, std::uint64_t row) const {
+  std::vector<float> angles(std::uint64_t b, std::uint64_t row, std::size_t table = 1) const {
     const std::uint64_t dims = call.op.attrs.rope_dims;
     const std::uint64_t at = call.op.attrs.table_by_row ? b * sequences.rows + row : position + row;
-    return call.tensors.floats(call.in(1), at * dims, dims);
+    return call.tensors.floats(call.in(table), at * dims, dims);
   }
 };
 
@@ -204,6 +215,45 @@ Result<Outputs> run_rope_append(const OpCall& call) {
     }
     for (std::uint64_t head = 0; head < attrs.kv_heads; ++head)
       TSR_CHECK(v.append(b, row, head, untouched(pass.head(first + turned * dim + head * v_dim, v_dim))));
+    return {};
+  };
+  TSR_CHECK(pass.for_rows(one_row));
+  return Outputs{std::move(q), k.take(), v.take()};
+}
+
+Result<Outputs> run_qkv_append(const OpCall& call) {
+  const OpAttrs& attrs = call.op.attrs;
+  const std::uint64_t dim = attrs.head_dim, v_dim = attrs.attention.v_dim ? attrs.attention.v_dim : dim;
+  const std::uint64_t turned = std::uint64_t{attrs.heads} + attrs.kv_heads;
+  const std::uint64_t width = turned * dim + attrs.kv_heads * v_dim;
+  const Pass pass(call, true);
+  ReferenceOutput q{.value = call.out(0)};
+  Cache k(pass, call.out(1), call.in(8)), v(pass, call.out(2), call.in(8));
+  TSR_CHECK(pass.fits(call.value(call.in(4)).shape[0]));
+  TSR_CHECK(k.fits());
+  TSR_TRY(const std::vector<float> bias, call.vector_of(2));
+  TSR_TRY(const ProductRows x, product_rows(call, 0, 3));
+  TSR_TRY(const Product product, multiply(call, x, call.in(1), bias));
+  const RowOrder order{attrs.head_dim, attrs.rope_adjacent ? 0 : attrs.rope_dims};
+  const auto head_at = [&](std::uint64_t first, std::uint64_t n, bool turns) {
+    std::vector<Exact> head(n);
+    for (std::uint64_t i = 0; i < n; ++i)
+      head[turns ? order.source(i) : i] = {product.value[first + i],
+                                           call.bounds ? product.error[first + i] : 0};
+    return head;
+  };
+  const auto one_row = [&](std::uint64_t b, std::uint64_t row) -> Result<void> {
+    const std::vector<float> table = pass.angles(b, row, 4);
+    const std::uint64_t r = b * pass.sequences.rows + row, first = r * width;
+    for (std::uint64_t head = 0; head < turned; ++head) {
+      const std::vector<Exact> out = rotate(head_at(first + head * dim, dim, true), table, attrs);
+      if (head < attrs.heads)
+        put_head(call, q, (r * attrs.heads + head) * dim, out);
+      else
+        TSR_CHECK(k.append(b, row, head - attrs.heads, out));
+    }
+    for (std::uint64_t head = 0; head < attrs.kv_heads; ++head)
+      TSR_CHECK(v.append(b, row, head, head_at(first + turned * dim + head * v_dim, v_dim, false)));
     return {};
   };
   TSR_CHECK(pass.for_rows(one_row));

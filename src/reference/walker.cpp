@@ -16,6 +16,7 @@ Result<Outputs> run_kind(const OpCall& call) {
     case OpKind::rope: return run_rope(call);
     case OpKind::kv_append: return run_kv_append(call);
     case OpKind::rope_append: return run_rope_append(call);
+    case OpKind::qkv_append: return run_qkv_append(call);
     case OpKind::attention: return run_attention(call);
     case OpKind::add: return run_add(call);
     case OpKind::activation: return run_activation(call);

@@ -3,11 +3,14 @@
 #include <algorithm>
 #include <numeric>
 
+#include "graph/fuse.h"
 #include "graph/kv_cache.h"
 #include "interface/attention_params.h"
 
 namespace tessera {
 namespace {
+
+static_assert(kNormOnLoadRows <= kMatmulFewRows);
 
 class Lowering {
  public:
@@ -34,11 +37,12 @@ class Lowering {
     calls_.push_back({op_, std::move(shape), std::move(operands)});
   }
 
-  // The most rows of a weight that one binding covers; every window but the last begins at an aligned offset.
-  Result<std::uint64_t> window_rows(ValueId weight) const {
+  // The most rows of a weight that one binding covers; every window but the last begins at an aligned offset,
+  // and has a multiple of `fours` rows.
+  Result<std::uint64_t> window_rows(ValueId weight, std::uint64_t fours = 1) const {
     const std::uint64_t row_bytes = map_.places[weight].row_bytes;
     const std::uint64_t step =
-        limits_.min_storage_alignment / std::gcd(row_bytes, limits_.min_storage_alignment);
+        std::lcm(fours, limits_.min_storage_alignment / std::gcd(row_bytes, limits_.min_storage_alignment));
     const std::uint64_t total = map_.places[weight].bytes / row_bytes;
     const std::uint64_t most = limits_.max_storage_range / row_bytes;
     if (most >= total) return total;
@@ -54,6 +58,7 @@ class Lowering {
       case OpKind::embedding: return lower_embedding(op);
       case OpKind::norm: lower_norm(op); break;
       case OpKind::matmul: return lower_matmul(op);
+      case OpKind::qkv_append: return lower_qkv_append(op);
       case OpKind::rope:
         emit(RopeCall{rope_shape(op)}, {{op.in[0]}, {op.in[1]}, {op.in[2]}, {op.out[0]}});
         break;
@@ -126,7 +131,7 @@ class Lowering {
 
   Result<void> lower_matmul(const Op& op) {
     const ValueId w = op.in[1], bias = op.in[2], up = op.in[3], up_bias = op.in[4], y = op.out[0];
-    const ValueId residual = op.in[5];
+    const ValueId residual = op.in[5], norm = op.in[6];
     TSR_TRY(std::uint64_t window, window_rows(w));
     if (up != kNoValue) {
       TSR_TRY(const std::uint64_t up_window, window_rows(up));
@@ -149,7 +154,9 @@ class Lowering {
                        .scale = op.attrs.scale,
                        .x_type = value(op.in[0]).dtype,
                        .y_type = value(y).dtype,
-                       .precision = op.attrs.precision},
+                       .precision = op.attrs.precision,
+                       .norm = norm != kNoValue,
+                       .eps = op.attrs.eps},
            {{op.in[0]},
             {w, first, count},
             {up, first, up == kNoValue ? 0 : count},
@@ -158,6 +165,44 @@ class Lowering {
             {y},
             state(),
             {residual}});
+      if (norm != kNoValue) calls_.back().operands.push_back({norm});
+    }
+    return {};
+  }
+
+  Result<void> lower_qkv_append(const Op& op) {
+    const ValueId x = op.in[0], w = op.in[1], bias = op.in[2], norm = op.in[3];
+    TSR_TRY(const std::uint64_t window, window_rows(w, 4));
+    QkvShape shape;
+    shape.append = append_shape(op, op.in[6], op.in[8]);
+    shape.append.v_dim = dim(op.in[7]);
+    shape.append.table_rows = u32(value(op.in[4]).shape[0]);
+    const std::uint64_t n = value(w).shape[0];
+    for (std::uint64_t first = 0; first < n; first += window) {
+      const std::uint64_t count = std::min(window, n - first);
+      shape.product = {.rows = rows(x),
+                       .n = u32(count),
+                       .k = dim(w),
+                       .first = u32(first),
+                       .dynamic_rows = value(op.out[0]).dynamic_rows,
+                       .type = value(w).dtype,
+                       .bias = bias != kNoValue,
+                       .x_type = value(x).dtype,
+                       .norm = norm != kNoValue,
+                       .eps = op.attrs.eps};
+      emit(shape, {{x},
+                   {w, first, count},
+                   {},
+                   {bias},
+                   {},
+                   {op.out[0]},
+                   state(),
+                   {},
+                   {norm},
+                   {op.in[4]},
+                   {op.in[6]},
+                   {op.in[7]},
+                   {op.in[8]}});
     }
     return {};
   }

@@ -29,7 +29,7 @@ struct SampleCall {
 
 struct Call {
   std::uint32_t op = 0;  // index in the graph
-  std::variant<EmbeddingShape, NormShape, MatmulShape, RopeAppendShape, RopeCall, KvAppendCall,
+  std::variant<EmbeddingShape, NormShape, MatmulShape, QkvShape, RopeAppendShape, RopeCall, KvAppendCall,
                AttentionShape, ElementwiseShape, SoftmaxShape, LastRowCall, AdvanceCall, SampleCall>
       shape;
   std::vector<Operand> operands;

@@ -31,6 +31,7 @@ Result<Chosen> choose(const Call& call, const Target& target) {
       Overloaded{[&](const EmbeddingShape& s) -> Out { return one(choose_embedding(s, target)); },
                  [&](const NormShape& s) -> Out { return one(choose_norm(s, target)); },
                  [&](const MatmulShape& s) -> Out { return one(choose_matmul(s, target)); },
+                 [&](const QkvShape& s) -> Out { return one(choose_qkv_append(s, target)); },
                  [&](const RopeAppendShape& s) -> Out { return one(choose_rope_append(s, target)); },
                  [&](const RopeCall& s) -> Out { return one(choose_rope(s, target)); },
                  [&](const KvAppendCall& s) -> Out { return one(choose_kv_append(s, target)); },

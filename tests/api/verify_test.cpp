@@ -24,7 +24,7 @@ TEST_P(Verification, TellsOfEveryKind) {
   }
   take(model.verify(desc));
   for (const char* kind :
-       {"embedding", "norm", "matmul", "rope_append", "attention", "sample", "arena", "whole"}) {
+       {"embedding", "norm", "matmul", "qkv_append", "attention", "sample", "arena", "whole"}) {
     ASSERT_EQ(ratios.count(kind), 1u) << kind;
     EXPECT_LE(ratios[kind], 1) << kind;
   }

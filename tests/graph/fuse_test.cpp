@@ -2,6 +2,8 @@
 
 #include <gmock/gmock.h>
 
+#include <numeric>
+
 #include "graph/tiny_program.h"
 
 namespace tessera::test {
@@ -72,9 +74,70 @@ TEST(FuseQkv, ConstantBiasesAreConcatenated) {
     }
   const Program program = fused(t);
   ASSERT_EQ(count(program.graphs[0], OpKind::rope_append), 1u);
-  const Value& bias = program.values.at(program.graphs[0].ops[2].in[2]);
+  const Value& bias = program.values.at(program.graphs[0].ops[1].in[2]);
   ASSERT_TRUE(bias.data);
   EXPECT_EQ(*bias.data, (std::vector<float>{1, 1, 1, 1, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3}));
+}
+
+TEST(FuseQkv, IsTheProductsEpilogueWhereLanesHavePairs) {
+  for (const bool adjacent : {false, true}) {
+    TinyProgram t(8);
+    t.bias = true;
+    t.rope_adjacent = adjacent;
+    t.attention(t.norm("norm", t.embedding()));
+    for (Value& v : t.program.values)
+      if (v.name == "attn_q.bias") {
+        std::vector<float> rows(v.elems());
+        std::iota(rows.begin(), rows.end(), 0.0f);
+        v.storage = Storage::constant;
+        v.data = std::make_shared<const std::vector<float>>(rows);
+      } else if (v.name.ends_with(".bias")) {
+        v.storage = Storage::constant;
+        v.data = std::make_shared<const std::vector<float>>(v.elems(), -1.0f);
+      }
+    const Program program = fused(t);
+    ASSERT_EQ(count(program.graphs[0], OpKind::qkv_append), 1u);
+    EXPECT_EQ(program.graphs[0].ops.size(), 3u);  // embedding, qkv_append with its norm, attention
+    const Op& op = program.graphs[0].ops[1];
+    EXPECT_EQ(program.values[op.in[3]].name, "norm.weight");
+    EXPECT_EQ(program.values[op.in[1]].orders.empty(), adjacent);
+    const std::vector<float>& bias = *program.values[op.in[2]].data;
+    const std::vector<float> head(bias.begin() + 8, bias.begin() + 16);  // the second
+    EXPECT_THAT(head, adjacent ? testing::ElementsAre(8, 9, 10, 11, 12, 13, 14, 15)
+                               : testing::ElementsAre(8, 9, 12, 13, 10, 11, 14, 15));
+  }
+}
+
+TEST(FuseQkv, LeavesAppendsThatNoLaneCanStore) {
+  for (int fault = 0; fault < 4; ++fault) {
+    TinyProgram t(fault == 0 ? 6 : 32);
+    const ValueId h = t.norm("norm", t.embedding());
+    if (fault == 1) t.program.values[t.k_cache].dtype = t.program.values[t.v_cache].dtype = DType::q8_0;
+    t.attention(h);
+    for (Op& op : t.graph.ops) {
+      if (op.kind == OpKind::matmul && fault == 2) op.attrs.precision = Precision::mixed;
+      if (op.kind == OpKind::rope && fault == 3) op.attrs.rope_dims = 30;
+    }
+    if (fault == 3) t.program.values[t.table] = t.program.values[t.constant("turn", {t.kContext, 15, 2})];
+    const Program program = fused(t);
+    EXPECT_EQ(count(program.graphs[0], OpKind::rope_append), 1u) << fault;
+    EXPECT_EQ(count(program.graphs[0], OpKind::qkv_append), 0u) << fault;
+  }
+}
+
+TEST(Fuse, LeavesWhatIsNotAskedFor) {
+  for (int off = 0; off < 3; ++off) {
+    TinyProgram t(8);
+    const ValueId x = t.embedding();
+    t.add("sum", x, t.matmul("attn_out", t.attention(t.norm("norm", x)), TinyProgram::kDim));
+    t.finish();
+    const Program program = fuse(t.program, {.sums = off != 0, .norms = off != 1, .heads = off != 2});
+    EXPECT_TRUE(program.check().ok());
+    const Graph& graph = program.graphs[0];
+    EXPECT_EQ(count(graph, OpKind::add), off == 0);
+    EXPECT_EQ(count(graph, OpKind::norm), off == 1);
+    EXPECT_EQ(count(graph, OpKind::rope_append), off == 2);
+  }
 }
 
 // What keeps q, k and v apart.
@@ -127,7 +190,7 @@ TEST(FuseQkv, LeavesCachesThatAreReadBetween) {
 }
 
 TEST(FuseGlu, LeavesOtherInputsTypesAndEpilogues) {
-  for (int fault = 0; fault < 5; ++fault) {
+  for (int fault = 0; fault < 6; ++fault) {
     TinyProgram t;
     const ValueId x = t.embedding(), h = t.norm("norm", x);
     const ValueId gate = t.matmul("gate", h, 12);
@@ -137,6 +200,7 @@ TEST(FuseGlu, LeavesOtherInputsTypesAndEpilogues) {
     for (Op& op : t.graph.ops) {
       if (op.name == "up" && fault == 3) op.attrs.scale = 2;
       if (op.name == "up" && fault == 4) op.in[5] = gate;
+      if (op.name == "up" && fault == 5) op.attrs.precision = Precision::mixed;
     }
     EXPECT_EQ(count(fused(t).graphs[0], OpKind::glu), 1u) << fault;
   }
@@ -151,6 +215,66 @@ TEST(FuseActivation, LeavesOtherUsesAndOutputs) {
     if (fault == 1) t.act("peek", y);
     EXPECT_EQ(count(fused(t).graphs[0], OpKind::matmul), 1u);
     EXPECT_GE(count(fused(t).graphs[0], OpKind::activation), 1u) << fault;
+  }
+}
+
+TEST(FuseSum, IsTheProductsEpilogueOnEitherSide) {
+  for (const bool first : {false, true}) {
+    TinyProgram t;
+    const ValueId x = t.embedding(), h = t.norm("norm", x);
+    const ValueId y = t.matmul("down", t.act("hidden", t.matmul("up", h, 12)), TinyProgram::kDim);
+    const ValueId sum = first ? t.add("sum", y, x) : t.add("sum", x, y);
+    t.add("again", sum, t.norm("other", sum));
+    const Program program = fused(t);
+    EXPECT_EQ(count(program.graphs[0], OpKind::add), 1u);
+    const Op& down = program.graphs[0].ops[2];
+    EXPECT_EQ(down.name, "down");
+    EXPECT_EQ(down.in[5], x);
+    EXPECT_EQ(down.out[0], sum);
+    EXPECT_EQ(program.graphs[0].ops[3].out[1], kNoValue);  // the norm reads it
+  }
+}
+
+TEST(FuseSum, LeavesOtherUsesAndASecondSum) {
+  TinyProgram t;
+  const ValueId x = t.embedding();
+  const ValueId y = t.matmul("one", x, TinyProgram::kDim), z = t.matmul("two", x, TinyProgram::kDim);
+  t.act("peek", t.add("sum", x, y));
+  t.act("peek", y);
+  t.act("peek", t.add("other", t.add("sum", x, z), x));
+  EXPECT_EQ(count(fused(t).graphs[0], OpKind::add), 2u);
+}
+
+TEST(FuseNorm, RidesOnTheLoadOfFewRows) {
+  for (const std::uint32_t rows : {16u, 17u}) {
+    TinyProgram t;
+    t.graph.max_rows = rows;
+    const ValueId x = t.embedding();
+    t.program.values[x].shape[0] = rows;
+    const ValueId h = t.norm("norm", x);
+    const ValueId y = t.matmul("up", h, 12);
+    t.program.values[h].shape[0] = t.program.values[y].shape[0] = rows;
+    const Program program = fused(t);
+    ASSERT_EQ(count(program.graphs[0], OpKind::norm), rows > 16);
+    if (rows > 16) continue;
+    const Op& up = program.graphs[0].ops[1];
+    EXPECT_EQ(up.in[0], x);
+    EXPECT_EQ(program.values[up.in[6]].name, "norm.weight");
+    EXPECT_EQ(up.attrs.eps, 1e-5f);
+  }
+}
+
+TEST(FuseNorm, LeavesOtherUsesAndLayerNorm) {
+  for (int fault = 0; fault < 4; ++fault) {
+    TinyProgram t;
+    const ValueId x = t.embedding(), h = t.norm("norm", x);
+    t.matmul("up", h, 12);
+    Op& norm = t.graph.ops[1];
+    if (fault == 0) norm.attrs.layer_norm = true;
+    if (fault == 1) norm.in[2] = t.weight("norm.bias", {TinyProgram::kDim});
+    if (fault == 2) t.matmul("other", h, 12);
+    if (fault == 3) t.graph.ops[2].attrs.precision = Precision::mixed;
+    EXPECT_EQ(count(fused(t).graphs[0], OpKind::norm), 1u) << fault;
   }
 }
 

@@ -12,11 +12,13 @@ namespace tessera::test {
 
 struct TinyProgram {
   static constexpr std::uint64_t kRows = 4, kDim = 8, kHidden = 12, kVocab = 16, kContext = 32;
-  static constexpr std::uint32_t kHeads = 4, kKvHeads = 2, kHeadDim = 2;
+  static constexpr std::uint32_t kHeads = 4, kKvHeads = 2;
+  std::uint32_t head_dim = 2;
 
   Program program;
   Graph graph{"block", kRows, {}};
   bool bias = false;
+  bool rope_adjacent = true;
 
   ValueId value(std::string name, std::vector<std::uint64_t> shape, Storage storage,
                 DType dtype = DType::f32) {
@@ -52,7 +54,7 @@ struct TinyProgram {
     const ValueId w = weight(name + ".weight", {n, k}, dtype);
     const ValueId b = bias ? weight(name + ".bias", {n}) : kNoValue;
     const ValueId y = rows(name, n);
-    op(OpKind::matmul, name, {x, w, b, kNoValue, kNoValue, kNoValue}, {y});
+    op(OpKind::matmul, name, {x, w, b, kNoValue, kNoValue, kNoValue, kNoValue}, {y});
     return y;
   }
   ValueId norm(const std::string& name, ValueId x) {
@@ -65,9 +67,9 @@ struct TinyProgram {
   }
   ValueId rope(const std::string& name, ValueId x, std::uint32_t heads) {
     OpAttrs attrs = head_attrs(heads, 0);
-    attrs.rope_dims = kHeadDim;
-    attrs.rope_adjacent = true;
-    const ValueId y = rows(name, heads * kHeadDim);
+    attrs.rope_dims = head_dim;
+    attrs.rope_adjacent = rope_adjacent;
+    const ValueId y = rows(name, heads * head_dim);
     op(OpKind::rope, name, {x, table, state}, {y}, attrs);
     return y;
   }
@@ -93,23 +95,24 @@ struct TinyProgram {
     op(OpKind::glu, name, {gate, up}, {y}, attrs);
     return y;
   }
-  static OpAttrs head_attrs(std::uint32_t heads, std::uint32_t kv_heads) {
+  OpAttrs head_attrs(std::uint32_t heads, std::uint32_t kv_heads) const {
     OpAttrs attrs;
     attrs.heads = heads;
     attrs.kv_heads = kv_heads;
-    attrs.head_dim = kHeadDim;
+    attrs.head_dim = head_dim;
     return attrs;
   }
 
   ValueId tokens = value("tokens", {kContext + 1}, Storage::input, DType::u32);
   ValueId state = value("state", {8}, Storage::input, DType::u32);
   ValueId sampler = value("sampler", {8}, Storage::input, DType::u32);
-  ValueId table = constant("rope_table", {kContext, kHeadDim / 2, 2});
-  ValueId k_cache = value("k_cache", {kKvHeads, kContext, kHeadDim}, Storage::cache, DType::f16);
-  ValueId v_cache = value("v_cache", {kKvHeads, kContext, kHeadDim}, Storage::cache, DType::f16);
+  ValueId table = constant("rope_table", {kContext, head_dim / 2, 2});
+  ValueId k_cache = value("k_cache", {kKvHeads, kContext, head_dim}, Storage::cache, DType::f16);
+  ValueId v_cache = value("v_cache", {kKvHeads, kContext, head_dim}, Storage::cache, DType::f16);
   ValueId logits = value("logits", {1, kVocab}, Storage::output);
 
-  TinyProgram() { program.state = state; }
+  // Heads of 2 are too few for qkv_append.
+  explicit TinyProgram(std::uint32_t head_dim_ = 2) : head_dim(head_dim_) { program.state = state; }
 
   ValueId embedding() {
     const ValueId x = rows("x", kDim);
@@ -118,9 +121,9 @@ struct TinyProgram {
   }
   // The types of the three matrices may differ.
   ValueId attention(ValueId h, DType q_type = DType::f32, DType k_type = DType::f32) {
-    const ValueId q = matmul("attn_q", h, kHeads * kHeadDim, q_type);
-    const ValueId k = matmul("attn_k", h, kKvHeads * kHeadDim, k_type);
-    const ValueId v = matmul("attn_v", h, kKvHeads * kHeadDim, q_type);
+    const ValueId q = matmul("attn_q", h, kHeads * head_dim, q_type);
+    const ValueId k = matmul("attn_k", h, kKvHeads * head_dim, k_type);
+    const ValueId v = matmul("attn_v", h, kKvHeads * head_dim, q_type);
     const ValueId q_rope = rope("q_rope", q, kHeads);
     const ValueId k_rope = rope("k_rope", k, kKvHeads);
     append("k_append", k_rope, k_cache);
@@ -134,11 +137,11 @@ struct TinyProgram {
     a.kv_len = static_cast<std::uint32_t>(program.values[k_cache].shape[1]);
     a.heads = kHeads;
     a.kv_heads = kKvHeads;
-    a.head_dim = a.v_dim = kHeadDim;
+    a.head_dim = a.v_dim = head_dim;
     a.scale = 0.5f;
     a.causal = Causal::bottom_right;
     a.cache = true;
-    const ValueId y = rows("attn", kHeads * kHeadDim);
+    const ValueId y = rows("attn", kHeads * head_dim);
     std::vector<ValueId> in(static_cast<std::size_t>(AttentionIn::count), kNoValue);
     in[0] = q;
     in[1] = k_cache;
@@ -154,7 +157,7 @@ struct TinyProgram {
   }
   void head(ValueId x) {
     const ValueId w = weight("output", {kVocab, kDim});
-    op(OpKind::matmul, "logits", {x, w, kNoValue, kNoValue, kNoValue, kNoValue}, {logits});
+    op(OpKind::matmul, "logits", {x, w, kNoValue, kNoValue, kNoValue, kNoValue, kNoValue}, {logits});
     op(OpKind::sample, "sample", {logits, tokens, state, sampler}, {tokens, state});
   }
   // Ends the graph.

@@ -33,7 +33,10 @@ TEST(Catalogue, EveryModuleIsSane) {
 TEST(Catalogue, AccessIsWhatTheShaderDeclares) {
   const Kernel& k = kernel(KernelId::tile);
   for (std::uint32_t i = 0; i < k.binding_count; ++i)
-    EXPECT_EQ(k.access[i], i == shader::kMatmulY ? Access::read_write : Access::read) << i;
+    EXPECT_EQ(k.access[i], i == shader::kMatmulY || i == shader::kFusedK || i == shader::kFusedV
+                               ? Access::read_write
+                               : Access::read)
+        << i;
 }
 
 TEST(Catalogue, MissingCapabilities) {

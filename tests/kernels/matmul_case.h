@@ -15,7 +15,7 @@ namespace tessera::test {
 class Product {
  public:
   MatmulShape shape;
-  std::vector<float> x, bias, up_bias, residual;  // x and residual as laid out, gaps are NaN
+  std::vector<float> x, bias, up_bias, residual, norm;  // x and residual as laid out, gaps are NaN
   TestWeights w, up;
   std::uint32_t live_rows = 0;
 
@@ -29,6 +29,7 @@ class Product {
     bias = random_floats(s.first + s.n, 4);
     up_bias = random_floats(s.first + s.n, 5);
     residual = rounded(shape.y_type, random_floats(y_elems(), 6));
+    norm = random_floats(s.k, 7, 2);
   }
 
   std::size_t y_elems() const {
@@ -40,7 +41,7 @@ class Product {
            (shape.gated ? " gated" : "") + (shape.bias ? " bias" : "") + (shape.residual ? " residual" : "") +
            (shape.scale != 1 ? " scale" : "") + (shape.x_type == DType::f16 ? " f16 x" : "") +
            (shape.y_type == DType::f16 ? " f16 y" : "") + (shape.batch > 1 ? " batch" : "") +
-           (shape.precision == Precision::mixed ? " mixed" : "");
+           (shape.norm ? " norm" : "") + (shape.precision == Precision::mixed ? " mixed" : "");
   }
 
   static Bytes stored(DType type, const std::vector<float>& values) {
@@ -98,8 +99,10 @@ class Product {
     const std::size_t at = x_at(in_batch, row);
     const std::size_t from = (std::size_t{in_batch} * shape.w_batch + n) * shape.k;
     double value = 0, magnitude = 0;
+    const double factor = shape.norm ? norm_factor(at) : 1;
     for (std::uint32_t i = 0; i < shape.k; ++i) {
-      const double term = double(x[at + i]) * weights[from + i];
+      const double scale = shape.norm ? factor * norm[i] : 1;
+      const double term = scale * double(x[at + i]) * weights[from + i];
       value += term;
       magnitude += std::abs(term);
     }
@@ -109,7 +112,14 @@ class Product {
       value += b[shape.first + n];
       magnitude += std::abs(b[shape.first + n]);
     }
-    return {value, (shape.k + 8) * 0x1p-24 * magnitude};
+    // A norm's mean of squares is off by k roundings, its root by half of that, and ten operations follow.
+    const double steps = shape.norm ? 1.5 * shape.k + 28 : shape.k + 8;
+    return {value, steps * 0x1p-24 * magnitude};
+  }
+  double norm_factor(std::size_t at) const {
+    double squares = 0;
+    for (std::uint32_t i = 0; i < shape.k; ++i) squares += double(x[at + i]) * x[at + i];
+    return 1 / std::sqrt(squares / shape.k + shape.eps);
   }
 };
 

@@ -6,6 +6,7 @@
 #include "kernels/matmul_case.h"
 #include "support/gpu_fixture.h"
 #include "support/pairwise.h"
+#include "support/refusal.h"
 
 namespace tessera::test {
 namespace {
@@ -32,8 +33,9 @@ class MatmulGpu : public GpuTest {
     Bytes residual = Product::stored(p.shape.y_type, p.residual), state = state_bytes(7, p.live_rows);
     Bytes y = poisoned(p.shape.y_type == DType::f16 ? (p.y_elems() + 1) / 2 : p.y_elems());
     Bytes* up = p.shape.gated ? &p.up.device : &p.w.device;
-    EXPECT_TRUE(run_dispatch(*device_, *dispatch,
-                             {&x, &p.w.device, up, &bias, &up_bias, &y, &state, &residual}, slices));
+    Bytes norm = to_bytes(p.norm);
+    EXPECT_TRUE(run_call(*device_, {*dispatch}, {},
+                         {&x, &p.w.device, up, &bias, &up_bias, &y, &state, &residual, &norm}, slices));
     return y;
   }
 
@@ -220,6 +222,50 @@ TEST_F(MatmulGpu, LongRows) {
     check(shape_of(type, 1, 9, 4096));
     check(shape_of(type, 3, 9, 2048 + std::max(info(type).block_elems, 32u)));
   }
+}
+
+TEST_F(MatmulGpu, RowsNormalisedOnTheirLoad) {
+  for (DType type : kWeightTypes)
+    for (std::uint32_t rows : {1u, 2u, 9u}) {
+      MatmulShape s = shape_of(type, rows, 35, 2 * std::max(info(type).block_elems, 32u));
+      s.norm = true;
+      s.eps = 1e-5f;
+      s.gated = rows == 2;
+      s.act = s.gated ? 1 : 0;
+      s.bias = rows == 9;
+      check(s);
+    }
+}
+
+TEST_F(MatmulGpu, NormsOfAwkwardSizes) {
+  for (std::uint32_t k : {1u, 3u, 12u, 61u, 260u, 1028u})
+    for (std::uint32_t rows : {1u, 5u, 16u}) {
+      MatmulShape s = shape_of(DType::f16, rows, 7, k);
+      s.norm = s.dynamic_rows = true;
+      s.eps = 0.25f;
+      s.residual = rows == 5;
+      s.x_stride = k + rows;
+      check(s, (rows + 1) / 2);
+    }
+}
+
+TEST_F(MatmulGpu, EveryGroupSizeNormalises) {
+  Target gpu = target();
+  gpu.caps.software = false;
+  for (std::uint32_t group : {1u, 2u, 8u, 32u, 128u}) {
+    group_ = group;
+    MatmulShape s = shape_of(DType::f32, 3, 19, 301);
+    s.norm = true;
+    Product p(s);
+    compare(p, run(p, gpu));
+  }
+}
+
+TEST_F(MatmulGpu, ManyRowsAreNotNormalised) {
+  MatmulShape s = shape_of(DType::f32, 17, 4, 4);
+  s.norm = true;
+  s.y_stride = 4;
+  expect_refused(choose_matmul(s, target()), Code::unsupported, {"17 rows", "normalised"});
 }
 
 TEST_F(MatmulGpu, GatedColumnsAWorkgroup) {

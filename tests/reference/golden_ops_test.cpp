@@ -120,7 +120,7 @@ class GoldenOp : public ::testing::TestWithParam<std::size_t> {
     if (kind == OpKind::norm && out.size() == 1) out.push_back(kNoValue);
     if (kind == OpKind::kv_append || kind == OpKind::rope_append || kind == OpKind::embedding)
       in.push_back(kNoValue);
-    if (kind == OpKind::matmul) in.resize(6, kNoValue);
+    if (kind == OpKind::matmul) in.resize(7, kNoValue);
     OpAttrs attrs = attrs_of(golden()["attrs"]);
     bench_.graph().max_rows = rows_ + (dynamic() ? 1 : 0);
     if (kind == OpKind::attention) {

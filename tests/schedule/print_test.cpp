@@ -12,7 +12,7 @@ std::string printed(const Target& target) {
   RandomDecoder r;
   r.arch = "qwen2";
   r.vocab = 5'000;
-  const DecoderProgram model = r.build(64, 16);
+  const DecoderProgram model = r.build(64, 32);
   const Program program = fuse(*model.program);
   const auto map = map_memory(program, target.limits);
   if (!map.ok()) return map.error().message;

@@ -64,6 +64,33 @@ INSTANTIATE_TEST_SUITE_P(Types, EveryType,
                          testing::ValuesIn(kWeightTypes),
                          [](const auto& type) { return std::string(tessera::info(type.param).name); });
 
+struct Heads {
+  const char* arch;  // llama turns neighbours, qwen2 halves
+  std::uint32_t dim, heads, kv_heads, rope_dims;
+};
+
+// In the epilogue of their product or, where sizes do not allow it, after it.
+TEST_F(Walkers, HeadsOfManySizes) {
+  for (const Heads& h : {Heads{"llama", 60, 5, 1, 0},
+                         {"qwen2", 60, 5, 5, 8},
+                         {"llama", 64, 2, 1, 12},
+                         {"qwen2", 64, 8, 2, 4},
+                         {"llama", 60, 6, 2, 0},
+                         {"qwen2", 64, 4, 2, 6}})
+    for (const DType cache : {DType::f32, DType::f16}) {
+      RandomDecoder r;
+      r.layers = 1;
+      r.arch = h.arch;
+      r.dim = h.dim;
+      r.heads = h.heads;
+      r.kv_heads = h.kv_heads;
+      r.rope_dims = h.rope_dims;
+      SCOPED_TRACE(std::string(h.arch) + " " + std::to_string(h.dim / h.heads) + "/" +
+                   std::to_string(h.rope_dims));
+      expect_all_ways_agree(*device_, r.build(0, 64, cache), spread_ids(19, r.vocab), {7, 64});
+    }
+}
+
 TEST_F(Walkers, WithLoweredLimits) {
   const auto device = lowered({{"max_group_invocations", 128},
                                {"max_shared_bytes", 16384},
@@ -178,7 +205,7 @@ TEST_F(Walkers, StatsSayWhatIsOnTheDevice) {
   EXPECT_GT(stats.weight_bytes, 4u * r.vocab * r.dim * 2);
   EXPECT_GT(stats.arena_bytes, 0u);
   EXPECT_GT(stats.pipelines, 5u);
-  EXPECT_LE(stats.pipelines, 20u);
+  EXPECT_LE(stats.pipelines, 15u);
   EXPECT_EQ(stats.submits, 0u);
   const std::string text = gpu->print_schedule();
   for (const char* word : {"graph prefill", "graph head", "graph decode", "barrier", "slice: "})

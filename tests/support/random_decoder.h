@@ -20,6 +20,7 @@ namespace tessera::test {
 struct RandomDecoder {
   std::string arch = "llama";
   std::uint32_t layers = 2, dim = 64, hidden = 96, heads = 4, kv_heads = 2, vocab = 96, context = 64;
+  std::uint32_t rope_dims = 0;  // of a head; 0: all
   DType type = DType::f32;  // of matrices; for the k-quants `dim` and `hidden` must be multiples of 256
   bool tied = false;
   float output_scale = 1;  // NaN spoils the logits
@@ -30,6 +31,7 @@ struct RandomDecoder {
     b.u32(arch + ".embedding_length", dim).u32(arch + ".feed_forward_length", hidden);
     b.u32(arch + ".context_length", context).u32(arch + ".attention.head_count", heads);
     b.u32(arch + ".attention.head_count_kv", kv_heads).f32(arch + ".attention.layer_norm_rms_epsilon", 1e-5f);
+    if (rope_dims) b.u32(arch + ".rope.dimension_count", rope_dims);
     std::mt19937 random(7);
     const std::uint64_t kv = std::uint64_t{dim} / heads * kv_heads;
     // Products of unit vectors stay unit: each sum of k terms has weights of variance 1/k.

@@ -11,7 +11,7 @@ class Verify : public GpuTest {
   void expect_right(const DecoderProgram& model) {
     const VerifyReport report = take(verify(*device_, describe(model)));
     EXPECT_EQ(report.first_fault, "");
-    for (const char* kind : {"embedding", "norm", "matmul", "rope_append", "attention", "add", "last_row",
+    for (const char* kind : {"embedding", "norm", "matmul", "qkv_append", "attention", "add", "last_row",
                              "sample", "advance", "arena", "whole"}) {
       const VerifyRow* row = find_row(report, kind);
       if (row == nullptr && std::string(kind) == "add") continue;  // fused away
@@ -37,7 +37,7 @@ TEST_F(Verify, TheQwen2FileIsRight) {
   ASSERT_TRUE(file.ok()) << file.error().message;
   DecoderOptions options;
   options.context = 32;
-  options.chunk = 8;
+  options.chunk = 20;
   const auto model = build_decoder(std::make_shared<const ModelFile>(*std::move(file)), options);
   ASSERT_TRUE(model.ok()) << model.error().message;
   expect_right(*model);
