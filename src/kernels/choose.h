@@ -130,7 +130,7 @@ Result<Dispatch> choose_rope_append(const RopeAppendShape& shape, const Target& 
 // whose number is a multiple of 4; graph.h has their order. Operands: those of choose_matmul with y = q and
 // all nine, then table, k_cache, v_cache, block table.
 struct QkvShape {
-  MatmulShape product;  // y_stride, batch and epilogue but for the bias are not used
+  MatmulShape product;  // no batch, no epilogue but the bias; y_stride is not used
   RopeAppendShape append;
 };
 Result<Dispatch> choose_qkv_append(const QkvShape& shape, const Target& target);

@@ -34,13 +34,12 @@ constexpr std::uint32_t shared_bytes(const Tile& t, bool gated) {
   return (t.m + (gated ? 2 : 1) * t.n) * (t.k / 4 + 1) * 16;
 }
 
-// Whether each lane has columns in fours of neighbours.
-std::optional<Tile> pick_tile(const MatmulShape& shape, bool fours, const Limits& limits) {
+std::optional<Tile> pick_tile(const MatmulShape& shape, const Limits& limits) {
   std::optional<Tile> best;
   for (const Tile& t : kTiles) {
     if (t.group > limits.max_group_invocations || t.group > limits.max_group_size[0] ||
         shared_bytes(t, shape.gated) > limits.max_shared_bytes ||
-        t.lane_m * t.lane_n * (shape.gated ? 2 : 1) > kMostSums || (fours && t.lane_n % 4 != 0))
+        t.lane_m * t.lane_n * (shape.gated ? 2 : 1) > kMostSums)
       continue;
     // The first that fits; then a lower one that still covers all rows, unless it gives up half the lanes.
     if (!best || (t.m < best->m && t.m >= shape.rows && t.group >= best->group / 2)) best = t;
@@ -93,7 +92,7 @@ Result<void> check(const MatmulShape& shape, std::uint64_t row_bytes, const std:
   const std::pair<const char*, double> spans[] = {
       {"x", span_of(shape.rows, x_stride(shape), shape.k, shape.batch, shape.x_batch)},
       {"the weights' words",
-       span_of(shape.n, 1, 1, shape.batch, shape.w_batch) * static_cast<double>(row_bytes / 4)},
+       span_of(shape.n, 1, 1, shape.batch, shape.w_batch) * static_cast<double>(row_bytes) / 4},
       {"y", span_of(shape.rows, shape.y_stride, shape.y_stride, shape.batch, shape.y_batch)}};
   for (const auto& [name, span] : spans)
     if (span > 0xfffff000p0)  // indices are 32 bits, and lanes count a little past the end
@@ -143,9 +142,9 @@ void use_matvec(const MatmulShape& shape, bool fours, const Target& target, Disp
   d.spec = {group_size(lanes, lanes, target.limits), 0, 0, 0, columns, rows};
 }
 
-Result<void> use_tile(const MatmulShape& shape, bool fours, const Target& target, const std::string& what,
-                      Dispatch& d, std::uint64_t& groups) {
-  const std::optional<Tile> t = pick_tile(shape, fours, target.limits);
+Result<void> use_tile(const MatmulShape& shape, const Target& target, const std::string& what, Dispatch& d,
+                      std::uint64_t& groups) {
+  const std::optional<Tile> t = pick_tile(shape, target.limits);
   if (!t)
     return Error{Code::unsupported, what + ": no tile fits " +
                                         std::to_string(target.limits.max_group_invocations) +
@@ -202,7 +201,7 @@ Result<Dispatch> choose_product(const MatmulShape& shape, bool fours, const Targ
   else if (shape.rows <= kMatmulFewRows)
     use_matvec(shape, fours, target, d, groups);
   else
-    TSR_CHECK(use_tile(shape, fours, target, what, d, groups));
+    TSR_CHECK(use_tile(shape, target, what, d, groups));
   TSR_TRY(d.grid, fold_grid(groups * shape.batch, target.limits, what));
   d.spec[shader::kMatmulSpecType] = static_cast<std::uint32_t>(shape.type);
   d.spec[shader::kMatmulSpecFlags] = flags_of(shape);
@@ -245,6 +244,7 @@ Result<Dispatch> choose_matmul(const MatmulShape& shape, const Target& target) {
 Result<Dispatch> choose_qkv_append(const QkvShape& shape, const Target& target) {
   // What the caches and the table must be is what it is for rope_append.
   TSR_TRY(const Dispatch append, choose_rope_append(shape.append, target));
+  static_assert(std::ranges::all_of(kTiles, [](const Tile& t) { return t.lane_n % 4 == 0; }));  // fours
   const RopeAppendShape& heads = shape.append;
   const std::uint32_t v_dim = heads.v_dim ? heads.v_dim : heads.head_dim;
   const std::uint32_t columns = (heads.heads + heads.kv_heads) * heads.head_dim + heads.kv_heads * v_dim;
@@ -255,7 +255,9 @@ Result<Dispatch> choose_qkv_append(const QkvShape& shape, const Target& target) 
   if (heads.kv_type == DType::q8_0) return Error{Code::unsupported, what + ": into caches of Q8_0"};
   if (product.rows != heads.rows * heads.batch || product.gated || product.residual || product.act != 0 ||
       product.scale != 1 || product.batch != 1 || product.y_type != DType::f32)
-    return Error{Code::invalid_argument, what + ": not the rows of q, k and v alone"};
+    return Error{Code::invalid_argument,
+                 what + ": only F32 rows of q, k and v, " + std::to_string(heads.rows) + " of each of " +
+                     std::to_string(heads.batch) + " sequences, without gate, residual, activation or scale"};
   product.y_stride = columns;
   TSR_TRY(Dispatch d, choose_product(product, true, target));
   using P = shader::FusedMatmulPush;
