@@ -7,6 +7,7 @@
 #include "support/gpu_fixture.h"
 #include "support/pairwise.h"
 #include "support/refusal.h"
+#include "support/sweep.h"
 
 namespace tessera::test {
 namespace {
@@ -134,7 +135,9 @@ MatmulShape shape_of(const std::vector<std::size_t>& options) {
 TEST_F(MatmulGpu, EveryTwoOptions) {
   std::vector<std::size_t> levels{std::size(kWeightTypes), std::size(kRows), std::size(kColumns)};
   levels.insert(levels.end(), {std::size(kElements), 7, 4, 2, 2, 2, 2, 2, 2, 2, 2});
+  Sweep sweep;
   for (const std::vector<std::size_t>& options : pairwise(levels)) {
+    if (!sweep.next()) continue;
     const MatmulShape s = shape_of(options);
     check(s, s.dynamic_rows ? (2 * s.rows + 2) / 3 : 0);
     if (HasFatalFailure()) return;
@@ -143,13 +146,17 @@ TEST_F(MatmulGpu, EveryTwoOptions) {
 
 // Whatever the remainders of k by 4 and by a chunk.
 TEST_F(MatmulGpu, EveryLengthOfPlainRows) {
+  Sweep sweep;
   for (DType type : {DType::f32, DType::f16, DType::bf16})
     for (std::uint32_t rows : {1u, 7u, 65u})
-      for (std::uint32_t k = 1; k <= 20; ++k) check(shape_of(type, rows, 5, k));
+      for (std::uint32_t k = 1; k <= 20; ++k)
+        if (sweep.next()) check(shape_of(type, rows, 5, k));
 }
 
 TEST_F(MatmulGpu, EveryNumberOfFewRows) {
-  for (std::uint32_t rows = 1; rows <= 17; ++rows) check(shape_of(DType::q5_k, rows, 61, 512));
+  Sweep sweep;
+  for (std::uint32_t rows = 1; rows <= 17; ++rows)
+    if (sweep.next()) check(shape_of(DType::q5_k, rows, 61, 512));
 }
 
 TEST_F(MatmulGpu, WholeTilesOfRows) {
@@ -159,8 +166,10 @@ TEST_F(MatmulGpu, WholeTilesOfRows) {
 // A row of x with a single 1 brings forth weights as they are decoded, whichever load a form has.
 TEST_F(MatmulGpu, OneHotRowsReadTheWeights) {
   const std::uint32_t k = 256, n = 11;
+  Sweep sweep;
   for (DType type : kWeightTypes)
     for (std::uint32_t rows : {16u, k}) {
+      if (!sweep.next()) continue;
       Product p(shape_of(type, rows, n, k));
       for (std::uint32_t first = 0; first < k; first += rows) {
         std::fill(p.x.begin(), p.x.end(), 0.0f);
@@ -225,8 +234,10 @@ TEST_F(MatmulGpu, LongRows) {
 }
 
 TEST_F(MatmulGpu, RowsNormalisedOnTheirLoad) {
+  Sweep sweep;
   for (DType type : kWeightTypes)
     for (std::uint32_t rows : {1u, 2u, 9u}) {
+      if (!sweep.next()) continue;
       MatmulShape s = shape_of(type, rows, 35, 2 * std::max(info(type).block_elems, 32u));
       s.norm = true;
       s.eps = 1e-5f;
