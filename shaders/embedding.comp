@@ -18,6 +18,7 @@ layout(std430, binding = kEmbeddingOut) writeonly buffer Out { float embedded[];
 uvec4 weight_words(uint which, uint i) { return table4[i]; }
 uint weight_word(uint which, uint i) { return table1[i]; }
 #include "lib/grid.glsl"
+#include "lib/half.glsl"
 #include "lib/load.glsl"
 
 void put(uint row, uint position, uint col, float w) {

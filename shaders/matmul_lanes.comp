@@ -67,8 +67,9 @@ void main() {
   uint lane = gl_SubgroupInvocationID, rows = row_count();
   uint tiles_m = (p.rows + X_ROWS - 1) / X_ROWS, wide = COLUMNS * GROUP;
   uint tile = group_of_product(tiles_m * ((p.n + wide - 1) / wide));
-  uint m0 = tile % tiles_m * X_ROWS, n0 = tile / tiles_m * wide + lane * (HEADS ? COLUMNS : 1);
-  if (m0 >= rows || past_batch()) return;
+  uint m0 = tile % tiles_m * X_ROWS, n0 = tile / tiles_m * wide;
+  if (m0 >= rows || n0 >= p.n || past_batch()) return;
+  n0 += lane * (HEADS ? COLUMNS : 1);
 
   [[unroll]] for (uint l = 0; l < LOADS; ++l)  // a column past n repeats the last: not stored
     rows4[l] = min(n0 + l % COLUMNS * COLUMN_STEP, p.n - 1) * p.row_words;

@@ -25,10 +25,11 @@ const bool X_HALF = (FLAGS & kMatmulFlagXHalf) != 0;
 const float kLeast = 3.0e-36;
 
 #include "lib/grid.glsl"
+#include "lib/half.glsl"
 
 float load_x1(uint i) {
   if (!X_HALF) return uintBitsToFloat(x1[i]);
-  return unpackHalf2x16((i & 1u) == 0u ? x1[i >> 1] : x1[i >> 1] >> 16).x;
+  return half_of(x1[i >> 1], i);
 }
 
 vec4 load_x(uint i) {

@@ -1,3 +1,13 @@
+// Half i of a word of two f16.
+float half_of(uint word, uint i) { return unpackHalf2x16((i & 1u) == 0u ? word : word >> 16).x; }
+
+// Scales of blocks: drivers may read subnormal f16 as zero, which would be whole blocks.
+vec2 exact_halves(uint word) {
+  ivec2 bits = ivec2(int(word << 16), int(word)) >> 16, mag = bits & 0x7fff;
+  vec2 tiny = vec2(mix(mag, -mag, lessThan(bits, ivec2(0)))) * 5.9604644775390625e-8;  // 2^-24
+  return mix(unpackHalf2x16(word), tiny, lessThan(mag, ivec2(0x400)));
+}
+
 // f32 to f16 bits, round to nearest even: what packHalf2x16 does is up to the driver. Too large gives an
 // infinity, NaN stays NaN.
 uint half_bits(float x) {

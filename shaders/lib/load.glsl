@@ -1,6 +1,6 @@
 // Weights of every type from uint words in the device layout (src/kernels/layout.h): all that shaders know of
 // it. F16 and BF16 need no optional capability: unpackHalf2x16 and a shift. The including shader defines
-// WEIGHT_TYPE (a specialization constant) and reads its own buffers through
+// WEIGHT_TYPE (a specialization constant), includes half.glsl and reads its own buffers through
 //   uvec4 weight_words(uint which, uint i);  // 16 bytes
 //   uint weight_word(uint which, uint i);    // 4 bytes
 // `which` is a literal wherever these are called, so it costs nothing. A row of `k` elements starts at the
@@ -74,7 +74,7 @@ uvec4 scales_at(uint which, uint row4, uint k, uint col) {
 }
 
 float half_in(uint word, uint i) {
-  vec2 pair = unpackHalf2x16(word);
+  vec2 pair = exact_halves(word);
   return (i & 1u) == 0u ? pair.x : pair.y;
 }
 
@@ -84,13 +84,13 @@ vec2 scales_in(uvec4 raw, uint col) {
     uint i = col >> 5 & 7u;
     uint scale = (raw.y >> 4 * i & 15u) | (raw.w >> 2 * i & 3u) << 4;
     uint minimum = (raw.z >> 4 * i & 15u) | (raw.w >> 2 * i + 16 & 3u) << 4;
-    vec2 d = unpackHalf2x16(raw.x);
+    vec2 d = exact_halves(raw.x);
     return vec2(d.x * float(scale), -d.y * float(minimum));
   }
   if (SIX_BITS)
     return vec2(half_in(raw.y, col >> 8) * float(bitfieldExtract(int(raw.x), int(col >> 4 & 3u) * 8, 8)), 0);
   if (HALF_SCALES) return vec2(half_in(raw.x, col >> 5), 0);
-  if (MINIMA) return unpackHalf2x16(raw.x);
+  if (MINIMA) return exact_halves(raw.x);
   return vec2(1, 0);
 }
 

@@ -58,7 +58,7 @@ bool past_batch() { return BATCH && batch >= p.batch; }
 
 float load_x1(uint i) {
   if (!X_HALF) return uintBitsToFloat(x1[i]);
-  return unpackHalf2x16((i & 1u) == 0u ? x1[i >> 1] : x1[i >> 1] >> 16).x;
+  return half_of(x1[i >> 1], i);
 }
 
 // x[row, col..col+3], zero past k; col is a multiple of 4.
@@ -82,7 +82,7 @@ float dot4(vec4 a, vec4 b, float acc) {
 
 float load_residual(uint i) {
   if (!Y_HALF) return uintBitsToFloat(residual[i]);
-  return unpackHalf2x16((i & 1u) == 0u ? residual[i >> 1] : residual[i >> 1] >> 16).x;
+  return half_of(residual[i >> 1], i);
 }
 
 // y at column `col`, element i, from the sums over w and up.

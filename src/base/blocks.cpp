@@ -225,4 +225,28 @@ void encode_blocks(DType type, std::size_t count, const float* in, std::byte* ou
   assert(false && "cannot be encoded");
 }
 
+std::span<const BlockScale> block_scales(DType type) {
+  static constexpr BlockScale q8_0[] = {{0, 1.0f / 127}}, q4_0[] = {{0, 1.0f / 8}}, q5_0[] = {{0, 1.0f / 16}},
+                              q4_1[] = {{0, 2.0f / 15}, {2, -1.0f}}, q5_1[] = {{0, 2.0f / 31}, {2, -1.0f}},
+                              q4_k[] = {{0, 2.0f / (63 * 15)}, {2, 1.0f / 63}},
+                              q5_k[] = {{0, 2.0f / (63 * 31)}, {2, 1.0f / 63}},
+                              q6_k[] = {{208, 1.0f / (127 * 32)}};
+  switch (type) {
+    case DType::q8_0: return q8_0;
+    case DType::q4_0: return q4_0;
+    case DType::q4_1: return q4_1;
+    case DType::q5_0: return q5_0;
+    case DType::q5_1: return q5_1;
+    case DType::q4_k: return q4_k;
+    case DType::q5_k: return q5_k;
+    case DType::q6_k: return q6_k;
+    case DType::f32:
+    case DType::f16:
+    case DType::bf16:
+    case DType::u32:
+    case DType::u8: break;
+  }
+  return {};
+}
+
 }  // namespace tessera

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstddef>
+#include <span>
 
 #include "base/dtype.h"
 
@@ -11,5 +12,13 @@ namespace tessera {
 void decode_blocks(DType type, std::size_t count, const std::byte* in, float* out);
 // The same for types that can_encode().
 void encode_blocks(DType type, std::size_t count, const float* in, std::byte* out);
+
+// An f16 scale of a block, and its value for which quants of any bits decode to -1..1 (types with a minimum:
+// both).
+struct BlockScale {
+  std::size_t at;  // bytes from the block's start
+  float unit;
+};
+std::span<const BlockScale> block_scales(DType type);
 
 }  // namespace tessera

@@ -4,6 +4,8 @@
 #include <cmath>
 #include <cstring>
 
+#include "base/blocks.h"
+
 namespace tessera::bench {
 namespace {
 
@@ -30,13 +32,10 @@ void hashed_block(DType type, std::uint64_t seed, float scale, std::span<std::by
     state = state * 6364136223846793005u + 1442695040888963407u;
     b = static_cast<std::byte>(state >> 56);
   }
-  const auto put = [&](std::size_t at, float value) {
-    const std::uint16_t half = f32_to_f16(value * scale);
-    std::memcpy(out.data() + at, &half, sizeof half);
-  };
-  if (type == DType::q6_k) return put(208, 1.0f / (64 * 16));
-  put(0, type == DType::q4_k ? 1.0f / (32 * 8) : 1.0f / (32 * 16));
-  put(2, 1.0f / 32);
+  for (const BlockScale& unit : block_scales(type)) {
+    const std::uint16_t half = f32_to_f16(unit.unit * scale);
+    std::memcpy(out.data() + unit.at, &half, sizeof half);
+  }
 }
 
 // Weights of one op: the value's number is the seed, its rows begin at `first`.

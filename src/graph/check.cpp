@@ -154,8 +154,10 @@ class OpChecker : OpCheck {
     if (!error_.empty()) return;
     const std::uint64_t rows = in(0).shape[0], k = in(0).shape[1], n = in(1).shape[0];
     const DType y_type = value(op_.out[0]).dtype;
-    for (const DType type : {in(0).dtype, y_type})
-      if (type != DType::f32 && type != DType::f16) return reject("activations must be F32 or F16");
+    for (const ValueId id : {op_.in[0], op_.out[0]})
+      if (const DType type = value(id).dtype; type != DType::f32 && type != DType::f16)
+        return reject("value " + value(id).name + " is " + std::string(info(type).name) +
+                      ", activations must be F32 or F16");
     expect_rows(op_.in[0], rows, k, in(0).dtype);
     expect_weight(op_.in[1], n, k, in(1).dtype);
     if (has_in(2)) expect_vector(op_.in[2], n);

@@ -108,7 +108,9 @@ class OpCheck {
   // Of the rows of x, in[0].
   void expect_norm(std::size_t i) {
     expect_vector(op_.in[i], in(0).last_dim());
-    if (in(0).dtype != DType::f32) reject("rows that are normalised must be F32");
+    if (in(0).dtype != DType::f32 || in(0).shape[0] > kNormOnLoadRows)
+      reject("value " + in(0).name + " is " + std::string(info(in(0).dtype).name) + " " + print_shape(in(0)) +
+             ", a product normalises F32 and at most " + std::to_string(kNormOnLoadRows) + " rows");
     if (!(op_.attrs.eps >= 0)) reject("eps must not be negative");
   }
 

@@ -192,6 +192,7 @@ class HeadsChecker : OpCheck {
     const OpAttrs& a = op_.attrs;
     if (a.head_dim % 4 != 0 || v_dim() % 4 != 0 || a.rope_dims % 4 != 0)
       reject("head_dim, v_dim and rope_dims must be multiples of 4");
+    if (a.precision != Precision::f32) reject("precision must be f32");
     plain_rows();
     expect_rank(op_.in[0], 2);
     expect_rank(op_.in[1], 2);
@@ -200,7 +201,10 @@ class HeadsChecker : OpCheck {
     if (in(0).dtype != DType::f32 && in(0).dtype != DType::f16) reject("activations must be F32 or F16");
     expect_rows(op_.in[0], rows, k, in(0).dtype);
     expect_weight(op_.in[1], qkv_dim(), k, in(1).dtype);
-    if (!in(1).parts.empty() && in(1).orders.empty() != a.rope_adjacent)
+    const RowOrder pairs{a.head_dim, a.rope_dims};
+    const std::vector<RowOrder> orders =
+        a.rope_adjacent ? std::vector<RowOrder>{} : std::vector<RowOrder>{pairs, pairs, {}};
+    if (!in(1).parts.empty() && in(1).orders != orders)
       reject("rows of value " + in(1).name + " are not in the order of their pairs");
     if (has_in(2)) expect_vector(op_.in[2], qkv_dim());
     if (has_in(3)) expect_norm(3);

@@ -222,9 +222,7 @@ class Fuser {
     return true;
   }
 
-  // Whether rotation and append can be the product's epilogue. Blocks of Q8_0 need 32 neighbours at once,
-  // which no family's lane has; fours of columns are what every family's lane can have. What precision
-  // `mixed` allows ends in stores of its own.
+  // Whether rotation and append can be the product's epilogue: docs/kernels/matmul.md has the reasons.
   bool fits_epilogue(const Qkv& m) const {
     const OpAttrs& turn = graph_.ops[m.q_rope].attrs;
     const std::uint32_t v_dim = graph_.ops[m.v_append].attrs.head_dim;
@@ -382,8 +380,8 @@ class Fuser {
   // norm + matmul or qkv_append -> normalised as it is loaded, where few rows are multiplied.
   void fuse_norm(std::size_t at) {
     const Op& norm = graph_.ops[at];
-    if (norm.kind != OpKind::norm || graph_.max_rows > kNormOnLoadRows || norm.attrs.layer_norm ||
-        norm.in[2] != kNoValue || norm.in[3] != kNoValue)
+    if (norm.kind != OpKind::norm || norm.attrs.layer_norm || norm.in[2] != kNoValue ||
+        norm.in[3] != kNoValue || program_.values[norm.out[0]].shape[0] > kNormOnLoadRows)
       return;
     const std::size_t user = only_user(norm.out[0]);
     if (user == kNone) return;

@@ -6,12 +6,6 @@
 
 namespace tessera {
 
-// RMSNorm rides on the load of x in graphs of at most so many rows. A workgroup of a product of few rows
-// reads x as a whole, and so has the sum of squares for nothing; it reads the norm's weight beside x: 4k
-// bytes more for each of its n/4 or n/2 workgroups, from a cache, against two passes over rows x k and a
-// barrier. A tile of a product of many rows would repeat the norm for each of its n/64 columns of tiles.
-inline constexpr std::uint32_t kNormOnLoadRows = 16;
-
 // What rides on products. Without any of it, epilogues are bias and activation, and a norm takes the sum
 // before it.
 struct Fusion {

@@ -42,8 +42,15 @@ enum class Storage : std::uint8_t {
 struct RowOrder {
   std::uint32_t head_dim = 0, rope_dims = 0;
   std::uint64_t source(std::uint64_t row) const;  // the row that comes at place `row`
-  auto operator<=>(const RowOrder&) const = default;
+  bool operator==(const RowOrder&) const = default;
+  bool operator<(const RowOrder& o) const {
+    return head_dim != o.head_dim ? head_dim < o.head_dim : rope_dims < o.rope_dims;
+  }
 };
+
+// The most rows that a product normalises as it loads them: a tile of many would repeat the norm for each of
+// its columns of tiles.
+inline constexpr std::uint32_t kNormOnLoadRows = 16;
 
 struct Value {
   std::string name;  // "blk.3.attn_q.weight", "blk.3.attn_out"
@@ -69,7 +76,8 @@ enum class OpKind : std::uint8_t {
            // sum is there when residual is
   matmul,  // in x(rows,k), w(n,k), bias(n)|-, up(n,k)|-, up_bias|-, residual(rows,n)|-, norm(k)|-
            // out y(rows,n) = act(scale x' w^T + b) [* (scale x' up^T + b2)] [+ residual]; x, y and residual,
-           // which is like y, are f32 or f16; x' = x, or RMSNorm of x, then f32, by `norm` and `eps`
+           // which is like y, are f32 or f16; x' = x, or RMSNorm of x by `norm` and `eps`: f32, and no more
+           // than kNormOnLoadRows rows
   // The next three take `batch` sequences at the same position: row r is row i = r % q_len of sequence r /
   // q_len, and those with i >= StepState.rows are left alone. docs/kernels/kv_cache.md has the caches' forms.
   rope,         // in x(rows,heads*head_dim), table(context,rope_dims/2,2), state|-  out like x; row i by the

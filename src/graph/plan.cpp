@@ -21,7 +21,7 @@ std::vector<Placement> lifetimes(const Program& program, const Graph& graph) {
       if (value.storage != Storage::activation) return;
       if (index[id] == kNoValue) {
         index[id] = static_cast<std::uint32_t>(placements.size());
-        placements.push_back({id, 0, file_bytes(value.elems(), info(value.dtype)), i, i});
+        placements.push_back({id, 0, round_up(file_bytes(value.elems(), info(value.dtype)), 4), i, i});
       }
       placements[index[id]].last_op = i;
     };

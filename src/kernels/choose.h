@@ -57,6 +57,13 @@ struct Target {  // what a choice may depend on
   std::string form;     // not empty: attention and matmul take this form or say why not
 };
 
+// Whether a workgroup of `subgroup_size` invocations is one full subgroup, if need be by asking for that
+// size.
+inline bool one_subgroup_size(const Target& t) {
+  return t.caps.subgroup_size_control || (t.limits.min_subgroup_size == t.limits.subgroup_size &&
+                                          t.limits.max_subgroup_size == t.limits.subgroup_size);
+}
+
 // Bindings: tokens, state, table, out, positions. Table rows [first, first+count) of the vocabulary are
 // bound; rows of other ids are left alone, so a table larger than a binding takes several dispatches.
 struct EmbeddingShape {
@@ -140,7 +147,7 @@ Result<Dispatch> choose_rope_append(const RopeAppendShape& shape, const Target& 
 // whose number is a multiple of 4; graph.h has their order. Operands: those of choose_matmul with y = q and
 // all nine, then table, k_cache, v_cache, block table.
 struct QkvShape {
-  MatmulShape product;  // y_stride, batch and epilogue but for the bias are not used
+  MatmulShape product;  // no batch, no epilogue but the bias; y_stride is not used
   RopeAppendShape append;
 };
 Result<Dispatch> choose_qkv_append(const QkvShape& shape, const Target& target);

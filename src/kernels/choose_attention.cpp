@@ -239,15 +239,11 @@ std::uint32_t keys_rows(const AttentionShape& s) {
 
 // A lane a key: only where shared memory is no nearer than any other and registers are memory.
 bool takes_keys(const AttentionShape& s, const Target& target) {
-  const Limits& limits = target.limits;
-  const std::uint32_t lanes = limits.subgroup_size;
-  const bool fixed = target.caps.subgroup_size_control ||
-                     (limits.min_subgroup_size == lanes && limits.max_subgroup_size == lanes);
   const std::uint32_t rows = keys_rows(s);
-  return target.caps.software && target.caps.subgroup_arithmetic && fixed && rows > 0 &&
+  return target.caps.software && target.caps.subgroup_arithmetic && one_subgroup_size(target) && rows > 0 &&
          ceil_div(std::uint64_t{s.attrs.q_len} * (s.attrs.heads / s.attrs.kv_heads), rows) *
                  s.attrs.kv_heads <=
-             limits.max_group_count[1];
+             target.limits.max_group_count[1];
 }
 
 Result<void> choose_keys(const AttentionShape& s, const Target& target, AttentionChoice& out) {

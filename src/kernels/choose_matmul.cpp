@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <bit>
 #include <cstddef>
 #include <optional>
@@ -34,13 +35,12 @@ constexpr std::uint32_t shared_bytes(const Tile& t, bool gated) {
   return (t.m + (gated ? 2 : 1) * t.n) * (t.k / 4 + 1) * 16;
 }
 
-// Whether each lane has columns in fours of neighbours.
-std::optional<Tile> pick_tile(const MatmulShape& shape, bool fours, const Limits& limits) {
+std::optional<Tile> pick_tile(const MatmulShape& shape, const Limits& limits) {
   std::optional<Tile> best;
   for (const Tile& t : kTiles) {
     if (t.group > limits.max_group_invocations || t.group > limits.max_group_size[0] ||
         shared_bytes(t, shape.gated) > limits.max_shared_bytes ||
-        t.lane_m * t.lane_n * (shape.gated ? 2 : 1) > kMostSums || (fours && t.lane_n % 4 != 0))
+        t.lane_m * t.lane_n * (shape.gated ? 2 : 1) > kMostSums)
       continue;
     // The first that fits; then a lower one that still covers all rows, unless it gives up half the lanes.
     if (!best || (t.m < best->m && t.m >= shape.rows && t.group >= best->group / 2)) best = t;
@@ -85,14 +85,14 @@ void use_matvec(const MatmulShape& shape, bool fours, const Target& target, Disp
   const auto rows = static_cast<std::uint32_t>(ceil_div(shape.rows, tiles_m));
   const std::uint32_t columns = fours ? 4 : matvec_columns(shape, rows);
   groups = tiles_m * ceil_div(shape.n, columns);
-  const std::uint32_t lanes = matvec_lanes(shape, groups, target.limits);
+  const std::uint32_t lanes = matvec_lanes(shape, groups * shape.batch, target.limits);
   d.kernel = target.caps.subgroup_arithmetic ? KernelId::matvec_subgroup : KernelId::matvec;
   d.spec = {group_size(lanes, lanes, target.limits), 0, 0, 0, columns, rows};
 }
 
-Result<void> use_tile(const MatmulShape& shape, bool fours, const Target& target, const std::string& what,
-                      Dispatch& d, std::uint64_t& groups) {
-  const std::optional<Tile> t = pick_tile(shape, fours, target.limits);
+Result<void> use_tile(const MatmulShape& shape, const Target& target, const std::string& what, Dispatch& d,
+                      std::uint64_t& groups) {
+  const std::optional<Tile> t = pick_tile(shape, target.limits);
   if (!t)
     return Error{Code::unsupported, what + ": no tile fits " +
                                         std::to_string(target.limits.max_group_invocations) +
@@ -109,8 +109,8 @@ Result<void> use_tile(const MatmulShape& shape, bool fours, const Target& target
 constexpr std::uint32_t kLanesRows = 16, kLanesColumns = 4;
 
 bool takes_lanes(const Target& target) {
-  return target.caps.software && target.caps.subgroup_shuffle && target.limits.subgroup_size >= 4 &&
-         target.limits.subgroup_size <= 64;
+  return target.caps.software && target.caps.subgroup_shuffle && one_subgroup_size(target) &&
+         target.limits.subgroup_size >= 4 && target.limits.subgroup_size <= 64;
 }
 
 void use_lanes(const MatmulShape& shape, bool fours, const Target& target, Dispatch& d,
@@ -120,6 +120,7 @@ void use_lanes(const MatmulShape& shape, bool fours, const Target& target, Dispa
   const auto rows = static_cast<std::uint32_t>(ceil_div(shape.rows, tiles_m));
   const std::uint32_t columns = fours ? 4 : (rows == 1 ? 2 : kLanesColumns) / (shape.gated ? 2 : 1);
   d.kernel = KernelId::matmul_lanes;
+  if (target.caps.subgroup_size_control) d.subgroup_size = lanes;
   d.spec = {lanes, 0, 0, 0, columns, rows};
   groups = tiles_m * ceil_div(shape.n, columns * lanes);
 }
@@ -135,7 +136,7 @@ Result<Dispatch> choose_product(const MatmulShape& shape, bool fours, const Targ
   else if (shape.rows <= kMatmulFewRows)
     use_matvec(shape, fours, target, d, groups);
   else
-    TSR_CHECK(use_tile(shape, fours, target, what, d, groups));
+    TSR_CHECK(use_tile(shape, target, what, d, groups));
   TSR_CHECK(complete_matmul(shape, target, groups, shape.norm ? shader::kMatmulFlagNorm : 0, d));
   d.push.push_back(std::bit_cast<std::uint32_t>(shape.eps));
   d.push.resize(sizeof(shader::FusedMatmulPush) / 4);
@@ -154,6 +155,7 @@ Result<Dispatch> choose_matmul(const MatmulShape& shape, const Target& target) {
 Result<Dispatch> choose_qkv_append(const QkvShape& shape, const Target& target) {
   // What the caches and the table must be is what it is for rope_append.
   TSR_TRY(const Dispatch append, choose_rope_append(shape.append, target));
+  static_assert(std::ranges::all_of(kTiles, [](const Tile& t) { return t.lane_n % 4 == 0; }));  // fours
   const RopeAppendShape& heads = shape.append;
   const std::uint32_t v_dim = heads.v_dim ? heads.v_dim : heads.head_dim;
   const std::uint32_t columns = (heads.heads + heads.kv_heads) * heads.head_dim + heads.kv_heads * v_dim;
@@ -164,7 +166,9 @@ Result<Dispatch> choose_qkv_append(const QkvShape& shape, const Target& target) 
   if (heads.kv_type == DType::q8_0) return Error{Code::unsupported, what + ": into caches of Q8_0"};
   if (product.rows != heads.rows * heads.batch || product.gated || product.residual || product.act != 0 ||
       product.scale != 1 || product.batch != 1 || product.y_type != DType::f32)
-    return Error{Code::invalid_argument, what + ": not the rows of q, k and v alone"};
+    return Error{Code::invalid_argument,
+                 what + ": only F32 rows of q, k and v, " + std::to_string(heads.rows) + " of each of " +
+                     std::to_string(heads.batch) + " sequences, without gate, residual, activation or scale"};
   product.y_stride = columns;
   TSR_TRY(Dispatch d, choose_product(product, true, target));
   using P = shader::FusedMatmulPush;

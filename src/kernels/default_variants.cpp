@@ -70,6 +70,18 @@ class List {
         shape.act = 1;  // silu
         add("matmul", name + ", gated", choose_matmul(shape, target_));
       }
+    for (const std::uint32_t rows : {1u, 16u, kPrompt}) {  // everything that an epilogue and loads can do
+      MatmulShape shape{.rows = rows, .n = kDim, .k = kDim, .y_stride = kDim, .dynamic_rows = true};
+      shape.type = DType::q5_k;
+      shape.act = 3;  // gelu, by erf
+      shape.gated = shape.bias = shape.residual = true;
+      shape.scale = 0.5f;
+      shape.x_type = shape.y_type = DType::f16;
+      shape.batch = 2;
+      shape.x_batch = shape.y_batch = rows * kDim;
+      add("matmul", "everything, " + std::to_string(rows) + (rows == 1 ? " row" : " rows"),
+          choose_matmul(shape, target_));
+    }
     if (target_.caps.coopmat2) mixed_matmuls("matmul_coopmat2");
     if (target_.caps.coopmat) mixed_matmuls("matmul_coopmat");
     if (target_.caps.int_dot_fast) mixed_matmuls("matmul_dot");

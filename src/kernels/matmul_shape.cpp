@@ -1,6 +1,7 @@
 #include "kernels/matmul_shape.h"
 
 #include <bit>
+#include <utility>
 
 #include "base/dtype.h"
 #include "interface/matmul.h"
@@ -10,10 +11,17 @@
 namespace tessera {
 namespace {
 
-// Elements from the first to the last that a dispatch touches.
-std::uint64_t span_of(std::uint64_t rows, std::uint64_t stride, std::uint64_t columns, std::uint64_t batch,
-                      std::uint64_t batch_stride) {
+// Elements from the first to the last that a dispatch touches; a double, for no product of 32 bits wraps
+// there.
+double span_of(double rows, double stride, double columns, double batch, double batch_stride) {
   return (rows - 1) * stride + columns + (batch - 1) * batch_stride;
+}
+
+// Whether no two products of the batch write the same element: one after the other, or side by side in rows.
+bool apart(const MatmulShape& s) {
+  const double last = span_of(s.rows, s.y_stride, s.n, 1, 0);
+  return s.batch <= 1 || s.y_batch >= last ||
+         (s.y_batch >= s.n && s.first + span_of(1, 0, s.n, s.batch, s.y_batch) <= s.y_stride);
 }
 
 double element_bytes(DType type) { return type == DType::f16 ? 2 : 4; }
@@ -39,7 +47,8 @@ Result<void> check_matmul(const MatmulShape& shape) {
   const std::string what = describe(shape);
   const std::uint64_t row_bytes = device_row_bytes(shape.type, shape.k);
   if (shape.rows == 0 || shape.n == 0 || shape.k == 0 || shape.batch == 0)
-    return Error{Code::invalid_argument, what + ": a dimension is 0"};
+    return Error{Code::invalid_argument,
+                 what + ": a dimension or the batch, " + std::to_string(shape.batch) + ", is 0"};
   if (row_bytes == 0 || !is_real(shape.type))
     return Error{Code::invalid_argument, what + ": weights of this type cannot have that k"};
   if (std::uint64_t{shape.first} + shape.n > shape.y_stride)
@@ -53,12 +62,19 @@ Result<void> check_matmul(const MatmulShape& shape) {
     return Error{Code::unsupported, what + ": only few rows of F32 are normalised as they are loaded"};
   for (const DType type : {shape.x_type, shape.y_type})
     if (type != DType::f32 && type != DType::f16)
-      return Error{Code::unsupported, what + ": activations are F32 or F16"};
-  const std::uint64_t most = 0xfffff000ull;  // indices are 32 bits, and lanes count a little past the end
-  if (span_of(shape.rows, shape.y_stride, shape.y_stride, shape.batch, shape.y_batch) > most ||
-      span_of(shape.rows, x_stride(shape), shape.k, shape.batch, shape.x_batch) > most ||
-      span_of(shape.n, 1, 1, shape.batch, shape.w_batch) * (row_bytes / 4) > most)
-    return Error{Code::unsupported, what + ": more than 2^32 elements"};
+      return Error{Code::unsupported,
+                   what + ": activations of " + std::string(info(type).name) + ", they must be F32 or F16"};
+  if (!apart(shape))
+    return Error{Code::invalid_argument, what + ": products of the batch, " + std::to_string(shape.y_batch) +
+                                             " elements apart, overlap in y"};
+  const std::pair<const char*, double> spans[] = {
+      {"x", span_of(shape.rows, x_stride(shape), shape.k, shape.batch, shape.x_batch)},
+      {"the weights' words",
+       span_of(shape.n, 1, 1, shape.batch, shape.w_batch) * static_cast<double>(row_bytes) / 4},
+      {"y", span_of(shape.rows, shape.y_stride, shape.y_stride, shape.batch, shape.y_batch)}};
+  for (const auto& [name, span] : spans)
+    if (span > 0xfffff000p0)  // indices are 32 bits, and lanes count a little past the end
+      return Error{Code::unsupported, what + ": more than 2^32 elements of " + name};
   return {};
 }
 

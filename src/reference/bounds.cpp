@@ -105,6 +105,16 @@ Q8Block stored_q8_0(std::span<const double, 32> values, std::span<const double, 
 
 double flush_below(DType type) { return type == DType::f16 ? kFlushF16 : kFlush; }
 
+double decoding(DType type) {
+  switch (type) {
+    case DType::q4_1:
+    case DType::q5_1:
+    case DType::q4_k:
+    case DType::q5_k: return kUlp;
+    default: return 0;
+  }
+}
+
 double exp_relative(double x) { return (kExpUlps + kExpUlpsPerUnit * std::fabs(x)) * kUlp; }
 
 double softmax_term(double difference) { return exp_relative(difference) + kUlp * std::fabs(difference); }
@@ -137,7 +147,7 @@ double activation_shift(Activation act, double x, double error) {
 
 double products(const Products& sum, double bias, double scale) {
   const double size = std::fabs(scale), steps = static_cast<double>(sum.n) + (scale == 1 ? 2 : 3);
-  return gamma(steps) * (size * sum.magnitude + std::fabs(bias)) +
+  return gamma(steps) * (size * sum.magnitude + std::fabs(bias)) + size * sum.relative * sum.magnitude +
          size * (kFlush * (sum.operands + static_cast<double>(sum.n)) + sum.flushed) + kFlush;
 }
 

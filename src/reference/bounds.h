@@ -90,12 +90,17 @@ double activation_shift(Activation act, double x, double error);
 // Below this, an element read as `type` may come as zero.
 double flush_below(DType type);
 
+// Relative error of a weight decoded from `type`: of types with a minimum it is a rounded sum, of others
+// exact.
+double decoding(DType type);
+
 // scale times a sum over n products, plus a bias.
 struct Products {
   std::size_t n = 0;
   double magnitude = 0;  // sum of |a b|
   double operands = 0;   // sum of |a| + |b|
-  double flushed = 0;    // sum of |a b| over those b that may be read as zero
+  double flushed = 0;    // sum of |a b| over those a and b that may be read as zero
+  double relative = 0;   // error of each term for its decoding
 };
 double products(const Products& sum, double bias, double scale = 1);
 

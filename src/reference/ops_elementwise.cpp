@@ -86,7 +86,8 @@ Result<Outputs> run_embedding(const OpCall& call) {
     TSR_CHECK(call.tensors.for_rows(table, id, 1, [&](std::uint64_t, std::span<const float> row) {
       for (std::size_t j = 0; j < row.size(); ++j) {
         const double product = scale * row[j], value = product + added[j];
-        double error = std::fabs(scale) * copied(row[j], call.value(table).dtype);
+        const DType type = call.value(table).dtype;
+        double error = std::fabs(scale) * (copied(row[j], type) + bounds::decoding(type) * std::fabs(row[j]));
         if (scale != 1) error += bounds::kUlp * std::fabs(product) + bounds::kFlush;
         if (positions != kNoValue) error += bounds::kUlp * std::fabs(value) + 2 * bounds::kFlush;
         put(call, x, value, error);

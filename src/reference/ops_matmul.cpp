@@ -14,7 +14,7 @@ double dot(std::span<const double> a, std::span<const float> b) {
 }
 
 bounds::Products magnitudes(std::span<const double> x, DType x_type, std::span<const float> w, DType w_type) {
-  bounds::Products sum{.n = x.size()};
+  bounds::Products sum{.n = x.size(), .relative = bounds::decoding(w_type)};
   for (std::size_t i = 0; i < x.size(); ++i) {
     const double term = std::fabs(x[i] * double{w[i]});
     sum.magnitude += term;

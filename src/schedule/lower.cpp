@@ -47,8 +47,9 @@ class Lowering {
     const std::uint64_t most = limits_.max_storage_range / row_bytes;
     if (most >= total) return total;
     if (most < step)
-      return Error{Code::unsupported, "a row of '" + value(weight).name + "' takes " +
-                                          std::to_string(row_bytes) + " bytes: too many for bindings of " +
+      return Error{Code::unsupported, "'" + value(weight).name + "' is bound " + std::to_string(step) +
+                                          " rows at a time, of " + std::to_string(row_bytes) +
+                                          " bytes each: too many for bindings of " +
                                           std::to_string(limits_.max_storage_range)};
     return most / step * step;
   }

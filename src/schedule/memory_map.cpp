@@ -46,9 +46,9 @@ Result<MemoryMap> map_memory(const Program& program, const Limits& limits) {
       place.row_bytes = value.storage == Storage::weight ? device_row_bytes(value.dtype, value.last_dim())
                                                          : value.last_dim() * 4;
       if (place.row_bytes == 0)
-        return Error{Code::unsupported, "weight " + value.name + " is " +
-                                            std::string(info(value.dtype).name) +
-                                            ", which no GPU kernel reads"};
+        return Error{Code::unsupported,
+                     "weight " + value.name + " has rows of " + std::to_string(value.last_dim()) +
+                         " elements, which no layout of " + std::string(info(value.dtype).name) + " has"};
       place.bytes = rows_of(value) * place.row_bytes;
     } else {
       place.bytes = round_up(value_bytes(value), 4);  // whole words

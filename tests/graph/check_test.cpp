@@ -88,7 +88,7 @@ std::vector<Fault> faults() {
             [](TinyProgram& t) { find_op(t, "attn_q").in[5] = find_op(t, "attn_k").out[0]; },
             "value attn_k is (rows,4), expected (4,8)"},
       Fault{"product_type", [](TinyProgram& t) { find_value(t, "attn_q").dtype = DType::bf16; },
-            "op attn_q (matmul): activations must be F32 or F16"},
+            "op attn_q (matmul): value attn_q is BF16, activations must be F32 or F16"},
       Fault{"u32_weight", [](TinyProgram& t) { find_value(t, "attn_q.weight").dtype = DType::u32; },
             "must not be U32"},
       Fault{"activation_weight",
@@ -160,6 +160,42 @@ TEST(Check, StackedParts) {
   EXPECT_THAT(t.program.check().error().message, testing::HasSubstr("its parts have 5 rows"));
   t.program.values[all].parts = {all};
   EXPECT_THAT(t.program.check().error().message, testing::HasSubstr("must come before"));
+}
+
+TEST(Check, OrdersOfStackedParts) {
+  TinyProgram t;
+  const ValueId a = t.weight("a", {24, 4}), b = t.weight("b", {12, 4});
+  const ValueId all = t.weight("ab", {36, 4});
+  Value& stack = t.program.values[all];
+  stack.parts = {a, b};
+  for (const std::vector<RowOrder>& sound :
+       {std::vector<RowOrder>{}, {{12, 8}, {12, 12}}, {{24, 24}, {4, 4}}, {{}, {12, 4}}, {{7, 0}, {}}}) {
+    stack.orders = sound;
+    EXPECT_TRUE(t.program.check().ok()) << t.program.check().error().message;
+  }
+  for (const std::vector<RowOrder>& few : {std::vector<RowOrder>{{12, 8}}, {{12, 8}, {12, 8}, {}}}) {
+    stack.orders = few;
+    EXPECT_THAT(t.program.check().error().message, testing::HasSubstr("ab: has orders of rows, but not one"));
+  }
+  struct Bad {
+    std::vector<RowOrder> orders;
+    const char* message;
+  };
+  for (const Bad& bad : {Bad{{{12, 16}, {}}, "rows of part a are not heads of 12 of which 16 turn"},
+                         Bad{{{12, 8}, {12, 6}}, "rows of part b are not heads of 12 of which 6 turn"},
+                         Bad{{{6, 4}, {12, 8}}, "rows of part a are not heads of 6 of which 4 turn"},
+                         Bad{{{16, 8}, {12, 8}}, "rows of part a are not heads of 16 of which 8 turn"},
+                         Bad{{{24, 8}, {24, 8}}, "rows of part b are not heads of 24 of which 8 turn"},
+                         Bad{{{12, 8}, {0, 4}}, "rows of part b are not heads of 0 of which 4 turn"}}) {
+    stack.orders = bad.orders;
+    const auto result = t.program.check();
+    ASSERT_FALSE(result.ok()) << bad.message;
+    EXPECT_EQ(result.error().code, Code::internal);
+    EXPECT_THAT(result.error().message, testing::HasSubstr(bad.message));
+  }
+  t.program.values[all].parts.clear();
+  stack.orders = {{12, 8}};
+  EXPECT_THAT(t.program.check().error().message, testing::HasSubstr("ab: has orders of rows, but not one"));
 }
 
 }  // namespace

@@ -60,6 +60,93 @@ TEST(ReadRows, ResolvesStackedParts) {
   }
 }
 
+// A row is its index in the weight, plus 100 by letter of its name.
+class NumberedWeights : public WeightReader {
+ public:
+  Result<void> read(const Value& weight, std::uint64_t first_row, std::span<std::byte> out) const override {
+    for (std::size_t i = 0; i < out.size() / 4; ++i) {
+      const std::uint32_t row = static_cast<std::uint32_t>(first_row + i) + number(weight.name[0]);
+      std::memcpy(&out[i * 4], &row, 4);
+    }
+    return {};
+  }
+  static std::uint32_t number(char letter) { return static_cast<std::uint32_t>(letter - 'a') * 100; }
+};
+
+struct Ordered {
+  const char* name;
+  std::vector<RowOrder> orders;
+  std::vector<std::uint32_t> rows;  // as they come: a has 0..23, b 100..111, c 200..203
+};
+
+const std::vector<Ordered>& ordered() {
+  static const std::vector<Ordered> all{
+      {"as they are",
+       {{12, 0}, {12, 0}, {}},
+       {0,  1,  2,  3,  4,   5,   6,   7,   8,   9,   10,  11,  12,  13,  14,  15,  16,  17,  18,  19,
+        20, 21, 22, 23, 100, 101, 102, 103, 104, 105, 106, 107, 108, 109, 110, 111, 200, 201, 202, 203}},
+      {"halves of 8 of 12",
+       {{12, 8}, {12, 8}, {}},
+       {0,  1,  4,  5,  2,   3,   6,   7,   8,   9,   10,  11,  12,  13,  16,  17,  14,  15,  18,  19,
+        20, 21, 22, 23, 100, 101, 104, 105, 102, 103, 106, 107, 108, 109, 110, 111, 200, 201, 202, 203}},
+      {"halves of 12, and b as it is",
+       {{12, 12}, {12, 0}, {}},
+       {0,  1,  6,  7,  2,   3,   8,   9,   4,   5,   10,  11,  12,  13,  18,  19,  14,  15,  20,  21,
+        16, 17, 22, 23, 100, 101, 102, 103, 104, 105, 106, 107, 108, 109, 110, 111, 200, 201, 202, 203}},
+      {"a as it is, and heads of b of 4",
+       {{}, {4, 4}, {}},
+       {0,  1,  2,  3,  4,   5,   6,   7,   8,   9,   10,  11,  12,  13,  14,  15,  16,  17,  18,  19,
+        20, 21, 22, 23, 100, 101, 102, 103, 104, 105, 106, 107, 108, 109, 110, 111, 200, 201, 202, 203}},
+      {"one head of 24",
+       {{24, 16}, {12, 4}, {4, 4}},
+       {0,  1,  8,  9,  2,   3,   10,  11,  4,   5,   12,  13,  6,   7,   14,  15,  16,  17,  18,  19,
+        20, 21, 22, 23, 100, 101, 102, 103, 104, 105, 106, 107, 108, 109, 110, 111, 200, 201, 202, 203}},
+  };
+  return all;
+}
+
+TEST(ReadRows, EveryWindowOfAnOrderedStack) {
+  for (const Ordered& o : ordered()) {
+    SCOPED_TRACE(o.name);
+    TinyProgram t;
+    const ValueId a = t.weight("a", {24, 1}), b = t.weight("b", {12, 1}), c = t.weight("c", {4, 1});
+    const ValueId all = t.weight("abc", {40, 1});
+    t.program.values[all].parts = {a, b, c};
+    t.program.values[all].orders = o.orders;
+    t.program.weights = std::make_shared<NumberedWeights>();
+    const auto sound = t.finish().check();
+    ASSERT_TRUE(sound.ok()) << sound.error().message;
+    for (std::uint32_t first = 0; first <= 40; ++first)
+      for (std::uint32_t n = 0; first + n <= 40; ++n) {
+        std::vector<std::uint32_t> got(n);
+        ASSERT_TRUE(read_rows(t.program, all, first, std::as_writable_bytes(std::span(got))).ok());
+        ASSERT_EQ(got, std::vector(o.rows.begin() + first, o.rows.begin() + first + n))
+            << n << " rows from " << first;
+      }
+  }
+}
+
+// Two rows that turn together are two places apart, and each row comes once.
+TEST(RowOrder, PutsPairsIntoFours) {
+  for (const std::uint32_t head_dim : {4u, 8u, 20u, 64u, 128u})
+    for (std::uint32_t rope_dims = 4; rope_dims <= head_dim; rope_dims += 4) {
+      const RowOrder order{head_dim, rope_dims};
+      std::vector<bool> seen(head_dim * 3);
+      for (std::uint64_t row = 0; row < seen.size(); ++row) {
+        const std::uint64_t from = order.source(row), d = row % head_dim;
+        ASSERT_LT(from, seen.size());
+        EXPECT_FALSE(seen[from]) << from;
+        seen[from] = true;
+        EXPECT_EQ(from / head_dim, row / head_dim);
+        if (d >= rope_dims) {
+          EXPECT_EQ(from, row);
+        } else if (d % 4 < 2) {
+          EXPECT_EQ(order.source(row + 2), from + rope_dims / 2);
+        }
+      }
+    }
+}
+
 TEST(ReadRows, RefusesWhatIsNotRows) {
   Stacked s;
   std::vector<std::byte> bytes(56);

@@ -122,6 +122,16 @@ TEST(Plan, ScratchFollowsInOrder) {
       std::ranges::is_sorted(plan.placements.begin(), plan.placements.end() - 2, {}, &Placement::first_op));
 }
 
+TEST(Plan, HalvesTakeWholeWords) {
+  TinyProgram t;
+  const ValueId x = t.value("x", {1, 33}, Storage::activation, DType::f16);
+  const ValueId y = t.value("y", {1, 33}, Storage::activation, DType::f16);
+  t.op(OpKind::activation, "act", {x}, {y});
+  t.finish();
+  for (const Placement& p : plan_arena(t.program, t.program.graphs[0], 64, true).placements)
+    EXPECT_EQ(p.bytes, 68u);
+}
+
 TEST(Plan, EmptyGraph) {
   TinyProgram t;
   t.finish();

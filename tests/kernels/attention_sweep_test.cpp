@@ -2,10 +2,10 @@
 // whatever the numbers are.
 #include <gmock/gmock.h>
 
-#include <cstdlib>
 #include <numeric>
 
 #include "kernels/attention_run.h"
+#include "support/sweep.h"
 
 namespace tessera::test {
 namespace {
@@ -159,13 +159,7 @@ AttentionCase random_case(std::uint32_t seed) {
   return c;
 }
 
-// A slow way of running them (validation layers, sanitizers) takes a share of the cases; elsewhere a larger
-// one may be asked for.
-std::uint32_t cases(std::uint32_t usual) {
-  const char* percent = std::getenv("TESSERA_TEST_SWEEP");
-  return percent == nullptr ? usual
-                            : usual * static_cast<std::uint32_t>(std::strtoul(percent, nullptr, 10)) / 100;
-}
+std::uint32_t cases(std::uint32_t usual) { return usual * sweep_percent() / 100; }
 
 TEST_F(AttentionGpu, RandomDescriptors) {
   for (std::uint32_t seed = 1; seed <= cases(160); ++seed) {

@@ -111,7 +111,7 @@ TEST(ChooseMatmul, TheSmallestTileIsTooLargeForNothing) {
 
 TEST(ChooseMatmul, SoftwareDriversTakeAColumnALane) {
   Target t = large();
-  t.limits.subgroup_size = 8;
+  t.limits.subgroup_size = t.limits.min_subgroup_size = t.limits.max_subgroup_size = 8;
   t.caps.software = true;
   EXPECT_EQ(choose_matmul(product(1, 64, 64), t)->kernel, KernelId::matvec_subgroup);  // has no shuffles
   t.caps.subgroup_shuffle = true;
@@ -134,6 +134,7 @@ TEST(ChooseMatmul, BatchesAndStrides) {
   MatmulShape s = product(3, 100, 64);
   s.batch = 5;
   s.w_batch = 100;
+  s.y_batch = 300;
   s.x_stride = 66;
   auto d = choose_matmul(s, large());
   ASSERT_TRUE(d);
@@ -149,6 +150,20 @@ TEST(ChooseMatmul, BatchesAndStrides) {
   s.y_type = DType::bf16;
   EXPECT_EQ(choose_matmul(s, large()).error().code, Code::unsupported);
   s.y_type = DType::f32;
+  s.y_batch = 299;  // products run into each other
+  d = choose_matmul(s, large());
+  ASSERT_FALSE(d);
+  EXPECT_NE(d.error().message.find("299 elements apart"), std::string::npos);
+  s.y_stride = 500;  // side by side
+  s.y_batch = 100;
+  EXPECT_TRUE(choose_matmul(s, large()));
+  s.y_stride = 499;
+  EXPECT_FALSE(choose_matmul(s, large()));
+  s.y_stride = 100;
+  s.y_batch = 300;
+  s.batch = (1u << 31) + 1;  // of words: (100 + 2^62) * 4
+  s.w_batch = 1u << 31;
+  EXPECT_EQ(choose_matmul(s, large()).error().code, Code::unsupported);
   s.batch = 0;
   EXPECT_EQ(choose_matmul(s, large()).error().code, Code::invalid_argument);
 }

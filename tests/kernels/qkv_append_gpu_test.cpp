@@ -1,17 +1,39 @@
 // q, k and v of rows in one product, turned and appended in its epilogue, against the slow rope and cache.
+#include <set>
+
 #include "graph/graph.h"
 #include "kernels/rope_fixture.h"
+#include "support/pairwise.h"
 #include "support/refusal.h"
+#include "support/sweep.h"
 
 namespace tessera::test {
 namespace {
+
+// Windows of columns that a product is cut into.
+enum class Cuts {
+  none,
+  in_heads,  // 4 columns behind the start of q's last head, and 4 before the border of k and v
+  at_v,      // that border, and 4 columns behind it
+};
 
 struct QkvCase {
   Case where;
   DType type = DType::f32;
   std::uint32_t k = 32;
   bool bias = false, norm = false;
+  Cuts cuts = Cuts::none;
 };
+
+// Columns that windows start at, then the end of the last.
+std::vector<std::uint32_t> borders(const QkvCase& c) {
+  const RopeAppendShape& s = c.where.shape;
+  const std::uint32_t turned = (s.heads + s.kv_heads) * s.head_dim;
+  std::set<std::uint32_t> at{0, turned + s.kv_heads * s.v_dim};
+  if (c.cuts == Cuts::in_heads) at.insert({(s.heads - 1) * s.head_dim + 4, turned - 4});
+  if (c.cuts == Cuts::at_v) at.insert({turned, turned + 4});
+  return {at.begin(), at.end()};
+}
 
 class QkvAppend : public RopeGpu {
  protected:
@@ -53,6 +75,30 @@ class QkvAppend : public RopeGpu {
                        1.001 * (std::abs(c) * x[d].bound + std::abs(sine) * x[other].bound)};
   }
 
+  // A dispatch for each window, with its rows of the weights.
+  void run(const QkvCase& c, const Target& target, const Bytes& weights, std::vector<Bytes*> operands) {
+    const RopeAppendShape& s = c.where.shape;
+    const auto row_bytes = static_cast<std::ptrdiff_t>(device_row_bytes(c.type, c.k));
+    const std::vector<std::uint32_t> at = borders(c);
+    for (std::size_t i = 0; i + 1 < at.size(); ++i) {
+      const QkvShape shape{.product = {.rows = s.batch * s.rows,
+                                       .n = at[i + 1] - at[i],
+                                       .k = c.k,
+                                       .first = at[i],
+                                       .dynamic_rows = s.batch == 1,
+                                       .type = c.type,
+                                       .bias = c.bias,
+                                       .norm = c.norm,
+                                       .eps = kEps},
+                           .append = s};
+      const auto dispatch = choose_qkv_append(shape, target);
+      ASSERT_TRUE(dispatch) << dispatch.error().message;
+      Bytes window(weights.begin() + at[i] * row_bytes, weights.begin() + at[i + 1] * row_bytes);
+      operands[1] = &window;
+      ASSERT_TRUE(run_call(*device_, {*dispatch}, {}, operands));
+    }
+  }
+
   void check(QkvCase c, const Target& target) {
     Case& where = c.where;
     RopeAppendShape& s = where.shape;
@@ -62,19 +108,8 @@ class QkvAppend : public RopeGpu {
     const std::uint32_t turns = s.heads + s.kv_heads, width = turns * s.head_dim + s.kv_heads * s.v_dim;
     const std::string what = describe(where) + ", k " + std::to_string(c.k) + " " +
                              std::string(info(c.type).name) + (c.bias ? " bias" : "") +
-                             (c.norm ? " norm" : "");
+                             (c.norm ? " norm" : "") + ", windows at " + testing::PrintToString(borders(c));
     SCOPED_TRACE(what);
-    const QkvShape shape{.product = {.rows = s.batch * s.rows,
-                                     .n = width,
-                                     .k = c.k,
-                                     .dynamic_rows = s.batch == 1,
-                                     .type = c.type,
-                                     .bias = c.bias,
-                                     .norm = c.norm,
-                                     .eps = kEps},
-                         .append = s};
-    const auto dispatch = choose_qkv_append(shape, target);
-    ASSERT_TRUE(dispatch) << dispatch.error().message;
     TestWeights w = make_weights(c.type, width, c.k, 3);
     const std::vector<float> x = random_floats(std::size_t{s.batch} * s.rows * c.k, 1 + c.k),
                              bias = random_floats(width, 5), norm = random_floats(c.k, 6, 2),
@@ -84,9 +119,9 @@ class QkvAppend : public RopeGpu {
     SlowCache k(where, s.head_dim), v(where, s.v_dim);
     Bytes q = poisoned(std::size_t{s.batch} * s.rows * s.heads * s.head_dim), k_bytes = k.before(),
           v_bytes = v.before(), blocks = blocks_of(where);
-    ASSERT_TRUE(run_call(*device_, {*dispatch}, {},
-                         {&in, &w.device, nullptr, &bias_bytes, nullptr, &q, &state, nullptr, &norm_bytes,
-                          &table_bytes, &k_bytes, &v_bytes, &blocks}));
+    ASSERT_NO_FATAL_FAILURE(run(c, target, w.device,
+                                {&in, nullptr, nullptr, &bias_bytes, nullptr, &q, &state, nullptr,
+                                 &norm_bytes, &table_bytes, &k_bytes, &v_bytes, &blocks}));
     const std::vector<float> q_out = from_bytes<float>(q);
     for (std::uint32_t b = 0; b < s.batch; ++b)
       for (std::uint32_t row = 0; row < s.rows; ++row) {
@@ -128,31 +163,42 @@ class QkvAppend : public RopeGpu {
   static constexpr float kEps = 1e-5f;
 };
 
+// Every type of cache and pairing, of whole and of partly turned heads, with every number of rows, normalised
+// or not; of all else every two options.
 TEST_F(QkvAppend, EveryCacheTypeAndBothPairings) {
+  const DType types[] = {DType::f32, DType::f16, DType::bf16};
+  const std::uint32_t rows[] = {1, 3, 7, 21}, dims[] = {4, 8, 20, 64};
   const std::uint32_t heads[][2] = {{1, 1}, {4, 2}, {3, 3}, {6, 2}};
-  std::uint32_t i = 0;
-  for (DType type : {DType::f32, DType::f16, DType::bf16})
-    for (bool adjacent : {true, false})
-      for (std::uint32_t dim : {4u, 8u, 20u, 64u})
-        for (std::uint32_t rows : {1u, 3u, 7u, 21u}) {
-          const auto& h = heads[i++ % std::size(heads)];
-          const std::uint32_t rope_dims = i % 3 == 0 ? std::max(4u, dim / 8 * 4) : dim;
-          QkvCase c{{shape_of(rows, h[0], h[1], dim, rope_dims, adjacent, type), i % 2 ? 0 : 40 - rows}};
-          c.bias = i % 4 == 1;
-          c.norm = i % 2 == 0 && rows <= 16;
-          c.k = i % 5 == 0 ? 37 : 64;
-          check(c);
-        }
+  const std::vector<std::size_t> levels{12, 7, std::size(dims), std::size(heads), 3, 3, 2, 2};
+  Sweep sweep;
+  for (const std::vector<std::size_t>& o : pairwise(levels)) {
+    if (!sweep.next()) continue;
+    const std::uint32_t r = rows[o[1] % 4], dim = dims[o[2]];
+    const std::uint32_t positions[] = {0, 13, 40 - r};
+    const std::uint32_t rope_dims = o[0] / 6 == 0 ? dim : std::max(4u, dim / 8 * 4);
+    QkvCase c{
+        {shape_of(r, heads[o[3]][0], heads[o[3]][1], dim, rope_dims, o[0] % 2 == 0, types[o[0] / 2 % 3]),
+         positions[o[4]]}};
+    c.norm = o[1] >= 4;  // of 1, 3 and 7 rows
+    c.cuts = static_cast<Cuts>(o[5]);
+    c.bias = o[6] != 0;
+    c.k = o[7] != 0 ? 37 : 64;
+    check(c);
+    if (HasFatalFailure()) return;
+  }
 }
 
 TEST_F(QkvAppend, EveryTypeOfWeights) {
+  Sweep sweep;
   for (DType type : {DType::f16, DType::bf16, DType::q8_0, DType::q4_0, DType::q4_1, DType::q5_0, DType::q5_1,
                      DType::q4_k, DType::q5_k, DType::q6_k})
     for (std::uint32_t rows : {1u, 5u, 40u}) {
+      if (!sweep.next()) continue;
       QkvCase c{{shape_of(rows, 4, 2, 16, 16, rows == 5, DType::f16, 64), 3}};
       c.type = type;
       c.k = std::max(info(type).block_elems, 32u) * 2;
       c.norm = rows == 5;
+      if (rows != 1) c.cuts = rows == 5 ? Cuts::in_heads : Cuts::at_v;
       check(c);
     }
 }
@@ -170,11 +216,11 @@ TEST_F(QkvAppend, RingsBlocksAndBatches) {
     RopeAppendShape ring = shape_of(rows, 4, 2, 8, 8, false, DType::f16, 16);
     ring.ring = true;
     ring.table_rows = 100;
-    check({{ring, 29, rows}});
+    check({.where = {ring, 29, rows}, .cuts = Cuts::in_heads});
     RopeAppendShape batch = shape_of(rows, 2, 1, 8, 8, true, DType::f32, 20);
     batch.batch = 3;
     batch.v_dim = 12;
-    check({{batch, 7, rows}});
+    check({.where = {batch, 7, rows}, .cuts = Cuts::at_v});
     RopeAppendShape paged = shape_of(rows, 2, 1, 8, 8, false, DType::bf16, 16);
     paged.batch = 2;
     paged.block_size = 4;
@@ -201,9 +247,38 @@ TEST_F(QkvAppend, Refusals) {
   expect_refused(choose_qkv_append(shape(6, 4, DType::f32), target), Code::unsupported, {"fours"});
   expect_refused(choose_qkv_append(shape(8, 6, DType::f32), target), Code::unsupported, {"fours"});
   expect_refused(choose_qkv_append(shape(32, 32, DType::q8_0), target), Code::unsupported, {"Q8_0"});
-  QkvShape gated = shape(8, 8, DType::f32);
-  gated.product.gated = true;
-  expect_refused(choose_qkv_append(gated, target), Code::invalid_argument, {"alone"});
+
+  using Change = void (*)(QkvShape&);
+  const auto refused = [&](Code code, const char* word, Change change) {
+    QkvShape s = shape(8, 8, DType::f32);
+    ASSERT_TRUE(choose_qkv_append(s, target));
+    change(s);
+    expect_refused(choose_qkv_append(s, target), code, {word});
+  };
+  for (const Change change : {
+           Change([](QkvShape& s) { s.product.gated = true; }),
+           Change([](QkvShape& s) { s.product.residual = true; }),
+           Change([](QkvShape& s) { s.product.act = 1; }),
+           Change([](QkvShape& s) { s.product.scale = 2; }),
+           Change([](QkvShape& s) { s.product.batch = 2; }),
+           Change([](QkvShape& s) { s.product.y_type = DType::f16; }),
+           Change([](QkvShape& s) { s.product.rows = 2; }),
+           Change([](QkvShape& s) { s.append.rows = 2; }),
+           Change([](QkvShape& s) { s.append.batch = 3; }),
+       })
+    refused(Code::invalid_argument, "only F32 rows of q, k and v", change);
+  refused(Code::unsupported, "fours", [](QkvShape& s) { s.product.first = 2, s.product.n = 24; });
+  refused(Code::unsupported, "fours", [](QkvShape& s) { s.product.n = 30; });
+  refused(Code::unsupported, "fours", [](QkvShape& s) { s.append.v_dim = 6; });
+  refused(Code::invalid_argument, "columns from 4 on", [](QkvShape& s) { s.product.first = 4; });
+  refused(Code::unsupported, "few rows of F32", [](QkvShape& s) {
+    s.product.norm = true;
+    s.product.rows = s.append.rows = kMatmulFewRows + 1;
+  });
+  refused(Code::unsupported, "few rows of F32", [](QkvShape& s) {
+    s.product.norm = true;
+    s.product.x_type = DType::f16;
+  });
 }
 
 }  // namespace

@@ -3,6 +3,7 @@
 #include <numeric>
 
 #include "graph/fuse.h"
+#include "models/builder.h"
 #include "schedule/limits.h"
 #include "schedule/lookup.h"
 #include "schedule/steps.h"
@@ -90,6 +91,87 @@ TEST(Lower, GatedProductsCutBothWeightsAlike) {
       EXPECT_NE(call.operands[1].value, call.operands[2].value);
     }
   EXPECT_EQ(gated, 4u);  // 4096 rows of 256 bytes and the rest, in two layers
+}
+
+// q, k and v of 40 + 4 + 4 heads of 64 from rows of `k` elements, in one op.
+Program heads_program(DType type, std::uint64_t k) {
+  Program program;
+  const auto value = [&](const char* name, Storage storage, DType dtype, std::vector<std::uint64_t> shape) {
+    return add_value(program, name, storage, dtype, std::move(shape));
+  };
+  const ValueId state = program.state = value("state", Storage::input, DType::u32, {8});
+  const ValueId table = value("rope_table", Storage::constant, DType::f32, {16, 32, 2});
+  program.values[table].data = std::make_shared<const std::vector<float>>(16 * 64);
+  const ValueId k_cache = value("k_cache", Storage::cache, DType::f16, {4, 16, 64});
+  const ValueId v_cache = value("v_cache", Storage::cache, DType::f16, {4, 16, 64});
+  const ValueId x = value("x", Storage::output, DType::f32, {1, k});
+  const ValueId q_weight = value("q.weight", Storage::weight, type, {2560, k}),
+                k_weight = value("k.weight", Storage::weight, type, {256, k}),
+                v_weight = value("v.weight", Storage::weight, type, {256, k});
+  OpAttrs attrs, append;
+  attrs.head_dim = attrs.rope_dims = append.head_dim = 64;
+  append.kv_heads = 4;
+  GraphBuilder g(program, "heads", 1, false);
+  attrs.heads = 40;
+  const ValueId q = g.rope("q_rope", g.matmul("q", x, q_weight), table, attrs);
+  attrs.heads = 4;
+  g.kv_append("k_append", g.rope("k_rope", g.matmul("k", x, k_weight), table, attrs), k_cache, append);
+  g.kv_append("v_append", g.matmul("v", x, v_weight), v_cache, append);
+  AttentionAttrs a;
+  a.q_len = 1;
+  a.kv_len = 16;
+  a.heads = 40;
+  a.kv_heads = 4;
+  a.head_dim = a.v_dim = 64;
+  a.causal = Causal::bottom_right;
+  a.cache = true;
+  g.attention("attn", q, k_cache, v_cache, a, {.state = state});
+  g.finish();
+  return fuse(program);
+}
+
+// A binding may begin at every row or every second one, and has room for a number of rows that is no multiple
+// of 4; the windows are fours of rows all the same.
+TEST(Lower, HeadsAreCutByFoursOfRows) {
+  struct Odd {
+    DType type;
+    std::uint64_t k, row_bytes;
+    std::uint32_t alignment;
+    std::vector<std::uint64_t> firsts;
+  };
+  for (const Odd& odd : {Odd{DType::f32, 192, 768, 256, {0, 1364, 2728}},  // 1365 fit
+                         Odd{DType::f32, 96, 384, 256, {0, 2728}},         // 2730
+                         Odd{DType::q8_0, 544, 592, 16, {0, 1768}}}) {     // 1771
+    Limits limits = floor_target().limits;
+    limits.min_storage_alignment = odd.alignment;
+    const Program program = heads_program(odd.type, odd.k);
+    const auto sound = program.check();
+    ASSERT_TRUE(sound.ok()) << sound.error().message;
+    const MemoryMap map = must(map_memory(program, limits));
+    const auto calls = must(lower(program, program.graphs[0], map, limits));
+    std::vector<std::uint64_t> firsts;
+    std::uint64_t next = 0;
+    for (const Call& call : calls) {
+      const auto* shape = std::get_if<QkvShape>(&call.shape);
+      if (!shape) continue;
+      const Operand& weight = call.operands[1];
+      const Place& place = map.places[weight.value];
+      EXPECT_EQ(place.row_bytes, odd.row_bytes);
+      EXPECT_EQ((place.offset + weight.first_row * place.row_bytes) % limits.min_storage_alignment, 0u);
+      EXPECT_LE(weight.rows * place.row_bytes, limits.max_storage_range);
+      EXPECT_EQ(weight.first_row, next);
+      EXPECT_EQ(shape->product.first, next);
+      EXPECT_EQ(shape->product.n, weight.rows);
+      EXPECT_EQ(weight.rows % 4, 0u);
+      firsts.push_back(next);
+      next += weight.rows;
+    }
+    EXPECT_EQ(next, 3072u);
+    EXPECT_EQ(firsts, odd.firsts) << info(odd.type).name << " " << odd.k;
+    Target target = floor_target();
+    target.limits = limits;
+    EXPECT_TRUE(choose_kernels(calls, target).ok());
+  }
 }
 
 TEST(Lower, RefusesARowThatNoAlignedWindowHolds) {

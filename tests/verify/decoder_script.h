@@ -57,6 +57,7 @@ inline DecoderProgram small_decoder(DType type = DType::f32, const std::string& 
   RandomDecoder r;
   r.type = type;
   r.arch = arch;
+  if (info(type).block_elems == 256) r.dim = r.hidden = 256;
   return r.build(32, 20);
 }
 

@@ -28,8 +28,7 @@ class Verify : public GpuTest {
 
 class VerifyTypes : public Verify, public testing::WithParamInterface<DType> {};
 TEST_P(VerifyTypes, ATinyDecoderIsRight) { expect_right(small_decoder(GetParam())); }
-INSTANTIATE_TEST_SUITE_P(Types, VerifyTypes,
-                         testing::Values(DType::f32, DType::f16, DType::bf16, DType::q8_0, DType::q4_0),
+INSTANTIATE_TEST_SUITE_P(Types, VerifyTypes, testing::ValuesIn(kWeightTypes),
                          [](const auto& type) { return std::string(tessera::info(type.param).name); });
 
 TEST_F(Verify, TheQwen2FileIsRight) {
