@@ -86,7 +86,7 @@ function(tessera_shader_catalogue target)
       set(origin built)
       # The module first: ninja holds the depfile against the first output.
       add_custom_command(OUTPUT ${spirv} ${arg_OUT}/${name}.inc
-        COMMAND ${TESSERA_GLSLANG} --quiet --target-env ${env} -I${include_dir} ${k_DEFINES_${name}}
+        COMMAND ${TESSERA_GLSLANG} -g0 --quiet --target-env ${env} -I${include_dir} ${k_DEFINES_${name}}
                 --depfile ${spirv}.d -o ${spirv} ${source}
         ${validate}
         ${to_inc} -DSPIRV=${spirv} ${script}

@@ -30,7 +30,7 @@ foreach(name ${k_NAMES})
   endif()
   file(MAKE_DIRECTORY ${folder}/prebuilt)
   tessera_target_env(env ${k_NEEDS_${name}})
-  execute_process(COMMAND ${GLSLANG} --quiet --target-env ${env} -I${root}/shaders ${k_DEFINES_${name}}
+  execute_process(COMMAND ${GLSLANG} -g0 --quiet --target-env ${env} -I${root}/shaders ${k_DEFINES_${name}}
                           -o ${spirv} ${source} COMMAND_ERROR_IS_FATAL ANY)
   if(validator)
     execute_process(COMMAND ${validator} --target-env ${env} ${spirv} COMMAND_ERROR_IS_FATAL ANY)
