@@ -44,6 +44,7 @@ struct BenchModelOptions {
   DeviceOptions device;
   std::string model;
   std::uint32_t prompt = 512, generate = 64, chunk = 512;
+  tessera_precision precision = TESSERA_PRECISION_F32;
   bool json = false;
 };
 void add_bench_model(CLI::App& bench, int& status);

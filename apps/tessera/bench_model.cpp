@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
+#include <numeric>
 
 #include "bench.h"
 #include "terminal.h"
@@ -11,7 +12,7 @@ namespace {
 using Json = nlohmann::ordered_json;
 using Clock = std::chrono::steady_clock;
 
-constexpr int kRounds = 3;  // odd: the median is one of them
+constexpr int kRounds = 3;
 
 struct Speeds {
   std::vector<double> prompt, generation;  // tokens a second, one a round
@@ -50,7 +51,8 @@ Json speed(std::uint32_t tokens, const std::vector<double>& values) {
   std::vector<double> sorted = values;
   std::sort(sorted.begin(), sorted.end());
   return {{"tokens", tokens},
-          {"tokens_per_s", sorted[sorted.size() / 2]},
+          {"tokens_per_s",
+           std::accumulate(values.begin(), values.end(), 0.0) / static_cast<double>(values.size())},
           {"min", sorted.front()},
           {"max", sorted.back()},
           {"rounds", values}};
@@ -66,6 +68,7 @@ tessera::Expected<Speeds> measure(const tessera::Model& model, const BenchModelO
                                   ProgressBar& bar) {
   auto desc = tessera::init<tessera_session_desc>();
   desc.context = std::max(options.prompt, 1u) + options.generate + 1;
+  desc.precision = options.precision;
   desc.chunk = std::min(options.chunk, std::max(options.prompt, 1u));
   auto session = model.session(desc, bar.callback());
   if (!session) return session.failure();
@@ -102,6 +105,7 @@ int run(const BenchModelOptions& options) {
                       {"layers", info.layers},
                       {"dim", info.dim}}},
                     {"chunk", options.chunk},
+                    {"precision", options.precision == TESSERA_PRECISION_MIXED ? "mixed" : "f32"},
                     {"prompt", prompt},
                     {"generation", generation}});
     return 0;
@@ -116,8 +120,8 @@ int run(const BenchModelOptions& options) {
 }  // namespace
 
 void add_bench_model(CLI::App& bench, int& status) {
-  auto* sub =
-      bench.add_subcommand("model", "Tokens a second of a prompt and of generation, median of three rounds");
+  auto* sub = bench.add_subcommand(
+      "model", "Tokens a second of a prompt and of generation, mean and spread of three rounds");
   auto options = std::make_shared<BenchModelOptions>();
   add_device_options(*sub, options->device);
   add_model_option(*sub, options->model);
@@ -130,6 +134,7 @@ void add_bench_model(CLI::App& bench, int& status) {
   sub->add_option("--chunk", options->chunk, "Prompt tokens of one pass (512)")
       ->check(CLI::Range(1u, 1u << 20))
       ->type_name("N");
+  add_precision_option(*sub, options->precision);
   sub->add_flag("--json", options->json, "One JSON object");
   sub->footer(
       "Ids spread over the vocabulary, chosen greedily, end tokens ignored. Examples:\n"

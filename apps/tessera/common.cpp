@@ -10,6 +10,7 @@
 #include <fstream>
 #include <iostream>
 #include <iterator>
+#include <map>
 #include <nlohmann/json.hpp>
 #include <thread>
 
@@ -85,6 +86,16 @@ void add_device_options(CLI::App& app, DeviceOptions& options) {
 
 void add_model_option(CLI::App& app, std::string& path) {
   app.add_option("-m,--model", path, "A GGUF file; the bundled model without it")->type_name("FILE");
+}
+
+void add_precision_option(CLI::App& app, tessera_precision& precision) {
+  static const std::map<std::string, tessera_precision> names{{"f32", TESSERA_PRECISION_F32},
+                                                              {"mixed", TESSERA_PRECISION_MIXED}};
+  app.add_option_function<std::string>(
+         "--precision", [&precision](const std::string& name) { precision = names.at(name); },
+         "f32, or mixed: operands of products and attention may be rounded to 16 bits, or\n"
+         "to blocks of 8-bit integers, where that is faster (f32)")
+      ->check(CLI::IsMember({"f32", "mixed"}));
 }
 
 int fail(const std::string& message) {

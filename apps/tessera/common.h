@@ -24,6 +24,7 @@ struct DeviceOptions {
 void add_device_options(CLI::App& app, DeviceOptions& options);
 // -m; the bundled model when it is not given.
 void add_model_option(CLI::App& app, std::string& path);
+void add_precision_option(CLI::App& app, tessera_precision& precision);
 
 // One line on standard error; returns the exit status for it.
 int fail(const tessera::Failure& failure);

@@ -279,6 +279,7 @@ void add_run_options(CLI::App& app, GenerateCommand& command) {
   app.add_option("--chunk", command.session.chunk, "Prompt tokens of one pass (64)")->check(at_least_one);
   app.add_option("--kv-type", command.kv_type, "KV cache in f32 or f16 (f32 for a model in F32, else f16)")
       ->check(CLI::IsMember({"f32", "f16"}));
+  add_precision_option(app, command.session.precision);
   app.add_flag("--parse-special", command.parse_special,
                "Control tokens written in the prompt become their ids");
 }

@@ -16,6 +16,7 @@ struct VerifyOptions {
   std::string model;
   std::string text;
   uint32_t context = 0, chunk = 0;
+  tessera_precision precision = TESSERA_PRECISION_F32;
   bool json = false;
 };
 
@@ -35,6 +36,7 @@ Json collect(const VerifyOptions& options, std::vector<uint32_t> ids, tessera::F
   }
   desc.context = options.context;
   desc.chunk = options.chunk;
+  desc.precision = options.precision;
   desc.user = &rows;
   desc.row = [](void* user, const tessera_verify_row* row) {
     static_cast<Json*>(user)->push_back({{"kind", row->kind},
@@ -145,6 +147,7 @@ void add_verify(CLI::App& app, int& status) {
   sub->add_option("--text", options->text, "Run this text; without it ids spread over the vocabulary");
   sub->add_option("--context", options->context, "Tokens of KV cache (64)");
   sub->add_option("--chunk", options->chunk, "Rows of a prefill pass (16)");
+  add_precision_option(*sub, options->precision);
   sub->add_flag("--json", options->json, "One JSON object");
   sub->footer(
       "Status 0: right. Status 1: an op is over its bound; the first one is named on standard error.\n"

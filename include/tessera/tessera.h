@@ -234,11 +234,20 @@ typedef enum tessera_kv_type {
   TESSERA_KV_F16 = 2
 } tessera_kv_type;
 
+/* What operands of products and of attention may be rounded to; sums, softmax and norms are f32 in any case. */
+typedef enum tessera_precision {
+  TESSERA_PRECISION_F32 = 0,
+  /* f16, bf16 or blocks of 8-bit integers, where the device has faster instructions for them. Verified with bounds
+   * that allow for it; docs/verification.md. */
+  TESSERA_PRECISION_MIXED = 1
+} tessera_precision;
+
 typedef struct tessera_session_desc {
   size_t size;
   uint32_t context;               /* tokens the KV cache holds; 0: the model's, at most 4096 */
   uint32_t chunk;                 /* prompt tokens of one pass; 0: 64 */
   tessera_kv_type kv_type;        /* default: f32 for a model in F32, else f16 */
+  tessera_precision precision;
   const tessera_sampler* sampler; /* NULL: greedy */
   /* When set, receives the logits of every position that is evaluated, in order. */
   void (*logits)(void* user, uint32_t position, const float* logits, uint32_t vocab);
@@ -385,6 +394,7 @@ typedef struct tessera_verify_desc {
   size_t id_count;
   uint32_t context, chunk; /* as in a session; 0: small ones that cover every path */
   tessera_kv_type kv_type;
+  tessera_precision precision;
   void (*row)(void* user, const tessera_verify_row* row);
   void* user;
   tessera_progress_fn progress;
@@ -397,7 +407,7 @@ typedef struct tessera_verify_desc {
 TESSERA_API tessera_status tessera_verify(tessera_model* model, const tessera_verify_desc* desc,
                                           tessera_error* error);
 /* The same of a translator: encodes a text and decodes a few positions with its beams, which are reordered in
- * between. `ids` are the text's; context, chunk and kv_type must be 0. */
+ * between. `ids` are the text's; context, chunk, kv_type and precision must be 0. */
 TESSERA_API tessera_status tessera_translator_verify(tessera_translator* translator,
                                                      const tessera_verify_desc* desc, tessera_error* error);
 

@@ -93,7 +93,7 @@ Result<void> open_device(const tessera_context_desc& desc, tessera_context& cont
 Progress make_progress(tessera_progress_fn callback, void* user);
 Result<SamplerParams> make_sampler(const tessera_sampler& sampler);
 Result<DecoderOptions> make_options(uint32_t context, uint32_t chunk, tessera_kv_type kv_type,
-                                    bool all_logits);
+                                    tessera_precision precision);
 // Both walkers of `unfused` on this script, the rows handed out; invalid_argument on the reference.
 Result<void> run_verify(tessera_context& context, std::shared_ptr<const Program> unfused,
                         std::vector<ScriptPass> script, const tessera_verify_desc& desc);

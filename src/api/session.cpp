@@ -48,16 +48,19 @@ Result<SamplerParams> make_sampler(const tessera_sampler& sampler) {
 }
 
 Result<DecoderOptions> make_options(uint32_t context, uint32_t chunk, tessera_kv_type kv_type,
-                                    bool all_logits) {
+                                    tessera_precision precision) {
   if (kv_type != TESSERA_KV_DEFAULT && kv_type != TESSERA_KV_F32 && kv_type != TESSERA_KV_F16)
     return Error{Code::invalid_argument,
                  "kv_type " + std::to_string(static_cast<int>(kv_type)) + " is not a tessera_kv_type"};
+  if (precision != TESSERA_PRECISION_F32 && precision != TESSERA_PRECISION_MIXED)
+    return Error{Code::invalid_argument,
+                 "precision " + std::to_string(static_cast<int>(precision)) + " is not a tessera_precision"};
   DecoderOptions options;
   options.context = context;
   if (chunk != 0) options.chunk = chunk;
   if (kv_type == TESSERA_KV_F32) options.kv_type = DType::f32;
   if (kv_type == TESSERA_KV_F16) options.kv_type = DType::f16;
-  options.all_logits = all_logits;
+  if (precision == TESSERA_PRECISION_MIXED) options.precision = Precision::mixed;
   return options;
 }
 
@@ -109,7 +112,8 @@ tessera_status tessera_session_create(tessera_model* model, const tessera_sessio
     TSR_CHECK(require(model, "model"));
     TSR_CHECK(require(session, "session"));
     TSR_TRY(const tessera_session_desc d, sized(desc, "tessera_session_desc"));
-    TSR_TRY(const DecoderOptions options, make_options(d.context, d.chunk, d.kv_type, d.logits != nullptr));
+    TSR_TRY(DecoderOptions options, make_options(d.context, d.chunk, d.kv_type, d.precision));
+    options.all_logits = d.logits != nullptr;
     const auto start = std::chrono::steady_clock::now();
     TSR_TRY(DecoderProgram decoder, build_decoder(model->file, options));
     const Progress progress = make_progress(d.progress, d.progress_user);

@@ -190,9 +190,9 @@ tessera_status tessera_translator_verify(tessera_translator* translator, const t
   return guarded(error, [&]() -> Result<void> {
     TSR_CHECK(require(translator, "translator"));
     TSR_TRY(const tessera_verify_desc d, sized(desc, "tessera_verify_desc"));
-    if (d.context != 0 || d.chunk != 0 || d.kv_type != 0)
+    if (d.context != 0 || d.chunk != 0 || d.kv_type != 0 || d.precision != 0)
       return Error{Code::invalid_argument,
-                   "an encoder-decoder's verification takes no context, chunk or kv_type"};
+                   "an encoder-decoder's verification takes no context, chunk, kv_type or precision"};
     const TransformerProgram& t = translator->session->transformer();
     TSR_TRY(const std::vector<TokenId> ids, verify_ids(d, t));
     return run_verify(*translator->context, t.program, make_script(t, ids), d);

@@ -124,7 +124,7 @@ extern "C" tessera_status tessera_verify(tessera_model* model, const tessera_ver
     TSR_CHECK(require(model, "model"));
     TSR_TRY(const tessera_verify_desc d, sized(desc, "tessera_verify_desc"));
     if (model->context->device == nullptr) return no_device();
-    TSR_TRY(DecoderOptions options, make_options(d.context, d.chunk, d.kv_type, false));
+    TSR_TRY(const DecoderOptions options, make_options(d.context, d.chunk, d.kv_type, d.precision));
     if (!model->config.ok()) return model->config.error();
     TSR_TRY(const DecoderProgram decoder, build_decoder(model->file, options));
     TSR_TRY(const std::vector<std::uint32_t> ids, choose_ids(d, decoder.config.vocab, decoder.context));

@@ -104,4 +104,12 @@ Result<void> read_rows(const Program& program, ValueId weight, std::uint64_t fir
   return {};
 }
 
+void set_precision(Program& program, Precision precision) {
+  for (Graph& graph : program.graphs)
+    for (Op& op : graph.ops) {
+      if (op.kind == OpKind::matmul) op.attrs.precision = precision;
+      if (op.kind == OpKind::attention) op.attrs.attention.precision = precision;
+    }
+}
+
 }  // namespace tessera

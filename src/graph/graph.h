@@ -111,17 +111,17 @@ std::string_view name(Activation act);
 
 // One struct for all kinds: a field that a kind does not use keeps its default.
 struct OpAttrs {
-  Activation act = Activation::none;     // matmul, activation, glu
-  float scale = 1;                       // matmul
+  Activation act = Activation::none;  // matmul, activation, glu
+  float scale = 1;                    // matmul
   // matmul: mixed allows f16 operands, and with weights in blocks x in blocks of 32 8-bit numbers; sums are
   // f32 either way.
   Precision precision = Precision::f32;
-  bool layer_norm = false;               // norm: LayerNorm (mean removed) instead of RMSNorm
-  float eps = 0;                         // norm; matmul and qkv_append with a norm
-  float embedding_scale = 1;             // embedding
-  bool batch = false;                    // embedding: rows are sequences
-  std::uint32_t heads = 0;               // rope, rope_append, qkv_append, attention
-  std::uint32_t kv_heads = 0;            // kv_append, rope_append, qkv_append, attention
+  bool layer_norm = false;     // norm: LayerNorm (mean removed) instead of RMSNorm
+  float eps = 0;               // norm; matmul and qkv_append with a norm
+  float embedding_scale = 1;   // embedding
+  bool batch = false;          // embedding: rows are sequences
+  std::uint32_t heads = 0;     // rope, rope_append, qkv_append, attention
+  std::uint32_t kv_heads = 0;  // kv_append, rope_append, qkv_append, attention
   std::uint32_t head_dim = 0;
   std::uint32_t rope_dims = 0;  // leading dims of each head that turn; even
   bool rope_adjacent = false;   // pairs (2i, 2i+1); else (i, i + rope_dims/2)
@@ -201,5 +201,8 @@ std::string print_shape(const Value& value);
 // One line an op: "%7 blk.0.attn_q (rows,64) = matmul(%3 blk.0.norm (rows,64), ...)"; attributes that a kind
 // uses follow, dtypes other than f32 and parts of stacked weights are shown. Stable: tests compare it.
 std::string print(const Program& program, const Graph& graph);
+
+// Of every product and attention. Before fuse().
+void set_precision(Program& program, Precision precision);
 
 }  // namespace tessera

@@ -193,6 +193,7 @@ Result<DecoderProgram> build_decoder(std::shared_ptr<const ModelFile> file, cons
   DecoderBuilder builder(*program, weights, d);
   builder.add_inputs(options.all_logits);
   builder.add_graphs();
+  set_precision(*program, options.precision);
   TSR_CHECK(program->check());
   d.program = std::move(program);
   return d;

@@ -41,10 +41,11 @@ Result<DecoderConfig> read_decoder_config(const ModelFile& file);
 Result<VocabSpec> read_vocab(const ModelFile& file);
 
 struct DecoderOptions {
-  std::uint32_t context = 0;     // positions of the KV cache; 0: min(the model's, 4096)
-  std::uint32_t chunk = 64;      // most rows of a prefill pass
-  std::optional<DType> kv_type;  // f32 or f16; by default f32 when all matrices are F32, else f16
-  bool all_logits = false;       // prefill gives the logits of every row too
+  std::uint32_t context = 0;             // positions of the KV cache; 0: min(the model's, 4096)
+  std::uint32_t chunk = 64;              // most rows of a prefill pass
+  std::optional<DType> kv_type;          // f32 or f16; by default f32 when all matrices are F32, else f16
+  Precision precision = Precision::f32;  // of products and attention
+  bool all_logits = false;               // prefill gives the logits of every row too
 };
 
 // How to run it: write tokens, then for each chunk set StepState.rows and run `prefill`; run `head` to sample

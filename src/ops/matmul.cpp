@@ -20,6 +20,8 @@ constexpr OpAttributeInfo kMatmulAttrs[] = {
     {"act", Kind::choice, "none", "none|gelu_erf|gelu_tanh|silu|relu|relu2|sigmoid",
      "the activation: with W_up, sigmoid makes GLU, silu SwiGLU, gelu GEGLU"},
     {"scale", Kind::number, "1", "finite", "factor of the products"},
+    {"precision", Kind::choice, "f32", "f32|mixed",
+     "mixed: X and W may be rounded to 16 bits, or X to blocks of 8-bit integers, where that is faster"},
     {"weight_type", Kind::choice, "stored", "stored|F32|F16|BF16|Q8_0|Q4_0|Q4_1|Q5_0|Q5_1",
      "W and W_up are encoded as this type first, on the host"}};
 
@@ -115,6 +117,7 @@ Result<BuiltOp> build_matmul(const Arguments& args) {
   OpAttrs attrs;
   attrs.act = parse_activation(args.choice("act"));
   attrs.scale = static_cast<float>(args.number("scale"));
+  if (args.choice("precision") == "mixed") attrs.precision = Precision::mixed;
   p.op(OpKind::matmul, attrs, std::move(operands), {y});
   p.output("Y", x.type(), std::move(shape), y);
   return p.finish({});
