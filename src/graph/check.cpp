@@ -80,6 +80,8 @@ class OpChecker {
         case OpKind::embedding: return {4, 1, 0b1000, 0};
         case OpKind::norm: return {4, 2, 0b1100, 0b10};
         case OpKind::matmul: return {6, 1, 0b111100, 0};
+        case OpKind::feed_forward: return {8, 1, 0b11011100, 0};
+        case OpKind::mlp: return {1 + 2 * op_.attrs.acts.size(), 1, 0x55555554, 0};  // each bias
         case OpKind::rope: return {3, 1, 0b100, 0};
         case OpKind::kv_append: return {4, 1, 0b1000, 0};
         case OpKind::rope_append: return {6, 3, 0b100000, 0};
@@ -109,6 +111,9 @@ class OpChecker {
     present(op_.out, s.optional_out, "output");
     return error_.empty();
   }
+
+  // The layers that the bits of a signature are enough for.
+  static constexpr std::size_t kMostLayers = 15;
 
   const Value& value(ValueId id) const { return program_.values[id]; }
   const Value& in(std::size_t i) const { return value(op_.in[i]); }
@@ -184,6 +189,8 @@ class OpChecker {
       case OpKind::embedding: return embedding();
       case OpKind::norm: return norm();
       case OpKind::matmul: return matmul();
+      case OpKind::feed_forward: return feed_forward();
+      case OpKind::mlp: return mlp();
       case OpKind::rope: return rope();
       case OpKind::kv_append: return kv_append();
       case OpKind::rope_append: return rope_append();
@@ -245,6 +252,52 @@ class OpChecker {
     if (!has_in(5)) return;
     expect_rows(op_.in[5], rows, n, y_type);
     same_rows(op_.in[5], op_.out[0]);
+  }
+
+  // x and y of a product, (rows, k) and (rows, n), each f32 or f16.
+  void expect_products(std::uint64_t k, std::uint64_t n) {
+    const DType x_type = in(0).dtype, y_type = value(op_.out[0]).dtype;
+    for (const DType type : {x_type, y_type})
+      if (type != DType::f32 && type != DType::f16) return reject("activations must be F32 or F16");
+    expect_rows(op_.in[0], in(0).shape[0], k, x_type);
+    expect_rows(op_.out[0], in(0).shape[0], n, y_type);
+    same_rows(op_.in[0], op_.out[0]);
+  }
+
+  void feed_forward() {
+    for (std::size_t i : {0, 1, 5}) expect_rank(op_.in[i], 2);
+    if (!error_.empty()) return;
+    const std::uint64_t k = in(0).shape[1], hidden = in(1).shape[0], n = in(5).shape[0];
+    expect_products(k, n);
+    expect_weight(op_.in[1], hidden, k, in(1).dtype);
+    if (has_in(2)) expect_vector(op_.in[2], hidden);
+    if (has_in(3)) expect_weight(op_.in[3], hidden, k, in(1).dtype);
+    if (has_in(4) && !has_in(3)) return reject("has a bias of a second matrix but no second matrix");
+    if (has_in(3) && has_in(2) != has_in(4)) return reject("has a bias of one of its two matrices alone");
+    if (has_in(4)) expect_vector(op_.in[4], hidden);
+    expect_weight(op_.in[5], n, hidden, in(5).dtype);
+    if (has_in(6)) expect_vector(op_.in[6], n);
+    if (op_.attrs.scale != 1) reject("takes no scale");
+    if (!has_in(7)) return;
+    expect_rows(op_.in[7], in(0).shape[0], n, value(op_.out[0]).dtype);
+    same_rows(op_.in[7], op_.out[0]);
+  }
+
+  void mlp() {
+    if (op_.attrs.acts.size() > kMostLayers || op_.attrs.acts.empty())
+      return reject("has " + std::to_string(op_.attrs.acts.size()) + " layers, takes 1 to " +
+                    std::to_string(kMostLayers));
+    expect_rank(op_.in[0], 2);
+    if (!error_.empty()) return;
+    std::uint64_t width = in(0).shape[1];
+    for (std::size_t i = 1; i < op_.in.size() && error_.empty(); i += 2) {
+      expect_rank(op_.in[i], 2);
+      if (!error_.empty()) return;
+      expect_weight(op_.in[i], in(i).shape[0], width, in(1).dtype);
+      width = in(i).shape[0];
+      if (has_in(i + 1)) expect_vector(op_.in[i + 1], width);
+    }
+    if (error_.empty()) expect_products(in(0).shape[1], width);
   }
 
   void expect_weight(ValueId id, std::uint64_t n, std::uint64_t k, DType dtype) {

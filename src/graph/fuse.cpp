@@ -43,6 +43,8 @@ class Fuser {
     sweep();
     for (std::size_t i = 0; i < graph_.ops.size(); ++i) fuse_activation(i);
     sweep();
+    for (std::size_t i = 0; i < graph_.ops.size(); ++i) fuse_feed_forward(i);
+    sweep();
     for (std::size_t i = 0; i < graph_.ops.size(); ++i) fuse_residual(i);
     sweep();
     for (std::size_t i = 0; i < graph_.ops.size(); ++i) fuse_last_row(i);
@@ -270,6 +272,25 @@ class Fuser {
     fused.out = act.out;
     removed_[m] = true;
     act = std::move(fused);
+  }
+
+  // A product with an activation or a gate, and the only product that reads it -> one block.
+  void fuse_feed_forward(std::size_t at) {
+    Op& down = graph_.ops[at];
+    if (!is_plain_matmul(down)) return;
+    const std::size_t h = only_source(down.in[0], OpKind::matmul);
+    if (h == kNone) return;
+    const Op& hidden = graph_.ops[h];
+    const bool residual = hidden.in.size() > 5 && hidden.in[5] != kNoValue;
+    if (residual || hidden.attrs.scale != 1 || hidden.attrs.precision != down.attrs.precision ||
+        program_.values[down.in[0]].dtype != DType::f32 ||
+        (hidden.attrs.act == Activation::none && hidden.in[3] == kNoValue))
+      return;
+    Op block{OpKind::feed_forward, down.name, hidden.attrs, hidden.in, down.out};
+    block.in.resize(5);
+    block.in.insert(block.in.end(), {down.in[1], down.in[2], kNoValue});
+    removed_[h] = true;
+    down = std::move(block);
   }
 
   // add + norm -> norm with residual, which gives the sum too.

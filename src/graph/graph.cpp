@@ -11,6 +11,8 @@ std::string_view name(OpKind kind) {
     case OpKind::embedding: return "embedding";
     case OpKind::norm: return "norm";
     case OpKind::matmul: return "matmul";
+    case OpKind::feed_forward: return "feed_forward";
+    case OpKind::mlp: return "mlp";
     case OpKind::rope: return "rope";
     case OpKind::kv_append: return "kv_append";
     case OpKind::rope_append: return "rope_append";

@@ -59,6 +59,11 @@ enum class OpKind : std::uint8_t {
   matmul,  // in x(rows,k), w(n,k), bias(n)|-, up(n,k)|-, up_bias|-, residual(rows,n)|- (may be left out)
            // out y(rows,n) = act(scale x w^T + b) [* (scale x up^T + b2)] [+ residual]; x, y and residual,
            // which is like y, are f32 or f16
+  feed_forward,  // in x(rows,k), w(f,k), bias(f)|-, up(f,k)|-, up_bias(f)|-, down(n,f), down_bias(n)|-,
+                 // residual(rows,n)|-  out y(rows,n) = h down^T + down_bias [+ residual], h = act(x w^T +
+                 // bias) [* (x up^T + up_bias)]; types as of matmul
+  mlp,           // in x(rows,k), then w(n,k) and bias(n)|- of each layer, whose k is the n before
+                 // out y(rows,n) = the last of h = act(h w^T + bias); f32, or x and y f16; acts has the layers'
   // The next three take `batch` sequences at the same position: row r is row i = r % q_len of sequence r /
   // q_len, and those with i >= StepState.rows are left alone. docs/kernels/kv_cache.md has the caches' forms.
   rope,         // in x(rows,heads*head_dim), table(context,rope_dims/2,2), state|-  out like x; row i by the
@@ -87,9 +92,10 @@ std::string_view name(Activation act);
 
 // One struct for all kinds: a field that a kind does not use keeps its default.
 struct OpAttrs {
-  Activation act = Activation::none;     // matmul, activation, glu
+  Activation act = Activation::none;     // matmul, feed_forward, activation, glu
+  std::vector<Activation> acts = {};     // mlp: of each layer
   float scale = 1;                       // matmul
-  Precision precision = Precision::f32;  // matmul: mixed allows f16 operands; sums are f32 either way
+  Precision precision = Precision::f32;  // matmul, feed_forward: mixed allows f16 operands; sums are f32 either way
   bool layer_norm = false;               // norm: LayerNorm (mean removed) instead of RMSNorm
   float eps = 0;                         // norm
   float embedding_scale = 1;             // embedding

@@ -3,6 +3,7 @@
 #include "interface/attention.h"
 #include "interface/elementwise.h"
 #include "interface/embedding.h"
+#include "interface/feed_forward.h"
 #include "interface/matmul.h"
 #include "interface/norm.h"
 #include "interface/probe.h"

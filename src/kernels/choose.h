@@ -153,6 +153,28 @@ AttentionTiles count_tiles(const AttentionShape& shape, const Dispatch& dispatch
 // were.
 Result<AttentionChoice> choose_attention(const AttentionShape& shape, const Target& target);
 
+// y = (act(x w^T + bias) [* (x up^T + up_bias)]) down^T + down_bias [+ residual]; w and up are (hidden, k),
+// down is (n, hidden). Operands of the call: x, w, up, bias, up_bias, down, down_bias, y, state, residual.
+// Where bindings cannot hold all rows of w and up, or of down, they follow in windows of `hidden_window` rows
+// (w of the first, up of the first or nothing, w of the second, ...) and then of `n_window` rows (down).
+struct FeedForwardShape {
+  std::uint32_t rows = 1, k = 0, hidden = 0, n = 0;
+  bool dynamic_rows = false;
+  DType type = DType::f32, down_type = DType::f32;
+  std::uint32_t act = 0;  // graph::Activation's number
+  bool gated = false, bias = false, down_bias = false, residual = false;
+  DType x_type = DType::f32, y_type = DType::f32;  // f32 or f16
+  std::uint32_t hidden_window = 0, n_window = 0;   // 0: all rows are one binding
+  Precision precision = Precision::f32;            // as of MatmulShape
+};
+inline constexpr std::uint8_t kFeedForwardOperands = 10;  // before the windows
+
+// Forms: feed_forward_fused, where the hidden activation is never written; feed_forward_products, two
+// products. Target::form may name one.
+using FeedForwardChoice = AttentionChoice;
+// The fused form where its sums fit on chip and it is the faster one (docs/kernels/feed_forward.md).
+Result<FeedForwardChoice> choose_feed_forward(const FeedForwardShape& shape, const Target& target);
+
 // Bindings: a, b, y, state. add: a+b; activation: act(a); glu: act(a)*b.
 enum class Elementwise : std::uint32_t { add = 0, activation = 1, glu = 2 };
 struct ElementwiseShape {

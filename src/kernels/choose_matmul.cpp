@@ -10,8 +10,8 @@
 namespace tessera {
 namespace {
 
-constexpr std::uint32_t kFewRows = 16;    // up to these, the matrix-vector family is chosen
-constexpr std::uint32_t kMatvecRows = 8;  // that one of its workgroups multiplies
+constexpr std::uint32_t kMostMatvecRows = 16;  // up to these, the matrix-vector family is chosen
+constexpr std::uint32_t kMatvecRows = 8;       // that one of its workgroups multiplies
 
 struct Tile {
   std::uint32_t group, m, n, k, lane_m, lane_n;
@@ -176,7 +176,7 @@ Result<Dispatch> choose_matmul(const MatmulShape& shape, const Target& target) {
   std::uint64_t groups = 0;
   if (takes_lanes(target))
     use_lanes(shape, target, d, groups);
-  else if (shape.rows <= kFewRows)
+  else if (shape.rows <= kMostMatvecRows)
     use_matvec(shape, target, d, groups);
   else
     TSR_CHECK(use_tile(shape, target, what, d, groups));

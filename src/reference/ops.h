@@ -40,6 +40,8 @@ void put(const OpCall& call, ReferenceOutput& out, double expected, double error
 Result<Outputs> run_embedding(const OpCall& call);
 Result<Outputs> run_norm(const OpCall& call);
 Result<Outputs> run_matmul(const OpCall& call);
+Result<Outputs> run_feed_forward(const OpCall& call);
+Result<Outputs> run_mlp(const OpCall& call);
 Result<Outputs> run_rope(const OpCall& call);
 Result<Outputs> run_kv_append(const OpCall& call);
 Result<Outputs> run_rope_append(const OpCall& call);
