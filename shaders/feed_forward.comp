@@ -26,29 +26,10 @@ const uint TILE_F = LANES_N * UNITS;
 const uint X_STRIDE = X_VEC4 + 1;      // vec4: the odd one keeps rows on other banks
 const uint H_STRIDE = TILE_F / 4 + 1;
 const uint H = TILE_M * X_STRIDE;      // where the hidden tile starts
-const uint SUMS = 4 * LANE_ROWS;
-const uint UNROLLED = CHUNK > 8 ? 2 : CHUNK / 4;  // of the vec4 in a chunk, as in matvec.comp
 
 shared vec4 tile[TILE_M * (X_STRIDE + H_STRIDE)];  // x (TILE_M, X_STRIDE), h (TILE_M, H_STRIDE)
 
-// sums += a b^T over a chunk: a is this lane's rows of a tile from `at` on, b four rows of weights from `col`.
-void multiply(bool down, uint rows4[4], uint k, uint col, uint at, uint stride, inout float sums[SUMS]) {
-  Chunk chunk[4];
-  [[unroll]] for (uint l = 0; l < 4; ++l) chunk[l] = load_chunk(down ? DOWN : l / UNITS, rows4[l], k, col);
-  float part[SUMS];
-  [[unroll]] for (uint i = 0; i < SUMS; ++i) part[i] = 0.0;
-  [[dont_unroll]] for (uint j0 = 0; j0 < CHUNK / 4; j0 += UNROLLED)
-    [[unroll]] for (uint u = 0; u < UNROLLED; ++u) {
-      uint j = UNROLLED == CHUNK / 4 ? u : j0 + u;
-      vec4 w[4];
-      [[unroll]] for (uint l = 0; l < 4; ++l) w[l] = chunk4(chunk[l], j);
-      [[unroll]] for (uint i = 0; i < LANE_ROWS; ++i) {
-        vec4 a = tile[at + i * LANES_M * stride + j];
-        [[unroll]] for (uint l = 0; l < 4; ++l) part[4 * i + l] = dot4(a, w[l], part[4 * i + l]);
-      }
-    }
-  [[unroll]] for (uint i = 0; i < SUMS; ++i) sums[i] = fma(part[i], chunk_factor(chunk[i % 4]), sums[i]);
-}
+#include "lib/tile_product.glsl"
 
 void load_tile_of_x(uint m0, uint rows) {
   for (uint i = gl_LocalInvocationID.x; i < TILE_M * X_VEC4; i += GROUP) {
@@ -65,7 +46,7 @@ void first_product(uint f0, uint lane_m, uint lane_n) {
   [[unroll]] for (uint l = 0; l < 4; ++l)
     rows4[l] = min(f0 + lane_n + l % UNITS * LANES_N, p.hidden - 1) * p.row_words;
   [[dont_unroll]] for (uint k0 = 0; k0 < p.k; k0 += CHUNK)
-    multiply(false, rows4, p.k, k0, lane_m * X_STRIDE + k0 / 4, X_STRIDE, sums);
+    multiply(0, UNITS, rows4, p.k, k0, lane_m * X_STRIDE + k0 / 4, X_STRIDE, sums);
   barrier();  // all have used the hidden tile before
   [[unroll]] for (uint i = 0; i < LANE_ROWS; ++i)
     [[unroll]] for (uint c = 0; c < UNITS; ++c) {
@@ -97,7 +78,7 @@ void main() {
       [[unroll]] for (uint l = 0; l < 4; ++l)  // a column past n repeats the last: not stored
         rows4[l] = min(lane_n + (c0 + l) * LANES_N, p.n - 1) * p.down_words;
       [[dont_unroll]] for (uint t = 0; t < min(TILE_F, p.hidden - f0); t += CHUNK)
-        multiply(true, rows4, p.hidden, f0 + t, H + lane_m * H_STRIDE + t / 4, H_STRIDE, sums);
+        multiply(DOWN, 4, rows4, p.hidden, f0 + t, H + lane_m * H_STRIDE + t / 4, H_STRIDE, sums);
       [[unroll]] for (uint i = 0; i < SUMS; ++i) y_sums[c0 * LANE_ROWS + i] = sums[i];
     }
   }

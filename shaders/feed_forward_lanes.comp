@@ -19,46 +19,21 @@ layout(local_size_x_id = kFeedForwardSpecGroup) in;
 
 #include "lib/feed_forward.glsl"
 
-const uint LOADS = 4 * MATRICES;
+#include "lib/shuffle_product.glsl"
+
 const uint TILE_F = 4 * GROUP;  // hidden units at a time; at least CHUNK
-// Of the vec4 in a chunk, in one piece of straight code: it takes such a driver a second to compile a thousand
-// multiply-adds.
-const uint FIRST_UNROLLED = LOADS * LANE_ROWS * CHUNK <= 512 || CHUNK <= 8 ? CHUNK / 4 : CHUNK / 8;
 const uint SECOND_UNROLLED = COLUMNS * LANE_ROWS * CHUNK <= 512 || CHUNK <= 8 ? CHUNK / 4 : 2;
 
 float y_sums[COLUMNS * LANE_ROWS];  // (COLUMNS, LANE_ROWS)
 vec4 h[LANE_ROWS];                  // units 4 lane .. 4 lane + 3 of the tile
 
-vec4 weights4(Chunk chunk, uint j) {  // exact: scales have 11 bits and quants 8
-  return HALF_SCALES ? chunk4(chunk, j) * chunk.scales.x : chunk4(chunk, j);
-}
-
 void first_product(uint f0, uint m0, uint rows) {
   uint lane = gl_SubgroupInvocationID;
-  float sums[LOADS * LANE_ROWS];  // (MATRICES, 4, LANE_ROWS)
-  uint rows4[4];
   [[unroll]] for (uint l = 0; l < 4; ++l) rows4[l] = min(f0 + 4 * lane + l, p.hidden - 1) * p.row_words;
   [[unroll]] for (uint i = 0; i < LOADS * LANE_ROWS; ++i) sums[i] = 0.0;
   [[dont_unroll]] for (uint k0 = 0; k0 < p.k; k0 += 4 * GROUP) {
-    vec4 x[LANE_ROWS];
     [[unroll]] for (uint m = 0; m < LANE_ROWS; ++m) x[m] = load_x(min(m0 + m, rows - 1), k0 + 4 * lane);
-    uint end = min(GROUP, (p.k - k0 + 3) / 4);
-    [[dont_unroll]] for (uint at = 0; at < end; at += CHUNK / 4) {
-      Chunk chunk[LOADS];
-      [[unroll]] for (uint l = 0; l < LOADS; ++l)
-        chunk[l] = load_chunk(l / 4, rows4[l % 4], p.k, k0 + 4 * at);
-      [[dont_unroll]] for (uint j0 = 0; j0 < CHUNK / 4; j0 += FIRST_UNROLLED)
-        [[unroll]] for (uint u = 0; u < FIRST_UNROLLED; ++u) {
-          uint j = FIRST_UNROLLED == CHUNK / 4 ? u : j0 + u;
-          vec4 w[LOADS];
-          [[unroll]] for (uint l = 0; l < LOADS; ++l) w[l] = weights4(chunk[l], j);
-          [[unroll]] for (uint m = 0; m < LANE_ROWS; ++m) {
-            vec4 v = subgroupShuffle(x[m], at + j);
-            [[unroll]] for (uint l = 0; l < LOADS; ++l)
-              sums[l * LANE_ROWS + m] = dot4(v, w[l], sums[l * LANE_ROWS + m]);
-          }
-        }
-    }
+    multiply(p.k, k0);
   }
   [[unroll]] for (uint m = 0; m < LANE_ROWS; ++m)
     [[unroll]] for (uint c = 0; c < 4; ++c)

@@ -63,7 +63,7 @@ namespace {
 
 struct OpsOptions {
   DeviceOptions device;
-  std::string filter;
+  std::string filter, form;
   std::uint32_t samples = 10;
   bool json = false;
 };
@@ -141,6 +141,7 @@ void print_op(const Json& op) {
 tessera_bench_desc make_desc(Run& run) {
   auto desc = tessera::init<tessera_bench_desc>();
   desc.samples = run.options.samples;
+  desc.form = run.options.form.c_str();
   desc.user = &run;
   desc.wanted = [](void* user, const char* name) -> int {
     return static_cast<Run*>(user)->filter.matches(name);
@@ -200,6 +201,8 @@ void add_bench_ops(CLI::App& bench, int& status) {
   sub->add_option("--samples", options->samples, "Runs that are timed (10)")
       ->check(CLI::Range(1u, 100000u))
       ->type_name("N");
+  sub->add_option("--form", options->form, "Ops that have this form take it, whatever is faster")
+      ->type_name("NAME");
   sub->add_flag("--json", options->json, "One JSON object");
   sub->footer(
       "Median, least and most GPU time (the host's where the device has no timestamps). 'peak' and\n"
@@ -207,6 +210,8 @@ void add_bench_ops(CLI::App& bench, int& status) {
       "docs/benchmarks.md explains and lists the shapes. Names are like these:\n"
       "  matmul/q8_0/4096x4096/n1              4096 x 4096 weight, one row of activations\n"
       "  attention/d64/h32kv8/512x512/causal   head_dim 64, 32 heads on 8, 512 queries, 512 keys\n"
+      "  feed_forward/gated/f32/256x1024/n64   256 columns, 1024 hidden units, 64 rows (forms:\n"
+      "                                        feed_forward_fused, feed_forward_products)\n"
       "  norm/rms_residual/512x4096  rope/d128/h32/1x4096  glu/silu/1x11008  sample/greedy/32000\n"
       "Examples:\n"
       "  tessera bench ops --filter '^matmul/q.*n1$'\n"

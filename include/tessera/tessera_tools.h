@@ -123,6 +123,9 @@ typedef struct tessera_bench_desc {
   void* user;
   tessera_progress_fn progress; /* stage "ops" */
   void* progress_user;
+  /* "feed_forward_products": ops that have this form take it, and say why when they cannot; NULL or "": the
+   * device's choice. */
+  const char* form;
 } tessera_bench_desc;
 /* TESSERA_MISMATCH when an op was wrong; all others were measured. */
 TESSERA_API tessera_status tessera_bench_ops(tessera_context* context, const tessera_bench_desc* desc,

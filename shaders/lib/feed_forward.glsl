@@ -7,9 +7,8 @@ const bool SPLIT = (FLAGS & kFeedForwardFlagSplit) != 0;
 const uint MATRICES = GATED ? 2 : 1;  // w, or w and up
 
 #include "feed_forward_out.glsl"
-layout(std430, binding = kFeedForwardX) readonly buffer X4 { vec4 x4[]; };  // (rows, k)
-layout(std430, binding = kFeedForwardX) readonly buffer X2 { uvec2 x2[]; };
-layout(std430, binding = kFeedForwardX) readonly buffer X1 { uint x1[]; };
+#define X_BINDING kFeedForwardX
+#include "x_rows.glsl"
 layout(std430, binding = kFeedForwardW) readonly buffer W4 { uvec4 w4[]; };  // (hidden, row_words)
 layout(std430, binding = kFeedForwardW) readonly buffer W1 { uint w1[]; };
 layout(std430, binding = kFeedForwardUp) readonly buffer Up4 { uvec4 up4[]; };  // (hidden, row_words)
@@ -26,29 +25,6 @@ uint weight_word(uint which, uint i) { return which == 0 ? w1[i] : which == 1 ? 
 
 #include "activation.glsl"
 #include "load.glsl"
-
-float load_x1(uint i) {
-  if (!X_HALF) return uintBitsToFloat(x1[i]);
-  return unpackHalf2x16((i & 1u) == 0u ? x1[i >> 1] : x1[i >> 1] >> 16).x;
-}
-
-// x[row, col..col+3], zero past k; col is a multiple of 4.
-vec4 load_x(uint row, uint col) {
-  uint i = row * p.k + col;
-  if (VEC4) {
-    if (col >= p.k) return vec4(0);
-    if (!X_HALF) return x4[i >> 2];
-    uvec2 raw = x2[i >> 2];
-    return vec4(unpackHalf2x16(raw.x), unpackHalf2x16(raw.y));
-  }
-  return vec4(col < p.k ? load_x1(i) : 0.0, col + 1 < p.k ? load_x1(i + 1) : 0.0,
-              col + 2 < p.k ? load_x1(i + 2) : 0.0, col + 3 < p.k ? load_x1(i + 3) : 0.0);
-}
-
-// acc + a.b, one fused step a product.
-float dot4(vec4 a, vec4 b, float acc) {
-  return fma(a.w, b.w, fma(a.z, b.z, fma(a.y, b.y, fma(a.x, b.x, acc))));
-}
 
 // From the sums over w and up; units past the end are 0, whatever their biases.
 float hidden_of(uint unit, float dot_w, float dot_up) {

@@ -75,6 +75,7 @@ Result<void> run(Device& device, const tessera_bench_desc& desc) {
                 peaks.copy_bytes_per_s, peaks.flops_per_s);
   bench::OpOptions options;
   if (desc.samples != 0) options.samples = desc.samples;
+  if (desc.form != nullptr) options.form = desc.form;
   std::string wrong;
   for (std::size_t i = 0; i < cases.size(); ++i) {
     if (!report(progress, "ops", i, cases.size())) return Error{Code::cancelled, "benchmark cancelled"};

@@ -71,6 +71,11 @@ class OpChecker {
 
   // Number of operands, ids in range, and presence of those that are not optional.
   bool counts() {
+    if (op_.kind == OpKind::mlp && (op_.attrs.acts.empty() || op_.attrs.acts.size() > kMostLayers)) {
+      reject("has " + std::to_string(op_.attrs.acts.size()) + " layers, takes 1 to " +
+             std::to_string(kMostLayers));
+      return false;
+    }
     struct Signature {
       std::size_t in, out;
       unsigned optional_in, optional_out;  // bit i: operand i may be absent
@@ -284,9 +289,6 @@ class OpChecker {
   }
 
   void mlp() {
-    if (op_.attrs.acts.size() > kMostLayers || op_.attrs.acts.empty())
-      return reject("has " + std::to_string(op_.attrs.acts.size()) + " layers, takes 1 to " +
-                    std::to_string(kMostLayers));
     expect_rank(op_.in[0], 2);
     if (!error_.empty()) return;
     std::uint64_t width = in(0).shape[1];

@@ -63,7 +63,7 @@ enum class OpKind : std::uint8_t {
                  // residual(rows,n)|-  out y(rows,n) = h down^T + down_bias [+ residual], h = act(x w^T +
                  // bias) [* (x up^T + up_bias)]; types as of matmul
   mlp,           // in x(rows,k), then w(n,k) and bias(n)|- of each layer, whose k is the n before
-                 // out y(rows,n) = the last of h = act(h w^T + bias); f32, or x and y f16; acts has the layers'
+                 // out y(rows,n): h = act(h w^T + bias), layer by layer; x and y are f32 or f16
   // The next three take `batch` sequences at the same position: row r is row i = r % q_len of sequence r /
   // q_len, and those with i >= StepState.rows are left alone. docs/kernels/kv_cache.md has the caches' forms.
   rope,         // in x(rows,heads*head_dim), table(context,rope_dims/2,2), state|-  out like x; row i by the
@@ -95,7 +95,7 @@ struct OpAttrs {
   Activation act = Activation::none;     // matmul, feed_forward, activation, glu
   std::vector<Activation> acts = {};     // mlp: of each layer
   float scale = 1;                       // matmul
-  Precision precision = Precision::f32;  // matmul, feed_forward: mixed allows f16 operands; sums are f32 either way
+  Precision precision = Precision::f32;  // of products: mixed allows f16 operands; sums are f32 either way
   bool layer_norm = false;               // norm: LayerNorm (mean removed) instead of RMSNorm
   float eps = 0;                         // norm
   float embedding_scale = 1;             // embedding

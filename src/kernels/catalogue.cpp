@@ -5,6 +5,7 @@
 #include "interface/embedding.h"
 #include "interface/feed_forward.h"
 #include "interface/matmul.h"
+#include "interface/mlp.h"
 #include "interface/norm.h"
 #include "interface/probe.h"
 #include "interface/rope.h"

@@ -175,6 +175,32 @@ using FeedForwardChoice = AttentionChoice;
 // The fused form where its sums fit on chip and it is the faster one (docs/kernels/feed_forward.md).
 Result<FeedForwardChoice> choose_feed_forward(const FeedForwardShape& shape, const Target& target);
 
+// h = act(h w^T + bias) layer after layer, from x (rows, k) to y (rows, n of the last). Operands of the call:
+// x, the weights and biases of all layers as one binding of `weight_bytes` (0: there is none), y, state, then
+// w and bias of each layer alone.
+struct MlpLayer {
+  std::uint32_t n = 0;  // rows of w; its k is the n of the layer before
+  std::uint32_t act = 0;
+  bool bias = false;
+  std::uint64_t weights_at = 0, bias_at = 0;  // bytes from the start of the one binding; multiples of 16
+};
+struct MlpShape {
+  std::uint32_t rows = 1, k = 0;
+  bool dynamic_rows = false;
+  DType type = DType::f32;  // of all weights
+  DType x_type = DType::f32, y_type = DType::f32;
+  std::uint64_t weight_bytes = 0;
+  std::vector<MlpLayer> layers = {};
+};
+
+inline constexpr std::uint8_t kMlpOperands = 4;  // before those of the layers
+inline constexpr std::uint32_t kMostMlpLayers = 15;
+
+// Forms: mlp_fused, where activations stay in shared memory; mlp_products, a product a layer. Target::form
+// may name one.
+using MlpChoice = AttentionChoice;
+Result<MlpChoice> choose_mlp(const MlpShape& shape, const Target& target);
+
 // Bindings: a, b, y, state. add: a+b; activation: act(a); glu: act(a)*b.
 enum class Elementwise : std::uint32_t { add = 0, activation = 1, glu = 2 };
 struct ElementwiseShape {

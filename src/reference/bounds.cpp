@@ -141,4 +141,8 @@ double products(const Products& sum, double bias, double scale) {
          size * (kFlush * (sum.operands + static_cast<double>(sum.n)) + sum.flushed) + kFlush;
 }
 
+double products_of_inexact(const Products& sum, double moved, double bias) {
+  return moved + products(sum, bias);
+}
+
 }  // namespace tessera::bounds

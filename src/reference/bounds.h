@@ -98,5 +98,8 @@ struct Products {
   double flushed = 0;    // sum of |a b| over those b that may be read as zero
 };
 double products(const Products& sum, double bias, double scale = 1);
+// The same where each a is off already: `moved` is the sum of |error of a| |b|, and magnitude has |a| with
+// its error.
+double products_of_inexact(const Products& sum, double moved, double bias);
 
 }  // namespace tessera::bounds
