@@ -28,6 +28,9 @@ enum class DType : std::uint8_t {
 
 // What a weight may be; the others hold indices and masks.
 constexpr bool is_real(DType type) { return type != DType::u32 && type != DType::u8; }
+inline constexpr DType kWeightTypes[] = {DType::f32,  DType::f16,  DType::bf16, DType::q8_0,
+                                         DType::q4_0, DType::q4_1, DType::q5_0, DType::q5_1,
+                                         DType::q4_k, DType::q5_k, DType::q6_k};
 // The k-quants are only read: choosing their scales well is a search, which is left to other programs.
 constexpr bool can_encode(DType type) { return type < DType::q4_k; }
 

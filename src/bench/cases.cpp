@@ -12,8 +12,7 @@ std::string lower_name(DType type) {
 std::string by(std::uint32_t a, std::uint32_t b) { return std::to_string(a) + "x" + std::to_string(b); }
 
 void add_matmuls(std::vector<OpCase>& out) {
-  for (const DType type : {DType::f32, DType::f16, DType::bf16, DType::q8_0, DType::q4_0, DType::q4_1,
-                           DType::q5_0, DType::q5_1, DType::q4_k, DType::q5_k, DType::q6_k})
+  for (const DType type : kWeightTypes)
     for (const std::uint32_t rows : {1u, 8u, 512u}) {
       OpCase c{.kind = OpKind::matmul, .rows = rows, .dim = 4096, .n = 4096, .type = type};
       c.name = "matmul/" + lower_name(type) + "/4096x4096/n" + std::to_string(rows);

@@ -23,7 +23,6 @@ std::vector<std::byte> to_bytes(const std::vector<T>& values) {
   return out;
 }
 
-// Weights of one op: the value's number is the seed, its rows begin at `first`.
 // One block of a type that nothing encodes, with hashed quants and values of about `scale`.
 void hashed_block(DType type, std::uint64_t seed, float scale, std::span<std::byte> out) {
   std::uint64_t state = seed * 0x9e3779b97f4a7c15u + 1;
@@ -40,6 +39,7 @@ void hashed_block(DType type, std::uint64_t seed, float scale, std::span<std::by
   put(2, 1.0f / 32);
 }
 
+// Weights of one op: the value's number is the seed, its rows begin at `first`.
 class HashedWeights : public WeightReader {
  public:
   explicit HashedWeights(std::uint64_t first) : first_(first) {}
@@ -139,7 +139,8 @@ class Builder {
 
   void matmul() {
     const ValueId x = given("x", 1, c_.dim);
-    op({x, weight("w", c_.type, {w_.columns, c_.dim}), kNoValue, kNoValue, kNoValue}, {output(w_.columns)});
+    op({x, weight("w", c_.type, {w_.columns, c_.dim}), kNoValue, kNoValue, kNoValue, kNoValue},
+       {output(w_.columns)});
   }
 
   void feed_forward() {

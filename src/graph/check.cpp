@@ -101,8 +101,7 @@ class OpChecker {
       }
       return {};
     }();
-    const bool short_list = op_.kind == OpKind::matmul && op_.in.size() + 1 == s.in;  // without a residual
-    if ((op_.in.size() != s.in && !short_list) || op_.out.size() != s.out) {
+    if (op_.in.size() != s.in || op_.out.size() != s.out) {
       reject("has " + std::to_string(op_.in.size()) + " inputs and " + std::to_string(op_.out.size()) +
              " outputs, needs " + std::to_string(s.in) + " and " + std::to_string(s.out));
       return false;
@@ -122,7 +121,7 @@ class OpChecker {
 
   const Value& value(ValueId id) const { return program_.values[id]; }
   const Value& in(std::size_t i) const { return value(op_.in[i]); }
-  bool has_in(std::size_t i) const { return i < op_.in.size() && op_.in[i] != kNoValue; }
+  bool has_in(std::size_t i) const { return op_.in[i] != kNoValue; }
 
   void expect(ValueId id, const Shape& shape, DType dtype = DType::f32) {
     const Value& v = value(id);
@@ -254,6 +253,7 @@ class OpChecker {
     if (has_in(4)) expect_vector(op_.in[4], n);
     expect_rows(op_.out[0], rows, n, y_type);
     same_rows(op_.in[0], op_.out[0]);
+    if (!std::isfinite(op_.attrs.scale)) reject("scale is not finite");
     if (!has_in(5)) return;
     expect_rows(op_.in[5], rows, n, y_type);
     same_rows(op_.in[5], op_.out[0]);

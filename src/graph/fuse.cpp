@@ -93,8 +93,7 @@ class Fuser {
   }
 
   bool is_plain_matmul(const Op& op) const {
-    const bool residual = op.in.size() > 5 && op.in[5] != kNoValue;
-    return op.kind == OpKind::matmul && op.in[3] == kNoValue && !residual &&
+    return op.kind == OpKind::matmul && op.in[3] == kNoValue && op.in[5] == kNoValue &&
            op.attrs.act == Activation::none && op.attrs.scale == 1;
   }
 
@@ -225,7 +224,7 @@ class Fuser {
     const Op q_rope = graph_.ops[m->q_rope];
     const ValueId k_cache = graph_.ops[m->k_append].out[0], v_cache = graph_.ops[m->v_append].out[0];
     Op product{OpKind::matmul, stacked_name({q.name, k.name, v.name}), {}, {}, {}};
-    product.in = {q.in[0], weight, bias, kNoValue, kNoValue};
+    product.in = {q.in[0], weight, bias, kNoValue, kNoValue, kNoValue};
     product.out = {qkv_id};
     Op append{OpKind::rope_append, q_rope.name, q_rope.attrs, {}, {}};
     append.attrs.kv_heads = graph_.ops[m->k_append].attrs.kv_heads;
@@ -256,7 +255,7 @@ class Fuser {
 
     Op fused{OpKind::matmul, glu.name, {}, {}, glu.out};
     fused.attrs.act = glu.attrs.act;
-    fused.in = {gate.in[0], gate.in[1], gate.in[2], up.in[1], up.in[2]};
+    fused.in = {gate.in[0], gate.in[1], gate.in[2], up.in[1], up.in[2], kNoValue};
     removed_[g] = removed_[u] = true;
     glu = std::move(fused);
   }
@@ -281,9 +280,9 @@ class Fuser {
     const std::size_t h = only_source(down.in[0], OpKind::matmul);
     if (h == kNone) return;
     const Op& hidden = graph_.ops[h];
-    const bool residual = hidden.in.size() > 5 && hidden.in[5] != kNoValue;
-    if (residual || hidden.attrs.scale != 1 || hidden.attrs.precision != down.attrs.precision ||
-        program_.values[down.in[0]].dtype != DType::f32 ||
+
+    if (hidden.in[5] != kNoValue || hidden.attrs.scale != 1 ||
+        hidden.attrs.precision != down.attrs.precision || program_.values[down.in[0]].dtype != DType::f32 ||
         (hidden.attrs.act == Activation::none && hidden.in[3] == kNoValue))
       return;
     Op block{OpKind::feed_forward, down.name, hidden.attrs, hidden.in, down.out};

@@ -56,7 +56,7 @@ enum class OpKind : std::uint8_t {
               // many sequences at one position: scale table[tokens[i]] + positions[position]
   norm,    // in x, weight, bias|-, residual|-          out y(rows,d), sum|-: sum = x+residual, y = norm(sum);
            // sum is there when residual is
-  matmul,  // in x(rows,k), w(n,k), bias(n)|-, up(n,k)|-, up_bias|-, residual(rows,n)|- (may be left out)
+  matmul,  // in x(rows,k), w(n,k), bias(n)|-, up(n,k)|-, up_bias|-, residual(rows,n)|-
            // out y(rows,n) = act(scale x w^T + b) [* (scale x up^T + b2)] [+ residual]; x, y and residual,
            // which is like y, are f32 or f16
   feed_forward,  // in x(rows,k), w(f,k), bias(f)|-, up(f,k)|-, up_bias(f)|-, down(n,f), down_bias(n)|-,

@@ -74,7 +74,7 @@ Result<Dispatch> choose_norm(const NormShape& shape, const Target& target);
 // y[:, first:first+n) = act(scale x w^T + bias) [* (scale x up^T + up_bias)] [+ residual], `batch` times.
 // Bindings: x, w (n rows of device layout), up, bias, up_bias, y, state, residual. w and up bind only their
 // rows; bias and up_bias are whole and indexed from `first`, one of each for all products. residual lies like
-// y and is of its type; it may be y itself.
+// y and is of its type.
 struct MatmulShape {
   std::uint32_t rows = 1, n = 0, k = 0;
   std::uint32_t first = 0;     // first output column of this dispatch

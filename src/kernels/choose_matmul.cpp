@@ -10,8 +10,8 @@
 namespace tessera {
 namespace {
 
-constexpr std::uint32_t kMostMatvecRows = 16;  // up to these, the matrix-vector family is chosen
-constexpr std::uint32_t kMatvecRows = 8;       // that one of its workgroups multiplies
+constexpr std::uint32_t kMatvecRows = 16;      // up to these, the matrix-vector family is chosen
+constexpr std::uint32_t kMatvecGroupRows = 8;  // that one of its workgroups multiplies
 
 struct Tile {
   std::uint32_t group, m, n, k, lane_m, lane_n;
@@ -21,7 +21,7 @@ struct Tile {
 // reads lane_m + lane_n vec4 of shared memory for 4 lane_m lane_n products: 12 for 128 at 4x8, which also is
 // what a gated 4x4 does (4 + 2*4 for 2*64).
 constexpr Tile kTiles[] = {
-    {128, 64, 64, 16, 4, 8}, {128, 64, 32, 16, 4, 4}, {128, 32, 64, 16, 4, 4}, {128, 16, 64, 16, 4, 2},
+    {128, 64, 64, 16, 4, 8}, {128, 64, 32, 16, 4, 4}, {128, 32, 64, 16, 4, 4},
     {64, 32, 32, 16, 4, 4},  {16, 16, 16, 16, 4, 4},  {4, 8, 8, 8, 4, 4},
 };
 // In a lane's registers; 64 took a software driver 0.4 s to compile.
@@ -112,7 +112,7 @@ std::uint32_t matvec_lanes(const MatmulShape& shape, std::uint64_t groups, const
 }
 
 void use_matvec(const MatmulShape& shape, const Target& target, Dispatch& d, std::uint64_t& groups) {
-  const std::uint64_t tiles_m = ceil_div(shape.rows, kMatvecRows);
+  const std::uint64_t tiles_m = ceil_div(shape.rows, kMatvecGroupRows);
   const auto rows = static_cast<std::uint32_t>(ceil_div(shape.rows, tiles_m));
   const std::uint32_t columns = matvec_columns(shape, rows);
   groups = tiles_m * ceil_div(shape.n, columns);
@@ -176,7 +176,7 @@ Result<Dispatch> choose_matmul(const MatmulShape& shape, const Target& target) {
   std::uint64_t groups = 0;
   if (takes_lanes(target))
     use_lanes(shape, target, d, groups);
-  else if (shape.rows <= kMostMatvecRows)
+  else if (shape.rows <= kMatvecRows)
     use_matvec(shape, target, d, groups);
   else
     TSR_CHECK(use_tile(shape, target, what, d, groups));

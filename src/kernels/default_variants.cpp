@@ -6,9 +6,6 @@
 namespace tessera {
 namespace {
 
-constexpr DType kWeightTypes[] = {DType::f32,  DType::f16,  DType::bf16, DType::q8_0,
-                                  DType::q4_0, DType::q4_1, DType::q5_0, DType::q5_1,
-                                  DType::q4_k, DType::q5_k, DType::q6_k};
 // The sizes of a model of 1 to 8 thousand million parameters.
 constexpr std::uint32_t kDim = 4096, kVocab = 32000, kContext = 4096, kPrompt = 512;
 constexpr std::uint32_t kHeads = 32, kKvHeads = 8;

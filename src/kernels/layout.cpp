@@ -18,6 +18,25 @@ void put_bits(std::byte* out, std::uint64_t bit, unsigned value) {
   out[bit / 8] |= static_cast<std::byte>(value << (bit % 8));
 }
 
+// Nibbles of `count` bytes in order: the low ones to `low`, the high ones to `high`.
+void split_nibbles(const std::byte* in, std::uint64_t count, std::byte* low, std::byte* high) {
+  for (std::uint64_t i = 0; i < count / 2; ++i) {
+    const std::byte a = in[2 * i], b = in[2 * i + 1];
+    low[i] = (a & std::byte{15}) | b << 4;
+    high[i] = a >> 4 | (b & std::byte{0xf0});
+  }
+}
+
+// 8 x 8 bits, rows in bytes, transposed by exchanging ever larger squares (Warren, "Hacker's Delight", 7-3).
+std::uint64_t transpose(std::uint64_t x) {
+  std::uint64_t t = (x ^ x >> 7) & 0x00aa00aa00aa00aau;
+  x ^= t ^ t << 7;
+  t = (x ^ x >> 14) & 0x0000cccc0000ccccu;
+  x ^= t ^ t << 14;
+  t = (x ^ x >> 28) & 0x00000000f0f0f0f0u;
+  return x ^ t ^ t << 28;
+}
+
 // Where the parts of a row begin.
 struct Parts {
   std::byte *quants, *high, *scales;
@@ -42,8 +61,8 @@ void repack_small(std::uint64_t blocks, std::uint64_t scale_bytes, bool fifth, c
       std::memcpy(out.high + 4 * b, file, 4);
       file += 4;
     }
-    for (std::uint64_t i = 0; i < kBlock; ++i)
-      put_bits(out.quants, 4 * (kBlock * b + i), at(file, i % 16) >> (i / 16 * 4) & 15);
+    std::byte* quants = out.quants + kBlock / 2 * b;
+    split_nibbles(file, 16, quants, quants + 8);
     file += 16;
   }
 }
@@ -63,26 +82,50 @@ void repack_header(const std::byte* file, std::byte* header) {
   }
 }
 
-void repack_k(std::uint64_t blocks, bool fifth, const std::byte* file, const Parts& out) {
-  for (std::uint64_t b = 0; b < blocks; ++b) {
-    repack_header(file, out.scales + 16 * b);
-    const std::byte *high = file + 16, *low = fifth ? high + 32 : high;
-    for (std::uint64_t e = 0; e < kSuper; ++e) {
-      const std::uint64_t j = e / 32, i = e % 32;
-      put_bits(out.quants, 4 * (kSuper * b + e), at(low, j / 2 * 32 + i) >> (j % 2 * 4) & 15);
-      if (fifth) put_bits(out.high, kSuper * b + e, at(high, i) >> j & 1);
-    }
-    file += fifth ? 176 : 144;
+// File: 32 bytes, bit j of byte i that of element 32 j + i. Device: in order.
+void repack_fifth_bits(const std::byte* file, std::byte* device) {
+  for (std::uint64_t i = 0; i < 32; i += 8) {
+    std::uint64_t rows = 0;
+    for (std::uint64_t r = 0; r < 8; ++r) rows |= std::uint64_t{at(file, i + r)} << 8 * r;
+    rows = transpose(rows);
+    for (std::uint64_t j = 0; j < 8; ++j) device[4 * j + i / 8] = static_cast<std::byte>(rows >> 8 * j);
   }
 }
 
+// File: header, fifth bits, then of every 64 elements 32 bytes: the first half low nibbles, the other high.
+void repack_k(std::uint64_t blocks, bool fifth, const std::byte* file, const Parts& out) {
+  for (std::uint64_t b = 0; b < blocks; ++b) {
+    repack_header(file, out.scales + 16 * b);
+    file += 16;
+    if (fifth) {
+      repack_fifth_bits(file, out.high + kSuper / 8 * b);
+      file += 32;
+    }
+    for (std::byte* quants = out.quants + kSuper / 2 * b; quants != out.quants + kSuper / 2 * (b + 1);
+         quants += 32, file += 32)
+      split_nibbles(file, 32, quants, quants + 16);
+  }
+}
+
+// File: 32 bytes, bit pair j of byte i that of element 32 j + i. Device: in order.
+void repack_pairs(const std::byte* file, std::byte* device) {
+  for (std::uint64_t i = 0; i < 32; i += 4) {
+    const unsigned four = at(file, i) | at(file, i + 1) << 8 | at(file, i + 2) << 16 | at(file, i + 3) << 24;
+    for (std::uint64_t j = 0; j < 4; ++j) {
+      const unsigned pairs = four >> 2 * j & 0x03030303u;
+      device[8 * j + i / 4] = static_cast<std::byte>(pairs | pairs >> 6 | pairs >> 12 | pairs >> 18);
+    }
+  }
+}
+
+// File: of each half 64 bytes of nibbles, of each half 32 bytes of pairs, 16 scales, d.
 void repack_q6_k(std::uint64_t blocks, const std::byte* file, const Parts& out) {
   std::byte* d = out.scales + 16 * blocks;
   for (std::uint64_t b = 0; b < blocks; ++b, file += 210) {
-    for (std::uint64_t e = 0; e < kSuper; ++e) {
-      const std::uint64_t half = e / 128, i = e % 128;
-      put_bits(out.quants, 4 * (kSuper * b + e), at(file, half * 64 + i % 64) >> (i / 64 * 4) & 15);
-      put_bits(out.high, 2 * (kSuper * b + e), at(file, 128 + half * 32 + i % 32) >> (i / 32 * 2) & 3);
+    for (std::uint64_t half = 0; half < 2; ++half) {
+      std::byte* quants = out.quants + kSuper / 2 * b + 64 * half;
+      split_nibbles(file + 64 * half, 64, quants, quants + 32);
+      repack_pairs(file + 128 + 32 * half, out.high + kSuper / 4 * b + 32 * half);
     }
     std::memcpy(out.scales + 16 * b, file + 192, 16);
     std::memcpy(d + 2 * b, file + 208, 2);

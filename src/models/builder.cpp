@@ -71,7 +71,7 @@ ValueId GraphBuilder::rms_norm(const std::string& name, ValueId x, ValueId weigh
 
 ValueId GraphBuilder::matmul(const std::string& name, ValueId x, ValueId weight, ValueId bias, ValueId out) {
   if (out == kNoValue) out = like(name, x, program_.values[weight].shape[0]);
-  op(OpKind::matmul, name, {}, {x, weight, bias, kNoValue, kNoValue}, {out});
+  op(OpKind::matmul, name, {}, {x, weight, bias, kNoValue, kNoValue, kNoValue}, {out});
   return out;
 }
 

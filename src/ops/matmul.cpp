@@ -12,7 +12,7 @@ constexpr OpTensorInfo kMatmulIn[] = {{"X", kReals, "(..., k)", false, {}},
                                       {"bias", kReals, "(n)", true, {}},
                                       {"W_up", kWeights, "(n, k)", true, "W's type; makes the product gated"},
                                       {"bias_up", kReals, "(n)", true, {}},
-                                      {"residual", kReals, "(..., n)", true, "added last"}};
+                                      {"residual", kReals, "(..., n)", true, "X's type; added last"}};
 constexpr OpTensorInfo kMatmulOut[] = {{"Y", "like X", "(..., n)", false, {}}};
 constexpr OpAttributeInfo kMatmulAttrs[] = {
     {"act", Kind::choice, "none", "none|gelu_erf|gelu_tanh|silu|relu|relu2|sigmoid",
@@ -87,8 +87,9 @@ Result<BuiltOp> build_matmul(const Arguments& args) {
   const OpInput* residual = args.find("residual");
   std::vector<std::uint64_t> shape = x.shape();
   shape.back() = n;
-  if (residual != nullptr && residual->shape() != shape)
-    return args.refuse("residual is " + shape_text(residual->shape()) + ", it must be " + shape_text(shape));
+  if (residual != nullptr && (residual->shape() != shape || residual->type() != x.type()))
+    return args.refuse("residual is " + std::string(residual->type()) + " " + shape_text(residual->shape()) +
+                       ", it must be " + std::string(x.type()) + " " + shape_text(shape));
 
   OpProgram p(args, "matmul");
   const std::uint64_t rows = x.elems / k;

@@ -118,8 +118,7 @@ const OpInfo kActivationOp{
     "An activation function, element by element",
     "gelu_erf: X Phi(X), Phi the normal distribution's; gelu_tanh: its tanh form; silu: X / "
     "(1 + exp(-X));\nrelu: max(X, 0); relu2: max(X, 0)^2; sigmoid: 1 / (1 + exp(-X)).\nF16 and BF16 are "
-    "converted from "
-    "and to F32 on the host.",
+    "converted from and to F32 on the host.",
     kActivationIn,
     kNormOut,
     kActivationAttrs};

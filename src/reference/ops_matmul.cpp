@@ -7,7 +7,7 @@
 namespace tessera {
 namespace {
 
-// x w^T + b, rows by columns, and the error of each.
+// scale x w^T + b, rows by columns, and the error of each.
 struct Product {
   std::vector<double> value;
   std::vector<double> error;  // with bounds

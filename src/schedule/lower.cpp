@@ -128,7 +128,7 @@ class Lowering {
 
   Result<void> lower_matmul(const Op& op) {
     const ValueId w = op.in[1], bias = op.in[2], up = op.in[3], up_bias = op.in[4], y = op.out[0];
-    const ValueId residual = op.in.size() > 5 ? op.in[5] : kNoValue;
+    const ValueId residual = op.in[5];
     TSR_TRY(std::uint64_t window, window_rows(w));
     if (up != kNoValue) {
       TSR_TRY(const std::uint64_t up_window, window_rows(up));

@@ -139,7 +139,7 @@ TEST_P(Goldens, TinyStoriesConverted) {
   TSR_NEED_MODELS();
   const TempDir dir;
   const std::string from = models_dir() + "/tinystories-260k/tinyllm.gguf";
-  for (const std::string type : {"F16", "BF16", "Q8_0", "Q4_0"}) {
+  for (const std::string type : {"F32", "F16", "BF16", "Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1"}) {
     SCOPED_TRACE(type);
     const std::string path = dir / (type + ".gguf");
     tessera_error error{};

@@ -50,6 +50,7 @@ float f16_value(std::uint16_t h) {
 TEST(DType, NamesAndSizes) {
   for (const DType type : kAll) {
     EXPECT_EQ(parse_dtype(info(type).name), type);
+    EXPECT_EQ(std::ranges::count(kWeightTypes, type), is_real(type) ? 1 : 0) << info(type).name;
   }
   EXPECT_EQ(parse_dtype("q8_0"), DType::q8_0);
   EXPECT_EQ(parse_dtype("bF16"), DType::bf16);

@@ -126,14 +126,18 @@ TEST(FuseQkv, LeavesCachesThatAreReadBetween) {
   EXPECT_EQ(count(fused(t).graphs[0], OpKind::rope_append), 0u);
 }
 
-TEST(FuseGlu, LeavesOtherInputsAndTypes) {
-  for (int fault = 0; fault < 3; ++fault) {
+TEST(FuseGlu, LeavesOtherInputsTypesAndEpilogues) {
+  for (int fault = 0; fault < 5; ++fault) {
     TinyProgram t;
     const ValueId x = t.embedding(), h = t.norm("norm", x);
     const ValueId gate = t.matmul("gate", h, 12);
     const ValueId up = t.matmul("up", fault == 0 ? x : h, 12, fault == 1 ? DType::f16 : DType::f32);
     t.glu("hidden", gate, up);
     if (fault == 2) t.act("peek", up);
+    for (Op& op : t.graph.ops) {
+      if (op.name == "up" && fault == 3) op.attrs.scale = 2;
+      if (op.name == "up" && fault == 4) op.in[5] = gate;
+    }
     EXPECT_EQ(count(fused(t).graphs[0], OpKind::glu), 1u) << fault;
   }
 }

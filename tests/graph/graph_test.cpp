@@ -86,6 +86,15 @@ TEST(Print, Block) {
   expect_golden("tests/graph/golden/block_fused.txt", print_all(fuse(t.program)));
 }
 
+TEST(Print, AttributesOfAProduct) {
+  TinyProgram t;
+  t.matmul("product", t.embedding(), 12);
+  EXPECT_EQ(print(t.program, t.graph).find("scale="), std::string::npos);
+  t.graph.ops.back().attrs.scale = 2.5f;
+  t.graph.ops.back().attrs.precision = Precision::mixed;
+  EXPECT_THAT(print(t.program, t.graph), testing::HasSubstr(" scale=2.5 precision=mixed"));
+}
+
 TEST(Program, FindsGraphs) {
   const TinyProgram t = TinyProgram::block();
   EXPECT_EQ(t.program.find("block"), &t.program.graphs[0]);

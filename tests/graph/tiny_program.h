@@ -52,7 +52,7 @@ struct TinyProgram {
     const ValueId w = weight(name + ".weight", {n, k}, dtype);
     const ValueId b = bias ? weight(name + ".bias", {n}) : kNoValue;
     const ValueId y = rows(name, n);
-    op(OpKind::matmul, name, {x, w, b, kNoValue, kNoValue}, {y});
+    op(OpKind::matmul, name, {x, w, b, kNoValue, kNoValue, kNoValue}, {y});
     return y;
   }
   ValueId norm(const std::string& name, ValueId x) {
@@ -154,7 +154,7 @@ struct TinyProgram {
   }
   void head(ValueId x) {
     const ValueId w = weight("output", {kVocab, kDim});
-    op(OpKind::matmul, "logits", {x, w, kNoValue, kNoValue, kNoValue}, {logits});
+    op(OpKind::matmul, "logits", {x, w, kNoValue, kNoValue, kNoValue, kNoValue}, {logits});
     op(OpKind::sample, "sample", {logits, tokens, state, sampler}, {tokens, state});
   }
   // Ends the graph.

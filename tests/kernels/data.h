@@ -62,13 +62,14 @@ inline double activate(std::uint32_t act, double x) {
 }
 
 // How far an f32 kernel may be from activate(x) when x itself is off by `error`: no activation here is
-// steeper than 1.13 (relu2: 2|x|); exp() is off by (3 + 2|argument|) ulp, which the activation multiplies by
-// at most 0.3 |x| where the argument is not far beyond 10.
+// steeper than 1.13 (relu2: 2|x|; sigmoid: 1/4); exp() is off by (3 + 2|argument|) ulp, which the activation
+// multiplies by at most 0.3 |x| where the argument is not far beyond 10, and sigmoid y by 1 - y.
 inline double activation_bound(std::uint32_t act, double x, double error) {
   const double ulp = 0x1p-23;
-  const double steep = act == 5 ? 2 * std::abs(x) + error : act == 0 || act == 4 ? 1 : 1.13;
+  const double steep = act == 5 ? 2 * std::abs(x) + error : act == 6 ? 0.25 : act == 0 || act == 4 ? 1 : 1.13;
   const double own = act == 0 || act == 4 ? 0
                      : act == 5           ? x * x * ulp
+                     : act == 6           ? 5 * ulp
                                           : 40 * ulp * std::min(std::abs(x), 1.0) + 4 * ulp * std::abs(x);
   return steep * error + own;
 }

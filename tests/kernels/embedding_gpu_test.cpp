@@ -49,8 +49,7 @@ class EmbeddingGpu : public GpuTest {
 };
 
 TEST_F(EmbeddingGpu, EveryTypeIsExact) {
-  for (DType type : {DType::f32, DType::f16, DType::bf16, DType::q8_0, DType::q4_0, DType::q4_1, DType::q5_0,
-                     DType::q5_1, DType::q4_k, DType::q5_k, DType::q6_k}) {
+  for (DType type : kWeightTypes) {
     const std::uint32_t block = info(type).block_elems;
     for (std::uint32_t dim : block > 1 ? std::vector<std::uint32_t>{block, 3 * block, 1024 + block}
                                        : std::vector<std::uint32_t>{1, 6, 37, 64, 1100})

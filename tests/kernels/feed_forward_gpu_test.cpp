@@ -7,9 +7,6 @@
 namespace tessera::test {
 namespace {
 
-constexpr DType kTypes[] = {DType::f32,  DType::f16,  DType::bf16, DType::q8_0, DType::q4_0, DType::q4_1,
-                            DType::q5_0, DType::q5_1, DType::q4_k, DType::q5_k, DType::q6_k};
-
 // A block with its numbers, and what y is in double.
 class Block {
  public:
@@ -193,7 +190,7 @@ TEST_F(FeedForwardGpu, AwkwardSizes) {
 }
 
 TEST_F(FeedForwardGpu, EveryTypePlainAndGated) {
-  for (const DType type : kTypes)
+  for (const DType type : kWeightTypes)
     for (const std::uint32_t rows : {3u, 35u})
       for (const bool gated : {false, true}) {
         if (rows == 3 && gated == (static_cast<std::uint32_t>(type) % 2 == 0)) continue;

@@ -38,7 +38,9 @@ class Product {
     return std::string(info(shape.type).name) + " rows " + std::to_string(shape.rows) + " n " +
            std::to_string(shape.n) + " k " + std::to_string(shape.k) + " act " + std::to_string(shape.act) +
            (shape.gated ? " gated" : "") + (shape.bias ? " bias" : "") + (shape.residual ? " residual" : "") +
-           (shape.batch > 1 ? " batch" : "");
+           (shape.scale != 1 ? " scale" : "") + (shape.x_type == DType::f16 ? " f16 x" : "") +
+           (shape.y_type == DType::f16 ? " f16 y" : "") + (shape.batch > 1 ? " batch" : "") +
+           (shape.precision == Precision::mixed ? " mixed" : "");
   }
 
   static Bytes stored(DType type, const std::vector<float>& values) {

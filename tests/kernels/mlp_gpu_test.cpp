@@ -7,9 +7,6 @@
 namespace tessera::test {
 namespace {
 
-constexpr DType kTypes[] = {DType::f32,  DType::f16,  DType::bf16, DType::q8_0, DType::q4_0, DType::q4_1,
-                            DType::q5_0, DType::q5_1, DType::q4_k, DType::q5_k, DType::q6_k};
-
 struct Layer {
   std::uint32_t n, act;
   bool bias;
@@ -156,7 +153,7 @@ TEST_F(MlpGpu, WidthsAndDepths) {
 }
 
 TEST_F(MlpGpu, EveryType) {
-  for (const DType type : kTypes) {
+  for (const DType type : kWeightTypes) {
     const std::uint32_t k = std::max(info(type).block_elems, 32u);
     check({type, 19, k, {{k, 4, true}, {k, 1, false}, {9, 0, true}}});
   }

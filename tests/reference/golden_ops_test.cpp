@@ -28,8 +28,9 @@ OpKind kind_of(const std::string& text) {
 
 OpAttrs attrs_of(const json& j) {
   OpAttrs a;
-  for (int k = 0; k <= static_cast<int>(Activation::relu2); ++k)
+  for (int k = 0; k <= static_cast<int>(Activation::sigmoid); ++k)
     if (name(static_cast<Activation>(k)) == j.value("act", "none")) a.act = static_cast<Activation>(k);
+  a.scale = j.value("scale", 1.0f);
   a.layer_norm = j.value("layer_norm", false);
   a.eps = j.value("eps", 0.0f);
   a.heads = j.value("heads", 0u);
@@ -92,16 +93,13 @@ class GoldenOp : public ::testing::TestWithParam<std::size_t> {
     auto data = in["data"].get<std::vector<float>>();
     if (storage == "weight") return bench_.weight(padded(in, false), data);
     if (storage == "constant") return bench_.constant(padded(in, false), data);
-    if (storage == "cache") {
-      const ValueId id = bench_.add("cache", Storage::cache, dtype, padded(in, false), false);
-      std::vector<std::byte> file(file_bytes(data.size(), info(dtype)));
-      encode_row(dtype, data, file);
-      caches_.emplace_back(id, std::move(file));
-      return id;
-    }
-    const ValueId id = bench_.given(padded(in, dynamic()), dynamic());
-    rows_ = in["shape"][0].get<std::uint32_t>();
-    floats_.emplace_back(id, std::move(data));
+    const bool cache = storage == "cache";
+    if (!cache) rows_ = in["shape"][0].get<std::uint32_t>();
+    const ValueId id = cache ? bench_.add("cache", Storage::cache, dtype, padded(in, false), false)
+                             : bench_.given(padded(in, dynamic()), dynamic(), dtype);
+    std::vector<std::byte> file(file_bytes(data.size(), info(dtype)));
+    encode_row(dtype, data, file);
+    bytes_.emplace_back(id, std::move(file));
     return id;
   }
 
@@ -116,12 +114,13 @@ class GoldenOp : public ::testing::TestWithParam<std::size_t> {
       const bool grows = output.value("dynamic", dynamic());
       const auto shape = padded(output, grows);
       if (grows) rows_ = static_cast<std::uint32_t>(shape[0] - 1);
-      out.push_back(bench_.activation(shape, grows));
+      out.push_back(bench_.activation(shape, grows, *parse_dtype(output.value("dtype", "F32"))));
     }
     const OpKind kind = kind_of(golden()["kind"].get<std::string>());
     if (kind == OpKind::norm && out.size() == 1) out.push_back(kNoValue);
     if (kind == OpKind::kv_append || kind == OpKind::rope_append || kind == OpKind::embedding)
       in.push_back(kNoValue);
+    if (kind == OpKind::matmul) in.resize(6, kNoValue);
     OpAttrs attrs = attrs_of(golden()["attrs"]);
     bench_.graph().max_rows = rows_ + (dynamic() ? 1 : 0);
     if (kind == OpKind::attention) {
@@ -132,9 +131,8 @@ class GoldenOp : public ::testing::TestWithParam<std::size_t> {
       out.resize(3, kNoValue);
     }
     bench_.op(kind, attrs, in, out);
-    for (const auto& [id, data] : floats_) bench_.write(id, data);
     for (const auto& [id, data] : words_) bench_.write(id, data);
-    for (const auto& [id, data] : caches_) bench_.write(id, data);
+    for (const auto& [id, data] : bytes_) bench_.write(id, data);
     StepState state;
     state.position = golden()["position"].get<std::uint32_t>();
     state.rows = dynamic() || takes_rows(kind) ? rows_ : 0;
@@ -143,9 +141,8 @@ class GoldenOp : public ::testing::TestWithParam<std::size_t> {
 
   Bench bench_;
   std::uint32_t rows_ = 0;
-  std::vector<std::pair<ValueId, std::vector<float>>> floats_;
   std::vector<std::pair<ValueId, std::vector<std::uint32_t>>> words_;
-  std::vector<std::pair<ValueId, std::vector<std::byte>>> caches_;
+  std::vector<std::pair<ValueId, std::vector<std::byte>>> bytes_;
 };
 
 TEST_P(GoldenOp, AgreesWithPyTorch) {

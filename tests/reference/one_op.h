@@ -64,12 +64,12 @@ class Bench {
     return id;
   }
   // An activation is written by the graph; its data is put there by write_floats() before run_op().
-  ValueId activation(std::vector<std::uint64_t> shape, bool dynamic = false) {
-    return add("activation", Storage::activation, DType::f32, std::move(shape), dynamic);
+  ValueId activation(std::vector<std::uint64_t> shape, bool dynamic = false, DType dtype = DType::f32) {
+    return add("activation", Storage::activation, dtype, std::move(shape), dynamic);
   }
   // As an output of the graph, so that Program::check() lets ops read it without a producer.
-  ValueId given(std::vector<std::uint64_t> shape, bool dynamic = false) {
-    return add("given", Storage::output, DType::f32, std::move(shape), dynamic);
+  ValueId given(std::vector<std::uint64_t> shape, bool dynamic = false, DType dtype = DType::f32) {
+    return add("given", Storage::output, dtype, std::move(shape), dynamic);
   }
   void op(OpKind kind, OpAttrs attrs, std::vector<ValueId> in, std::vector<ValueId> out) {
     program_->graphs[0].ops.push_back({kind, "the_op", attrs, std::move(in), std::move(out)});

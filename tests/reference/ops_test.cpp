@@ -124,7 +124,7 @@ TEST(Tensors, RowsAreTheSameKeptOrNot) {
   std::vector<std::byte> file(file_bytes(data.size(), info(DType::q8_0)));
   encode_row(DType::q8_0, data, file);
   const ValueId w = b.weight(DType::q8_0, {3, 64}, file), x = b.given({1, 64}), y = b.activation({1, 3});
-  b.op(OpKind::matmul, {}, {x, w, kNoValue, kNoValue, kNoValue}, {y});
+  b.op(OpKind::matmul, {}, {x, w, kNoValue, kNoValue, kNoValue, kNoValue}, {y});
   Tensors kept(b.program()), not_kept(b.program(), 0);
   for (std::uint64_t first : {0u, 1u}) {
     std::vector<float> rows[2];

@@ -113,6 +113,7 @@ class BenchOps(ToolTest):
 
     def test_arithmetic(self):
         for name, flops, bytes_ in (("matmul/q8_0/4096x4096/n1", 2 * 4096 * 4096, 4096 * 4096 // 32 * 34 + 4 * 2 * 4096),
+                                    ("matmul/q4_k/4096x4096/n8", 2 * 8 * 4096 * 4096, 4096 * 16 * 144 + 4 * 2 * 8 * 4096),
                                     ("attention/d64/h8kv8/1x4096", 4 * 8 * 64 * 4096, 8 * 64 * (2 * 4 + 2 * 2 * 4096)),
                                     ("attention/d64/h8kv8/512x512/causal", 4 * 8 * 64 * 512 * 513 // 2, 8 * 64 * 512 * 12),
                                     ("attention/d64/h8kv8/1024x1024/causal/window255",

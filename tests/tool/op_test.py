@@ -6,7 +6,7 @@ import subprocess
 import sys
 import unittest
 
-from harness import REFERENCE, ROOT, ToolTest, main, on_device, read_safetensors
+from harness import REFERENCE, ROOT, ToolTest, gguf, main, on_device, read_safetensors
 from onnx_case import write_safetensors
 
 random.seed(11)
@@ -19,6 +19,12 @@ def f32(*shape, values=None):
     return "F32", list(shape), struct.pack(f"<{count}f", *(values or (random.gauss(0, 1) for _ in range(count))))
 
 
+def f16(*shape):
+    kind, shape, content = f32(*shape)
+    values = struct.unpack(f"<{len(content) // 4}f", content)
+    return "F16", shape, struct.pack(f"<{len(values)}e", *values)
+
+
 def i64(*values, shape=None):
     return "I64", shape or [len(values)], struct.pack(f"<{len(values)}q", *values)
 
@@ -28,10 +34,12 @@ def qkv(q_len=5, keys=7, heads=4, kv_heads=2, dim=8, v_dim=8):
 
 
 class OpTest(ToolTest):
-    def arguments(self, op, tensors, settings=(), outputs=(), device=REFERENCE):
+    def arguments(self, op, tensors, settings=(), outputs=(), device=REFERENCE, files=()):
         given = self.folder / "in.safetensors"
         write_safetensors(given, tensors)
         out = ["op", op, "--in", given, "--out", self.folder / "out.safetensors", *device]
+        for file in files:
+            out += ["--in", file]
         for setting in settings:
             out += ["--set", setting]
         for output in outputs:
@@ -167,6 +175,10 @@ class Refused(OpTest):
         self.refuses("scale is (3), X from axis 1 on is (4)", "rms_norm", {"X": f32(3, 4), "scale": f32(3)})
         self.refuses("B is (4), A is (3)", "add", {"A": f32(3), "B": f32(4)})
         self.refuses("X is (2, 5), W is (3, 4)", "matmul", {"X": f32(2, 5), "W": f32(3, 4)})
+        self.refuses("residual is F32 (2, 4), it must be F32 (2, 3)", "matmul",
+                     {"X": f32(2, 4), "W": f32(3, 4), "residual": f32(2, 4)})
+        self.refuses("residual is F16 (2, 3), it must be F32 (2, 3)", "matmul",
+                     {"X": f32(2, 4), "W": f32(3, 4), "residual": f16(2, 3)})
         self.refuses("rows of 4, which are no whole blocks of Q8_0", "matmul", {"X": f32(2, 4), "W": f32(3, 4)},
                      ["weight_type=Q8_0"])
         self.refuses("ids[1] is 5, the table has 5 rows", "embedding", {"table": f32(5, 4), "ids": i64(0, 5)})
@@ -275,9 +287,9 @@ class Device(OpTest):
     """Every op but attention, on the device and the reference: |difference| <= 1e-5 + 1e-5 |reference|, which is
     above every op's own bound at these sizes (sums of up to 96 terms of size 1) and far below a wrong term."""
 
-    def compare(self, op, tensors, settings=(), outputs=(), atol=1e-5):
-        expected = self.op(op, tensors, settings, outputs)
-        found = self.op(op, tensors, settings, outputs, device=on_device())
+    def compare(self, op, tensors, settings=(), outputs=(), atol=1e-5, files=()):
+        expected = self.op(op, tensors, settings, outputs, files=files)
+        found = self.op(op, tensors, settings, outputs, device=on_device(), files=files)
         self.assertEqual(expected.keys(), found.keys())
         for name, (kind, shape, content) in expected.items():
             self.assertEqual((kind, shape), found[name][:2])
@@ -289,11 +301,34 @@ class Device(OpTest):
         return expected
 
     def test_matmul(self):
-        for kind in ("stored", "F16", "BF16", "Q8_0", "Q4_0"):
+        for kind in ("stored", "F16", "BF16", "Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1"):
             for rows in (1, 3, 40):
                 self.compare("matmul", {"X": f32(rows, 96), "W": f32(37, 96), "bias": f32(37)}, [f"weight_type={kind}"], atol=1e-4)
-        self.compare("matmul", {"X": f32(2, 3, 64), "W": f32(33, 64), "W_up": f32(33, 64), "bias_up": f32(33)},
-                     ["act=silu"], atol=1e-4)
+        for act in ("silu", "sigmoid"):
+            self.compare("matmul", {"X": f32(2, 3, 64), "W": f32(33, 64), "W_up": f32(33, 64), "bias_up": f32(33)},
+                         [f"act={act}"], atol=1e-4)
+
+    def test_matmul_of_k_quants(self):
+        for kind, size, scales in ((12, 144, (0, 2)), (13, 176, (0, 2)), (14, 210, (208,))):
+            blocks = [bytearray(random.randbytes(size)) for _ in range(19 * 2)]
+            for block in blocks:
+                for at in scales:
+                    struct.pack_into("<e", block, at, random.uniform(1e-4, 1e-3))
+            weights = self.write("w.gguf", gguf(tensors=[("W", (512, 19), kind, 0)], data=b"".join(blocks)))
+            for rows in (1, 20):
+                self.compare("matmul", {"X": f32(rows, 512)}, atol=1e-4, files=[weights])
+
+    def test_matmul_with_scale_and_residual(self):
+        # 700 rows of 2 KiB are more than one binding where bindings are small.
+        given = {"X": f32(3, 512), "W": f32(700, 512), "bias": f32(700), "residual": f32(3, 700)}
+        found = self.compare("matmul", given, ["scale=-0.125", "act=relu"], atol=1e-4)["Y"]
+        plain = self.op("matmul", {name: given[name] for name in ("X", "W")})["Y"]
+        values = [struct.unpack(f"<{len(t[2]) // 4}f", t[2]) for t in (found, plain, given["bias"], given["residual"])]
+        for i, (got, product, added) in enumerate(zip(values[0], values[1], values[3])):
+            self.assertAlmostEqual(got, max(0, -0.125 * product + values[2][i % 700]) + added, delta=1e-4)
+        half = {name: f16(2, n) for name, n in (("X", 96), ("residual", 33))}
+        for kind in ("F32", "Q5_1"):  # below 8, where an ulp of f16 is 2^-8
+            self.compare("matmul", {**half, "W": f32(33, 96)}, [f"weight_type={kind}", "scale=0.1"], atol=4e-3)
 
     def test_feed_forward(self):
         block = {"X": f32(2, 20, 64), "W": f32(96, 64), "bias": f32(96), "W_down": f32(37, 96), "bias_down": f32(37)}
@@ -317,7 +352,7 @@ class Device(OpTest):
             self.compare("softmax", {"input": x}, [f"axis={axis}"])
         self.compare("rms_norm", {"X": x, "scale": f32(24)}, ["epsilon=1e-6"])
         self.compare("layer_norm", {"X": x, "Scale": f32(5, 24), "B": f32(5, 24)}, ["axis=1"])
-        for act in ("gelu_erf", "gelu_tanh", "silu", "relu", "relu2"):
+        for act in ("gelu_erf", "gelu_tanh", "silu", "relu", "relu2", "sigmoid"):
             self.compare("activation", {"X": x}, [f"act={act}"])
             self.compare("glu", {"gate": x, "up": f32(3, 5, 24)}, [f"act={act}"])
         self.compare("add", {"A": x, "B": f32(3, 5, 24)})

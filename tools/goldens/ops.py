@@ -100,6 +100,7 @@ ACTIVATIONS = {
     "gelu_erf": F.gelu,
     "relu": F.relu,
     "relu2": lambda x: F.relu(x) ** 2,
+    "sigmoid": torch.sigmoid,
 }
 
 
@@ -234,8 +235,23 @@ def k_quants():
              lambda t: [t[[4, 0]]], position=1, dynamic=True, tensors=(value,))
 
 
+def epilogues():
+    rng = np.random.default_rng(7)
+    x, w, up, b, ub, r = (rng.standard_normal(shape).astype(np.float32)
+                          for shape in ((2, 64), (5, 64), (5, 64), 5, 5, (2, 5)))
+    wo, uo, bo, ubo = (operand(t, "weight") for t in (w, up, b, ub))
+    case("matmul_scale_residual", "matmul", [operand(x), wo, bo, None, None, operand(r)],
+         lambda x, w, b, r: [F.silu(-0.75 * (x @ w.T) + b) + r], {"act": "silu", "scale": -0.75}, tensors=(x, w, b, r))
+    case("gated_scale_residual", "matmul", [operand(x), wo, bo, uo, ubo, operand(r)],
+         lambda x, w, b, u, c, r: [torch.sigmoid(0.125 * (x @ w.T) + b) * (0.125 * (x @ u.T) + c) + r],
+         {"act": "sigmoid", "scale": 0.125}, tensors=(x, w, b, up, ub, r))
+    half_x, half_r = (t.astype(np.float16).astype(np.float32) for t in (x, r))
+    case("matmul_f16", "matmul", [operand(half_x, dtype="F16"), wo, bo, None, None, operand(half_r, dtype="F16")],
+         lambda x, w, b, r: [F.linear(x, w, b) + r], tensors=(half_x, w, b, half_r), outputs=[{"dtype": "F16"}])
+
+
 def main():
-    for group in (norms, activations, matmuls, ropes, attentions, rows, k_quants):
+    for group in (norms, activations, matmuls, ropes, attentions, rows, k_quants, epilogues):
         group()
     out = pathlib.Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT / "tests/data/ops_golden.json"
     body = ",\n".join(json.dumps(c, separators=(",", ":")) for c in cases)
