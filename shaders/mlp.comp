@@ -11,6 +11,7 @@ layout(constant_id = kMlpSpecType) const uint WEIGHT_TYPE = kTypeF32;
 layout(constant_id = kMlpSpecFlags) const uint FLAGS = 0;
 layout(constant_id = kMlpSpecLaneRows) const uint LANE_ROWS = 4;
 layout(constant_id = kMlpSpecVec4) const uint ROW_VEC4 = 16;
+layout(constant_id = kMlpSpecActs) const uint ACTS = 1;
 layout(constant_id = kMlpSpecLanesM) const uint LANES_M = 8;
 layout(local_size_x_id = kMlpSpecGroup) in;
 

@@ -21,9 +21,10 @@ TSR_CONST uint kMlpSpecType = 1;      // kType* of all weights
 TSR_CONST uint kMlpSpecFlags = 2;     // kMlpFlag*
 TSR_CONST uint kMlpSpecLaneRows = 3;  // a lane
 TSR_CONST uint kMlpSpecVec4 = 4;      // that are kept of a row between two layers: an even number
-TSR_CONST uint kMlpSpecLanesM = 5;    // mlp: the lanes are LANES_M x (GROUP / LANES_M)
-TSR_CONST uint kMlpSpecs = 6;
-TSR_CONST uint kMlpLanesSpecs = 5;
+TSR_CONST uint kMlpSpecActs = 5;      // bit kAct*: the activations that some layer has
+TSR_CONST uint kMlpSpecLanesM = 6;    // mlp: the lanes are LANES_M x (GROUP / LANES_M)
+TSR_CONST uint kMlpSpecs = 7;
+TSR_CONST uint kMlpLanesSpecs = 6;
 
 struct MlpPush {
   uint rows;

@@ -33,10 +33,18 @@ Layer layer_of(uint i) {
                params[at + kMlpLayerWeights], params[at + kMlpLayerBias], params[at + kMlpLayerAct]);
 }
 
+// Only activations that occur are in the code: software drivers compute all sides of a branch.
+float activate_of(Layer layer, float x) {
+  float value = x;
+  [[unroll]] for (uint act = kActSilu; act <= kActSigmoid; ++act)
+    if ((ACTS >> act & 1u) != 0u && layer.act == act) value = activate(act, x);
+  return value;
+}
+
 // Element `col` of the layer's output; columns past the end are 0.
 float output_of(Layer layer, uint col, float sum) {
   if (col >= layer.n) return 0.0;
-  return activate(layer.act, layer.bias != kMlpNoBias ? sum + uintBitsToFloat(w1[layer.bias + col]) : sum);
+  return activate_of(layer, layer.bias != kMlpNoBias ? sum + uintBitsToFloat(w1[layer.bias + col]) : sum);
 }
 
 void store_y(uint i, float value) {

@@ -70,9 +70,11 @@ std::optional<Tile> pick_tile(const FeedForwardShape& s, const Limits& limits) {
   return best;
 }
 
-// Software drivers: sums of a lane. They are memory there; what limits them is the time that straight code of
-// a multiply-add a sum takes to compile.
+// Software drivers: rows and sums of a lane. Sums are memory there; what limits them is the time that straight
+// code of a multiply-add a sum takes to compile.
 constexpr std::uint32_t kLanesRows = 16, kMostLanesSums = 128;
+// Of a single workgroup: up to this much work, a dispatch less is worth a second core (0.1 ms on lavapipe).
+constexpr double kOneCoreFlops = 2.5e6;
 
 bool takes_lanes(const Target& target) {
   return target.caps.software && target.caps.subgroup_shuffle && target.limits.subgroup_size >= 4 &&
@@ -84,7 +86,7 @@ std::optional<Tile> pick_lanes(const FeedForwardShape& s, const Limits& limits) 
   t.units = 4 * t.group;
   t.columns = static_cast<std::uint32_t>(ceil_div(s.n, t.group));
   if (t.columns > kMostLanesSums || (info(s.type).block_elems > 1 && t.units < 32)) return std::nullopt;
-  const std::uint32_t most = std::min({kLanesRows, kMostLanesSums / t.columns, s.gated ? 8u : 16u});
+  const std::uint32_t most = std::min(kLanesRows, kMostLanesSums / t.columns);
   t.lane_rows = static_cast<std::uint32_t>(ceil_div(s.rows, ceil_div(s.rows, most)));
   return t;
 }
@@ -250,7 +252,14 @@ std::uint32_t splits_of(const FeedForwardShape& s, const Target& target, const T
 
 // Why two products are faster; empty: they are not.
 std::string slower(const FeedForwardShape& s, const Target& target, const Tile& t, std::uint32_t splits) {
-  if (takes_lanes(target)) return {};
+  if (takes_lanes(target)) {
+    const std::uint64_t groups = ceil_div(s.rows, t.rows());
+    if (groups != ceil_div(s.rows, kLanesRows))
+      return "sums of " + std::to_string(t.rows()) +
+             " rows fit, and each reading of the weights should serve " + std::to_string(kLanesRows);
+    if (groups == 1 && flops_of(s) > kOneCoreFlops) return "it would leave all but one core idle";
+    return {};
+  }
   if (s.rows <= kMatvecRows) return "few rows: products divide the columns of each matrix among workgroups";
   if (t.rows() < kLeastTileRows)
     return "its tiles have " + std::to_string(t.rows()) + " rows, and each reads all weights";

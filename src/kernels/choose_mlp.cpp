@@ -50,6 +50,7 @@ std::uint32_t row_vec4(const MlpShape& s) {
 
 // Where a device has more shared memory, two workgroups share it.
 constexpr std::uint32_t kMostSharedBytes = 32768;
+constexpr std::uint32_t kLeastRows = 4;        // of a workgroup, which reads all weights
 constexpr std::uint32_t kEnoughLanes = 16384;  // as choose_feed_forward has it
 
 // What a workgroup does per row and vec4 of a layer's k, in instructions of a lane: of four columns LANE_ROWS
@@ -71,8 +72,9 @@ std::optional<Tile> pick_tile(const MlpShape& s, const Limits& limits) {
     for (std::uint32_t lanes_n = 4; lanes_n <= group && group <= most; lanes_n *= 2)
       for (const std::uint32_t lane_rows : {1u, 2u, 4u}) {
         const Tile t{group, group / lanes_n, lane_rows};
-        if (std::uint64_t{2} * t.rows() * (row_vec4(s) + 1) * 16 >
-            std::min(limits.max_shared_bytes, kMostSharedBytes))
+        if (t.rows() < std::min(kLeastRows, s.rows) ||
+            std::uint64_t{2} * t.rows() * (row_vec4(s) + 1) * 16 >
+                std::min(limits.max_shared_bytes, kMostSharedBytes))
           continue;
         if (!best || cost_of(s, t) < cost_of(s, *best)) best = t;
       }
@@ -88,7 +90,7 @@ std::optional<Tile> pick_lanes(const MlpShape& s, const Limits& limits) {
   if (info(s.type).block_elems > 1 && limits.subgroup_size < 8)
     return std::nullopt;  // a chunk is 32 elements
   const std::uint32_t most = std::min(16u, limits.max_shared_bytes / (2 * row_vec4(s) * 16));
-  if (most == 0) return std::nullopt;
+  if (most < std::min(kLeastRows, s.rows)) return std::nullopt;
   return Tile{limits.subgroup_size, 1, static_cast<std::uint32_t>(ceil_div(s.rows, ceil_div(s.rows, most)))};
 }
 
@@ -132,7 +134,9 @@ Result<void> use_fused(const MlpShape& s, const Target& target, const Tile& t, M
   const std::uint32_t flags = (s.dynamic_rows ? kMlpFlagDynamic : 0) | (s.k % 4 == 0 ? kMlpFlagVec4 : 0) |
                               (s.x_type == DType::f16 ? kMlpFlagXHalf : 0) |
                               (s.y_type == DType::f16 ? kMlpFlagYHalf : 0);
-  d.spec = {t.group, static_cast<std::uint32_t>(s.type), flags, t.lane_rows, row_vec4(s)};
+  std::uint32_t acts = 0;
+  for (const MlpLayer& layer : s.layers) acts |= 1u << layer.act;
+  d.spec = {t.group, static_cast<std::uint32_t>(s.type), flags, t.lane_rows, row_vec4(s), acts};
   if (!lanes) d.spec.push_back(t.lanes_m);
   TSR_TRY(d.grid, fold_grid(ceil_div(s.rows, t.rows()), target.limits, describe(s)));
   d.push = {s.rows, s.k, static_cast<std::uint32_t>(s.layers.size()), d.grid[0], d.grid[1]};
