@@ -44,8 +44,8 @@ constexpr std::uint32_t kLeastTileRows = 16;  // a quarter of those of a tiled p
 // Where a device has more shared memory, two workgroups share it.
 constexpr std::uint32_t kMostSharedBytes = 32768;
 
-// The tile with the most rows (a row more is a reader more of each weight), up to those there are; then the
-// one whose lanes have the most columns (they read the rows' tile less often).
+// The tile with the most rows (every tile reads all weights), up to those there are; then the one whose lanes
+// have most of them (they read each weight less often), then the one with the most lanes.
 std::optional<Tile> pick_tile(const FeedForwardShape& s, const Limits& limits) {
   std::optional<Tile> best;
   const std::uint32_t most = std::min(limits.max_group_invocations, limits.max_group_size[0]);
@@ -63,18 +63,19 @@ std::optional<Tile> pick_tile(const FeedForwardShape& s, const Limits& limits) {
         const auto better = [&](const Tile& a, const Tile& b) {
           if (used(a) != used(b)) return used(a) > used(b);
           if (a.rows() != b.rows()) return a.rows() < b.rows();
-          return a.columns * a.lane_rows > b.columns * b.lane_rows;
+          return a.lane_rows != b.lane_rows ? a.lane_rows > b.lane_rows : a.group > b.group;
         };
         if (!best || better(t, *best)) best = t;
       }
   return best;
 }
 
-// Software drivers: rows and sums of a lane. Sums are memory there; what limits them is the time that straight
-// code of a multiply-add a sum takes to compile.
+// Software drivers: rows and sums of a lane. Sums are memory there; what limits them is the time that
+// straight code of a multiply-add a sum takes to compile.
 constexpr std::uint32_t kLanesRows = 16, kMostLanesSums = 128;
-// Of a single workgroup: up to this much work, a dispatch less is worth a second core (0.1 ms on lavapipe).
-constexpr double kOneCoreFlops = 2.5e6;
+// Of a single workgroup: up to this many multiply-adds (0.25 ms on lavapipe) a dispatch less is worth a
+// second core; to read a weight takes as long as kReading of them.
+constexpr double kOneCoreProducts = 2e6, kReading = 9;
 
 bool takes_lanes(const Target& target) {
   return target.caps.software && target.caps.subgroup_shuffle && target.limits.subgroup_size >= 4 &&
@@ -85,7 +86,7 @@ std::optional<Tile> pick_lanes(const FeedForwardShape& s, const Limits& limits) 
   Tile t{limits.subgroup_size};
   t.units = 4 * t.group;
   t.columns = static_cast<std::uint32_t>(ceil_div(s.n, t.group));
-  if (t.columns > kMostLanesSums || (info(s.type).block_elems > 1 && t.units < 32)) return std::nullopt;
+  if (t.columns > kMostLanesSums) return std::nullopt;
   const std::uint32_t most = std::min(kLanesRows, kMostLanesSums / t.columns);
   t.lane_rows = static_cast<std::uint32_t>(ceil_div(s.rows, ceil_div(s.rows, most)));
   return t;
@@ -226,6 +227,8 @@ std::string cannot_fuse(const FeedForwardShape& s, const Target& target, std::op
       std::uint64_t{s.hidden} * device_row_bytes(s.type, s.k) / 4 > most ||
       std::uint64_t{s.n} * device_row_bytes(s.type, s.hidden) / 4 > most)
     return "more than 2^32 elements";
+  if (takes_lanes(target) && info(s.type).block_elems > 1 && target.limits.subgroup_size < 8)
+    return "blocks of 32 weights need subgroups of 8";
   t = takes_lanes(target) ? pick_lanes(s, target.limits) : pick_tile(s, target.limits);
   if (!t)
     return "a row of " + std::to_string(s.n) + " sums and one of x do not fit on chip (" +
@@ -257,7 +260,9 @@ std::string slower(const FeedForwardShape& s, const Target& target, const Tile& 
     if (groups != ceil_div(s.rows, kLanesRows))
       return "sums of " + std::to_string(t.rows()) +
              " rows fit, and each reading of the weights should serve " + std::to_string(kLanesRows);
-    if (groups == 1 && flops_of(s) > kOneCoreFlops) return "it would leave all but one core idle";
+    const double weights = flops_of(s) / (2.0 * s.rows);
+    if (groups == 1 && weights * (s.rows + kReading) > kOneCoreProducts)
+      return "it would leave all but one core idle";
     return {};
   }
   if (s.rows <= kMatvecRows) return "few rows: products divide the columns of each matrix among workgroups";

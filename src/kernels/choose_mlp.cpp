@@ -87,8 +87,6 @@ bool takes_lanes(const Target& target) {
 }
 
 std::optional<Tile> pick_lanes(const MlpShape& s, const Limits& limits) {
-  if (info(s.type).block_elems > 1 && limits.subgroup_size < 8)
-    return std::nullopt;  // a chunk is 32 elements
   const std::uint32_t most = std::min(16u, limits.max_shared_bytes / (2 * row_vec4(s) * 16));
   if (most < std::min(kLeastRows, s.rows)) return std::nullopt;
   return Tile{limits.subgroup_size, 1, static_cast<std::uint32_t>(ceil_div(s.rows, ceil_div(s.rows, most)))};
@@ -102,6 +100,8 @@ std::string cannot_fuse(const MlpShape& s, const Target& target, std::optional<T
     if (type != DType::f32 && type != DType::f16) return "activations are F32 or F16";
   const std::uint64_t longest = std::max<std::uint64_t>(s.k, s.layers.back().n);
   if (s.rows * longest > 0xfffff000ull) return "more than 2^32 elements";
+  if (takes_lanes(target) && info(s.type).block_elems > 1 && target.limits.subgroup_size < 8)
+    return "blocks of 32 weights need subgroups of 8";
   t = takes_lanes(target) ? pick_lanes(s, target.limits) : pick_tile(s, target.limits);
   if (!t)
     return "rows of " + std::to_string(4 * row_vec4(s)) + " do not fit " +

@@ -154,6 +154,43 @@ TEST(FuseActivation, LeavesOtherUsesAndOutputs) {
   }
 }
 
+TEST(FuseFeedForward, PlainAndGated) {
+  for (const bool gated : {false, true}) {
+    TinyProgram t;
+    const ValueId x = t.embedding(), one = t.matmul("up", x, 12);
+    const ValueId h = gated ? t.glu("hidden", t.matmul("gate", x, 12), one) : t.act("hidden", one);
+    const ValueId y = t.matmul("down", h, 8);
+    const Program program = fused(t);
+    EXPECT_EQ(count(program.graphs[0], OpKind::matmul), 0u);
+    ASSERT_EQ(count(program.graphs[0], OpKind::feed_forward), 1u);
+    const Op& block = program.graphs[0].ops.back();
+    EXPECT_EQ(block.name, "down");
+    EXPECT_EQ(block.in.size(), 8u);
+    EXPECT_EQ(block.in[0], x);
+    EXPECT_EQ(block.in[3] != kNoValue, gated);
+    EXPECT_EQ(block.out[0], y);
+    EXPECT_NE(block.attrs.act, Activation::none);
+  }
+}
+
+// What keeps two products apart: no activation between them, other uses, a residual, scales.
+TEST(FuseFeedForward, LeavesOthers) {
+  for (int fault = 0; fault < 5; ++fault) {
+    TinyProgram t;
+    const ValueId x = t.embedding(), up = t.matmul("up", x, 12);
+    const ValueId h = fault == 0 ? up : t.act("hidden", up);
+    t.matmul("down", h, 8);
+    if (fault == 1) t.act("peek", h);
+    if (fault == 2) t.program.values[h].storage = Storage::output;
+    for (Op& op : t.graph.ops) {
+      if (op.name == "down" && fault == 3) op.in[5] = x;
+      if (op.name == "down" && fault == 4) op.attrs.scale = 2;
+    }
+    EXPECT_EQ(count(fused(t).graphs[0], OpKind::feed_forward), 0u) << fault;
+    EXPECT_EQ(count(fused(t).graphs[0], OpKind::matmul), 2u) << fault;
+  }
+}
+
 TEST(FuseResidual, KeepsTheSum) {
   TinyProgram t;
   const ValueId x = t.embedding();

@@ -95,6 +95,25 @@ TEST(ChooseFeedForward, StaysWithinTheLimits) {
           }
 }
 
+// docs/kernels/feed_forward.md has the measurements.
+TEST(ChooseFeedForward, SoftwareDrivers) {
+  Target t = desktop();
+  t.caps.software = true;
+  t.limits.subgroup_size = t.limits.min_subgroup_size = t.limits.max_subgroup_size = 8;
+  for (const std::uint32_t rows : {1u, 8u, 16u, 64u, 512u}) {
+    EXPECT_EQ(refusal(choose_feed_forward(block(rows, 64), t)), "") << rows;
+    EXPECT_EQ(refusal(choose_feed_forward(block(rows, 64, true), t)), "") << rows;
+    EXPECT_NE(refusal(choose_feed_forward(block(rows, 256), t)), "") << rows;
+  }
+  EXPECT_EQ(refusal(choose_feed_forward(block(1, 128), t)), "");
+  EXPECT_NE(refusal(choose_feed_forward(block(8, 128), t)).find("one core"), std::string::npos);
+  EXPECT_NE(refusal(choose_feed_forward(block(16, 128), t)).find("sums of 8 rows"), std::string::npos);
+  t.limits.subgroup_size = 4;  // half a block of 32 weights
+  FeedForwardShape s = block(16, 64);
+  s.type = s.down_type = DType::q4_0;
+  EXPECT_EQ(refusal(choose_feed_forward(s, t)), "blocks of 32 weights need subgroups of 8");
+}
+
 TEST(ChooseFeedForward, RefusesZeros) {
   EXPECT_FALSE(choose_feed_forward(block(0, 64), desktop()));
   EXPECT_FALSE(choose_feed_forward(block(1, 0), desktop()));
