@@ -8,8 +8,8 @@ const uint UNROLLED = CHUNK > 8 ? 2 : CHUNK / 4;  // of the vec4 in a chunk, as 
 void multiply(uint first, uint each, uint rows4[4], uint k, uint col, uint at, uint stride, inout float sums[SUMS]) {
   Chunk chunk[4];
   [[unroll]] for (uint l = 0; l < 4; ++l) chunk[l] = load_chunk(first + l / each, rows4[l], k, col);
-  float part[SUMS];
-  [[unroll]] for (uint i = 0; i < SUMS; ++i) part[i] = 0.0;
+  float part[SUMS];  // where a scale multiplies the sum over a chunk
+  if (HALF_SCALES) [[unroll]] for (uint i = 0; i < SUMS; ++i) part[i] = 0.0;
   [[dont_unroll]] for (uint j0 = 0; j0 < CHUNK / 4; j0 += UNROLLED)
     [[unroll]] for (uint u = 0; u < UNROLLED; ++u) {
       uint j = UNROLLED == CHUNK / 4 ? u : j0 + u;
@@ -17,8 +17,13 @@ void multiply(uint first, uint each, uint rows4[4], uint k, uint col, uint at, u
       [[unroll]] for (uint l = 0; l < 4; ++l) w[l] = chunk4(chunk[l], j);
       [[unroll]] for (uint i = 0; i < LANE_ROWS; ++i) {
         vec4 a = tile[at + i * LANES_M * stride + j];
-        [[unroll]] for (uint l = 0; l < 4; ++l) part[4 * i + l] = dot4(a, w[l], part[4 * i + l]);
+        [[unroll]] for (uint l = 0; l < 4; ++l)
+          if (HALF_SCALES)
+            part[4 * i + l] = dot4(a, w[l], part[4 * i + l]);
+          else
+            sums[4 * i + l] = dot4(a, w[l], sums[4 * i + l]);
       }
     }
-  [[unroll]] for (uint i = 0; i < SUMS; ++i) sums[i] = fma(part[i], chunk_factor(chunk[i % 4]), sums[i]);
+  if (HALF_SCALES)
+    [[unroll]] for (uint i = 0; i < SUMS; ++i) sums[i] = fma(part[i], chunk_factor(chunk[i % 4]), sums[i]);
 }

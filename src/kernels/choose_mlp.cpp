@@ -68,7 +68,7 @@ double cost_of(const MlpShape& s, const Tile& t) {
 std::optional<Tile> pick_tile(const MlpShape& s, const Limits& limits) {
   std::optional<Tile> best;
   const std::uint32_t most = std::min(limits.max_group_invocations, limits.max_group_size[0]);
-  for (const std::uint32_t group : {64u, 128u, 256u})
+  for (const std::uint32_t group : {64u, 128u})
     for (std::uint32_t lanes_n = 4; lanes_n <= group && group <= most; lanes_n *= 2)
       for (const std::uint32_t lane_rows : {1u, 2u, 4u}) {
         const Tile t{group, group / lanes_n, lane_rows};

@@ -88,7 +88,7 @@ TEST(ChooseFeedForward, StaysWithinTheLimits) {
             const std::uint32_t lane_rows = spec[kFeedForwardSpecLaneRows];
             const std::uint32_t units = group / lanes_m * (gated ? 2 : 4);
             EXPECT_LE(group, invocations);
-            EXPECT_LE(spec[kFeedForwardSpecColumns] * lane_rows, 64u);
+            EXPECT_LE(spec[kFeedForwardSpecColumns] * lane_rows, 32u);
             EXPECT_GE(spec[kFeedForwardSpecColumns] * (group / lanes_m), dim);
             EXPECT_EQ(units % 32, 0u);
             EXPECT_LE(lanes_m * lane_rows * (spec[kFeedForwardSpecXVec4] + 1 + units / 4 + 1) * 16, shared);
