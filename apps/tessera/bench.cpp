@@ -18,10 +18,6 @@ std::string utc_now() {
 
 using Json = nlohmann::ordered_json;
 
-void print_json(const Json& out) {
-  std::printf("%s\n", out.dump(2, ' ', false, Json::error_handler_t::replace).c_str());
-}
-
 void BenchedDevice::begin(const char* driver_name, int gpu_clock, const std::string& peaks) {
   driver = driver_name;
   clock = gpu_clock != 0 ? "gpu" : "host";
@@ -50,7 +46,7 @@ Json rate(double amount, double seconds) {
 
 Json time_json(const tessera_bench_op& op) {
   const bool failed = op.failed[0] != '\0';
-  const auto unless_failed = [&](Json value) { return failed ? Json() : value; };
+  const auto unless_failed = [&](const Json& value) { return failed ? Json() : value; };
   return {{"failed", failed ? Json(op.failed) : Json()},
           {"samples", op.samples},
           {"median_s", unless_failed(op.median_s)},

@@ -11,7 +11,6 @@
 namespace tool {
 
 std::string utc_now();  // "2026-01-31T12:00:00Z"
-void print_json(const nlohmann::ordered_json& out);
 
 // What the benches of single kernels say of the device they run on.
 struct BenchedDevice {

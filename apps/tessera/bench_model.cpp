@@ -93,19 +93,17 @@ int run(const BenchModelOptions& options) {
   const Json prompt = speed(options.prompt, speeds->prompt);
   const Json generation = speed(options.generate, speeds->generation);
   if (options.json) {
-    std::printf("%s\n", Json{{"version", TESSERA_VERSION},
-                             {"date", utc_now()},
-                             {"device", (*context)->device_name()},
-                             {"model",
-                              {{"architecture", info.architecture},
-                               {"parameters", info.parameters},
-                               {"layers", info.layers},
-                               {"dim", info.dim}}},
-                             {"chunk", options.chunk},
-                             {"prompt", prompt},
-                             {"generation", generation}}
-                            .dump(2, ' ', false, Json::error_handler_t::replace)
-                            .c_str());
+    print_json(Json{{"version", TESSERA_VERSION},
+                    {"date", utc_now()},
+                    {"device", (*context)->device_name()},
+                    {"model",
+                     {{"architecture", info.architecture},
+                      {"parameters", info.parameters},
+                      {"layers", info.layers},
+                      {"dim", info.dim}}},
+                    {"chunk", options.chunk},
+                    {"prompt", prompt},
+                    {"generation", generation}});
     return 0;
   }
   std::printf("%s\n%s, %.1f million parameters\n", (*context)->device_name().c_str(), info.architecture,

@@ -10,6 +10,7 @@
 #include <fstream>
 #include <iostream>
 #include <iterator>
+#include <nlohmann/json.hpp>
 #include <thread>
 
 namespace tool {
@@ -94,6 +95,10 @@ int fail(const std::string& message) {
 int fail(const tessera::Failure& failure) {
   if (failure.status == TESSERA_CANCELLED && interrupted()) return kInterrupted;
   return fail(std::string(tessera_status_text(failure.status)) + ": " + failure.message);
+}
+
+void print_json(const nlohmann::ordered_json& out) {
+  std::printf("%s\n", out.dump(2, ' ', false, nlohmann::ordered_json::error_handler_t::replace).c_str());
 }
 
 tessera_context_desc context_desc(const DeviceOptions& options, std::vector<const char*>& cap_pointers) {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <CLI/CLI.hpp>
+#include <nlohmann/json_fwd.hpp>
 #include <string>
 #include <vector>
 
@@ -27,6 +28,9 @@ void add_model_option(CLI::App& app, std::string& path);
 // One line on standard error; returns the exit status for it.
 int fail(const tessera::Failure& failure);
 int fail(const std::string& message);
+
+// What --json asks for, on standard output. Text that is not UTF-8 has its faults replaced.
+void print_json(const nlohmann::ordered_json& out);
 
 // A context whose pipeline cache is read from and saved to a file under $XDG_CACHE_HOME/tessera (or
 // ~/.cache/tessera), named after device, driver and build. Measured rates are read from a file beside it.

@@ -127,9 +127,7 @@ int run(const DeviceOptions& options, bool json) {
   const Json devices = collect(context_desc(options, caps), failure);
   if (failure.status != TESSERA_OK) return fail(failure);
   if (json) {
-    std::printf("%s\n", Json{{"version", TESSERA_VERSION}, {"devices", devices}}
-                            .dump(2, ' ', false, Json::error_handler_t::replace)
-                            .c_str());
+    print_json(Json{{"version", TESSERA_VERSION}, {"devices", devices}});
     return 0;
   }
   for (const Json& device : devices) print_device(device);

@@ -169,7 +169,7 @@ class Generation {
                      {"text", text_},
                      {"stop", stop_name()},
                      {"timings", timings(stats, first_token_seconds_)}};
-      std::printf("%s\n", out.dump(2, ' ', false, Json::error_handler_t::replace).c_str());
+      print_json(out);
     } else {
       if (is_terminal(STDOUT_FILENO)) std::fputs("\n", stdout);
       std::fflush(stdout);

@@ -101,7 +101,7 @@ Json rows_json(const std::vector<OpHelp::Row>& rows) {
 }
 
 // The table of all ops.
-int print_json() {
+int print_ops() {
   Json all = Json::array();
   for (const OpHelp& op : all_ops())
     all.push_back({{"name", op.name},
@@ -110,7 +110,7 @@ int print_json() {
                    {"inputs", rows_json(op.inputs)},
                    {"outputs", rows_json(op.outputs)},
                    {"attributes", rows_json(op.attributes)}});
-  std::printf("%s\n", all.dump(2).c_str());
+  print_json(all);
   return 0;
 }
 
@@ -233,7 +233,7 @@ class OpRun {
                      {"device", context.device_name()},
                      {"outputs", outputs_json()},
                      {"seconds", seconds}};
-      std::printf("%s\n", all.dump(2).c_str());
+      print_json(all);
       return 0;
     }
     for (const Tensor& t : outputs_)
@@ -282,7 +282,7 @@ class OpRun {
     if (tessera_op_plan(context.get(), &desc_, &sink, &error) != TESSERA_OK)
       return fail({error.status, error.message});
     if (options_.json)
-      std::printf("%s\n", all.dump(2).c_str());
+      print_json(all);
     else
       print_plan(all);
     return 0;
@@ -317,7 +317,7 @@ class OpRun {
 };
 
 int run(const CLI::App& app, const OpOptions& options) {
-  if (options.help && options.json) return print_json();
+  if (options.help && options.json) return print_ops();
   if (options.help) return options.name.empty() ? print_overview(app) : print_op(options.name);
   const auto misuse = [](const char* what) {
     std::fprintf(stderr, "tessera: %s (see --help)\n", what);

@@ -138,7 +138,7 @@ int run(const ShadersOptions& options) {
              {"driver", found.driver},
              {"available", found.available},
              {"pipelines", found.pipelines}};
-    std::printf("%s\n", out.dump(2, ' ', false, Json::error_handler_t::replace).c_str());
+    print_json(out);
     return 0;
   }
   std::printf("%s\n%s\n", found.device.get<std::string>().c_str(), found.driver.get<std::string>().c_str());

@@ -122,12 +122,10 @@ int run(const VerifyOptions& options) {
   const bool mismatch = failure.status == TESSERA_MISMATCH;
   if (failure.status != TESSERA_OK && !mismatch) return fail(failure);
   if (options.json) {
-    std::printf("%s\n", Json{{"device", (*context)->device_name()},
-                             {"ok", !mismatch},
-                             {"first_fault", mismatch ? Json(failure.message) : Json()},
-                             {"ops", rows}}
-                            .dump(2, ' ', false, Json::error_handler_t::replace)
-                            .c_str());
+    print_json(Json{{"device", (*context)->device_name()},
+                    {"ok", !mismatch},
+                    {"first_fault", mismatch ? Json(failure.message) : Json()},
+                    {"ops", rows}});
   } else {
     std::printf("%s\n", (*context)->device_name().c_str());
     print_rows(rows);

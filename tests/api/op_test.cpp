@@ -1,4 +1,5 @@
 // One operation through the C and C++ API: what it gives, and what it refuses before anything runs.
+#include <array>
 #include <cmath>
 #include <cstring>
 
@@ -86,22 +87,32 @@ TEST_P(Ops, RefuseBeforeAnythingIsAskedFor) {
   EXPECT_FALSE(called);
 }
 
+// An attention of F16 tensors of one shape.
+struct AttentionDesc {
+  explicit AttentionDesc(std::array<std::uint64_t, 4> of) : shape(of) {
+    const char* names[] = {"Q", "K", "V"};
+    for (int i = 0; i < 3; ++i) {
+      tensors[i] = init<tessera_tensor>();
+      tensors[i].name = names[i];
+      tensors[i].type = "F16";
+      tensors[i].shape = shape.data();
+      tensors[i].dims = 4;
+    }
+    desc.op = "attention";
+    desc.inputs = tensors;
+    desc.input_count = 3;
+  }
+  AttentionDesc(const AttentionDesc&) = delete;
+
+  std::array<std::uint64_t, 4> shape;
+  tessera_tensor tensors[3];
+  tessera_op_desc desc = init<tessera_op_desc>();
+};
+
 TEST_P(Ops, PlanFromShapesAlone) {
   const Context context = take(Context::create(on_gpu() ? gpu(true) : reference()));
-  const std::uint64_t shape[] = {1, 2, 65536, 64};
-  tessera_tensor tensors[3];
-  const char* names[] = {"Q", "K", "V"};
-  for (int i = 0; i < 3; ++i) {
-    tensors[i] = init<tessera_tensor>();
-    tensors[i].name = names[i];
-    tensors[i].type = "F16";
-    tensors[i].shape = shape;
-    tensors[i].dims = 4;
-  }
-  auto desc = init<tessera_op_desc>();
-  desc.op = "attention";
-  desc.inputs = tensors;
-  desc.input_count = 3;
+  AttentionDesc attention({1, 2, 65536, 64});
+  tessera_op_desc& desc = attention.desc;
   struct Found {
     std::uint64_t kernels = 0, scratch = ~0ull;
     double tiles = 0;
@@ -130,20 +141,8 @@ TEST_P(Ops, PlanFromShapesAlone) {
 // Rates that say the opposite of each other choose different forms, and the other one is refused with both.
 TEST_P(Ops, MeasuredRatesChooseTheForm) {
   if (!on_gpu()) return;
-  const std::uint64_t shape[] = {1, 2, 64, 32};
-  tessera_tensor tensors[3];
-  const char* names[] = {"Q", "K", "V"};
-  for (int i = 0; i < 3; ++i) {
-    tensors[i] = init<tessera_tensor>();
-    tensors[i].name = names[i];
-    tensors[i].type = "F16";
-    tensors[i].shape = shape;
-    tensors[i].dims = 4;
-  }
-  auto desc = init<tessera_op_desc>();
-  desc.op = "attention";
-  desc.inputs = tensors;
-  desc.input_count = 3;
+  AttentionDesc attention({1, 2, 64, 32});
+  tessera_op_desc& desc = attention.desc;
   const char* mixed = "precision=mixed";
   desc.attributes = &mixed;
   desc.attribute_count = 1;

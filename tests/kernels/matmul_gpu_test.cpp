@@ -83,7 +83,7 @@ MatmulShape shape_of(DType type, std::uint32_t rows, std::uint32_t n, std::uint3
 }
 
 // Rows and columns of 1, primes, and those around the sizes of tiles; elements of a row of plain types.
-constexpr std::uint32_t kRows[] = {1, 2, 8, 9, 13, 16, 17, 31, 33, 63, 65, 129};
+constexpr std::uint32_t kRows[] = {1, 2, 9, 16, 31, 33, 65, 127};
 constexpr std::uint32_t kColumns[] = {1, 2, 31, 33, 63, 65, 67, 127};
 constexpr std::uint32_t kElements[] = {1, 61, 172};
 
