@@ -48,12 +48,13 @@ void first_product(uint f0, uint lane_m, uint lane_n) {
   [[dont_unroll]] for (uint k0 = 0; k0 < p.k; k0 += CHUNK)
     multiply(0, UNITS, rows4, p.k, k0, lane_m * X_STRIDE + k0 / 4, X_STRIDE, sums);
   barrier();  // all have used the hidden tile before
-  [[unroll]] for (uint i = 0; i < LANE_ROWS; ++i)
-    [[unroll]] for (uint c = 0; c < UNITS; ++c) {
-      uint unit = lane_n + c * LANES_N;
+  [[unroll]] for (uint c = 0; c < UNITS; ++c) {
+    uint unit = lane_n + c * LANES_N;
+    vec2 biases = biases_of(f0 + unit);
+    [[unroll]] for (uint i = 0; i < LANE_ROWS; ++i)
       tile[H + (lane_m + i * LANES_M) * H_STRIDE + unit / 4][unit % 4] =
-          hidden_of(f0 + unit, sums[4 * i + c], sums[4 * i + (MATRICES - 1) * UNITS + c]);
-    }
+          hidden_of(f0 + unit, biases, sums[4 * i + c], sums[4 * i + (MATRICES - 1) * UNITS + c]);
+  }
   barrier();
 }
 

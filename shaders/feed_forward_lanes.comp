@@ -35,10 +35,13 @@ void first_product(uint f0, uint m0, uint rows) {
     [[unroll]] for (uint m = 0; m < LANE_ROWS; ++m) x[m] = load_x(min(m0 + m, rows - 1), k0 + 4 * lane);
     multiply(p.k, k0);
   }
-  [[unroll]] for (uint m = 0; m < LANE_ROWS; ++m)
-    [[unroll]] for (uint c = 0; c < 4; ++c)
-      h[m][c] = hidden_of(f0 + 4 * lane + c, sums[c * LANE_ROWS + m],
-                          sums[((MATRICES - 1) * 4 + c) * LANE_ROWS + m]);
+  [[unroll]] for (uint c = 0; c < 4; ++c) {
+    uint unit = f0 + 4 * lane + c;
+    vec2 biases = biases_of(unit);
+    [[unroll]] for (uint m = 0; m < LANE_ROWS; ++m)
+      h[m][c] =
+          hidden_of(unit, biases, sums[c * LANE_ROWS + m], sums[((MATRICES - 1) * 4 + c) * LANE_ROWS + m]);
+  }
 }
 
 void second_product(uint f0) {

@@ -35,16 +35,19 @@ void columns_of(Layer layer, uint n0, uint from, uint to, bool last, uint m0, ui
     rows4[l] = layer.weights + min(n0 + lane_n + l * LANES_N, layer.n - 1) * layer.row_words;
   [[dont_unroll]] for (uint k0 = 0; k0 < layer.k; k0 += CHUNK)
     multiply(0, 4, rows4, layer.k, k0, from + lane_m * STRIDE + k0 / 4, STRIDE, sums);
-  [[unroll]] for (uint i = 0; i < LANE_ROWS; ++i)
-    [[unroll]] for (uint l = 0; l < 4; ++l) {
-      uint row = lane_m + i * LANES_M, col = n0 + lane_n + l * LANES_N;
-      float value = output_of(layer, col, sums[4 * i + l]);
+  [[unroll]] for (uint l = 0; l < 4; ++l) {
+    uint col = n0 + lane_n + l * LANES_N;
+    float bias = bias_of(layer, col);
+    [[unroll]] for (uint i = 0; i < LANE_ROWS; ++i) {
+      uint row = lane_m + i * LANES_M;
+      float value = output_of(layer, col, bias, sums[4 * i + l]);
       if (last) {
         if (m0 + row < rows && col < layer.n) store_y((m0 + row) * layer.n + col, value);
       } else if (col < 4 * ROW_VEC4) {
         tile[to + row * STRIDE + col / 4][col % 4] = value;
       }
     }
+  }
 }
 
 void main() {

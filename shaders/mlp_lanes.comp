@@ -21,7 +21,8 @@ layout(local_size_x_id = kMlpSpecGroup) in;
 
 shared vec4 tile[2 * LANE_ROWS * ROW_VEC4];  // (2, LANE_ROWS, ROW_VEC4)
 
-// Columns n0 + 4 lane .. + 3 of a layer's output: to tile[to], or to y.
+// Columns n0 + 4 lane .. + 3 of a layer's output: to tile[to], or to y. `last` is a literal: such a device goes
+// through both sides of a branch.
 void columns_of(Layer layer, uint n0, uint from, uint to, bool last, uint m0, uint rows) {
   uint lane = gl_SubgroupInvocationID, col = n0 + 4 * lane;
   [[unroll]] for (uint i = 0; i < LOADS * LANE_ROWS; ++i) sums[i] = 0.0;
@@ -32,9 +33,12 @@ void columns_of(Layer layer, uint n0, uint from, uint to, bool last, uint m0, ui
     [[unroll]] for (uint m = 0; m < LANE_ROWS; ++m) x[m] = tile[from + m * ROW_VEC4 + q];
     multiply(layer.k, k0);
   }
+  vec4 bias;
+  [[unroll]] for (uint l = 0; l < 4; ++l) bias[l] = bias_of(layer, col + l);
   [[unroll]] for (uint m = 0; m < LANE_ROWS; ++m) {
     vec4 value;
-    [[unroll]] for (uint l = 0; l < 4; ++l) value[l] = output_of(layer, col + l, sums[l * LANE_ROWS + m]);
+    [[unroll]] for (uint l = 0; l < 4; ++l)
+      value[l] = output_of(layer, col + l, bias[l], sums[l * LANE_ROWS + m]);
     if (last) {
       [[unroll]] for (uint l = 0; l < 4; ++l)
         if (m0 + m < rows && col + l < layer.n) store_y((m0 + m) * layer.n + col + l, value[l]);
@@ -52,11 +56,16 @@ void main() {
     [[unroll]] for (uint m = 0; m < LANE_ROWS; ++m)
       tile[m * ROW_VEC4 + q] = load_x(min(m0 + m, rows - 1), 4 * q);
   barrier();
-  [[dont_unroll]] for (uint i = 0; i < p.layers; ++i) {
+  uint from = 0, to = LANE_ROWS * ROW_VEC4;
+  [[dont_unroll]] for (uint i = 0; i + 1 < p.layers; ++i) {
     Layer layer = layer_of(i);
-    uint from = (i & 1u) * LANE_ROWS * ROW_VEC4, to = LANE_ROWS * ROW_VEC4 - from;
     [[dont_unroll]] for (uint n0 = 0; n0 < layer.n; n0 += 4 * GROUP)
-      columns_of(layer, n0, from, to, i + 1 == p.layers, m0, rows);
+      columns_of(layer, n0, from, to, false, m0, rows);
     barrier();
+    to = from;
+    from = LANE_ROWS * ROW_VEC4 - from;
   }
+  Layer layer = layer_of(p.layers - 1);
+  [[dont_unroll]] for (uint n0 = 0; n0 < layer.n; n0 += 4 * GROUP)
+    columns_of(layer, n0, from, to, true, m0, rows);
 }

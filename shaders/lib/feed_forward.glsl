@@ -26,12 +26,17 @@ uint weight_word(uint which, uint i) { return which == 0 ? w1[i] : which == 1 ? 
 #include "activation.glsl"
 #include "load.glsl"
 
+// Of w and up, for hidden_of(). Apart from it because drivers do not see that all rows have the same.
+vec2 biases_of(uint unit) {
+  uint i = min(unit, p.hidden - 1);
+  return vec2(BIAS ? bias[i] : 0.0, BIAS && GATED ? up_bias[i] : 0.0);
+}
+
 // From the sums over w and up; units past the end are 0, whatever their biases.
-float hidden_of(uint unit, float dot_w, float dot_up) {
-  if (unit >= p.hidden) return 0.0;
-  float value = activate(ACT, BIAS ? dot_w + bias[unit] : dot_w);
-  if (GATED) value *= BIAS ? dot_up + up_bias[unit] : dot_up;
-  return value;
+float hidden_of(uint unit, vec2 biases, float dot_w, float dot_up) {
+  float value = activate(ACT, dot_w + biases.x);
+  if (GATED) value *= dot_up + biases.y;
+  return unit < p.hidden ? value : 0.0;
 }
 
 void store(uint split, uint row, uint col, float value) {

@@ -37,14 +37,22 @@ Layer layer_of(uint i) {
 float activate_of(Layer layer, float x) {
   float value = x;
   [[unroll]] for (uint act = kActSilu; act <= kActSigmoid; ++act)
-    if ((ACTS >> act & 1u) != 0u && layer.act == act) value = activate(act, x);
+    if (ACTS == 1u << act)
+      value = activate(act, x);
+    else if ((ACTS >> act & 1u) != 0u)
+      value = layer.act == act ? activate(act, x) : value;
   return value;
 }
 
+// Apart from output_of() because drivers do not see that all rows have the same.
+float bias_of(Layer layer, uint col) {
+  return layer.bias != kMlpNoBias ? uintBitsToFloat(w1[layer.bias + min(col, layer.n - 1)]) : 0.0;
+}
+
 // Element `col` of the layer's output; columns past the end are 0.
-float output_of(Layer layer, uint col, float sum) {
-  if (col >= layer.n) return 0.0;
-  return activate_of(layer, layer.bias != kMlpNoBias ? sum + uintBitsToFloat(w1[layer.bias + col]) : sum);
+float output_of(Layer layer, uint col, float bias, float sum) {
+  float value = activate_of(layer, sum + bias);
+  return col < layer.n ? value : 0.0;
 }
 
 void store_y(uint i, float value) {

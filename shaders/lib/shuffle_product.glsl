@@ -1,13 +1,11 @@
 // Products on devices whose lanes are elements of a vector register: what all lanes need is held by them, four
 // elements each, and shuffled. Four rows of weights a lane and matrix; of LANE_ROWS rows.
+#include "products.glsl"
+
 const uint LOADS = 4 * MATRICES;
 // Of the vec4 in a chunk, in one piece of straight code: it takes such a driver a second to compile a thousand
 // multiply-adds.
 const uint FIRST_UNROLLED = LOADS * LANE_ROWS * CHUNK <= 512 || CHUNK <= 8 ? CHUNK / 4 : CHUNK / 8;
-
-vec4 weights4(Chunk chunk, uint j) {  // exact: scales have 11 bits and quants 8
-  return HALF_SCALES ? chunk4(chunk, j) * chunk.scales.x : chunk4(chunk, j);
-}
 
 vec4 x[LANE_ROWS];               // lane l holds elements k0 + 4l .. + 3
 float sums[LOADS * LANE_ROWS];   // (MATRICES, 4, LANE_ROWS)

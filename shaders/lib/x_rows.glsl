@@ -21,8 +21,3 @@ vec4 load_x(uint row, uint col) {
   return vec4(col < p.k ? load_x1(i) : 0.0, col + 1 < p.k ? load_x1(i + 1) : 0.0,
               col + 2 < p.k ? load_x1(i + 2) : 0.0, col + 3 < p.k ? load_x1(i + 3) : 0.0);
 }
-
-// acc + a.b, one fused step a product.
-float dot4(vec4 a, vec4 b, float acc) {
-  return fma(a.w, b.w, fma(a.z, b.z, fma(a.y, b.y, fma(a.x, b.x, acc))));
-}

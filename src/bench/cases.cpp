@@ -22,23 +22,30 @@ void add_matmuls(std::vector<OpCase>& out) {
 
 // Blocks of small models, where fusing is a choice, and networks as games run them.
 void add_feed_forwards(std::vector<OpCase>& out) {
-  for (const bool gated : {false, true})
+  struct Kind {
+    DType type;
+    bool gated;
+  };
+  for (const Kind kind : {Kind{DType::f32, false}, Kind{DType::f32, true}, Kind{DType::q8_0, false},
+                          Kind{DType::q4_0, false}, Kind{DType::q4_k, true}})
     for (const std::uint32_t dim : {64u, 128u, 256u, 512u, 1024u})
       for (const std::uint32_t rows : {1u, 8u, 64u, 512u}) {
-        OpCase c{.kind = OpKind::feed_forward, .rows = rows, .dim = dim, .n = 4 * dim};
-        c.act = gated ? Activation::silu : Activation::gelu_tanh;
-        c.gated = gated;
-        c.name = std::string("feed_forward/") + (gated ? "gated" : "plain") + "/f32/" + by(dim, 4 * dim) +
-                 "/n" + std::to_string(rows);
+        if (dim % info(kind.type).block_elems != 0) continue;
+        OpCase c{.kind = OpKind::feed_forward, .rows = rows, .dim = dim, .n = 4 * dim, .type = kind.type};
+        c.act = kind.gated ? Activation::silu : Activation::gelu_tanh;
+        c.gated = kind.gated;
+        c.name = std::string("feed_forward/") + (kind.gated ? "gated/" : "plain/") + lower_name(kind.type) +
+                 "/" + by(dim, 4 * dim) + "/n" + std::to_string(rows);
         out.push_back(c);
       }
-  for (const std::uint32_t dim : {32u, 64u, 128u})
-    for (const std::uint32_t rows : {64u, 4096u}) {
-      OpCase c{.kind = OpKind::mlp, .rows = rows, .dim = dim, .type = DType::f16, .act = Activation::relu};
-      c.layers = 4;
-      c.name = "mlp/f16/" + by(4, dim) + "/n" + std::to_string(rows);
-      out.push_back(c);
-    }
+  for (const DType type : {DType::f16, DType::q8_0})
+    for (const std::uint32_t dim : {32u, 64u, 128u})
+      for (const std::uint32_t rows : {64u, 512u, 4096u}) {
+        OpCase c{.kind = OpKind::mlp, .rows = rows, .dim = dim, .type = type, .act = Activation::relu};
+        c.layers = 4;
+        c.name = "mlp/" + lower_name(type) + "/" + by(4, dim) + "/n" + std::to_string(rows);
+        out.push_back(c);
+      }
 }
 
 void add_attentions(std::vector<OpCase>& out) {

@@ -49,7 +49,7 @@ struct Target {  // what a choice may depend on
   Caps caps;
   Matrices matrices;
   MeasuredRates rates;  // by rate_names()
-  std::string form;     // not empty: attention takes this form or says why not
+  std::string form;     // not empty: ops that have this form take it or say why not
 };
 
 // Bindings: tokens, state, table, out, positions. Table rows [first, first+count) of the vocabulary are

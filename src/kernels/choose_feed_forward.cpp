@@ -38,12 +38,8 @@ struct Tile {
 };
 
 // Sums of y in a lane's registers, beside 16 of the first product and what four chunks are decoded in. With
-// 64, Intel's compiler (Mesa 25) spills 80 to 150 registers; with 32 of types that have upper bits, 35 to 54.
-std::uint32_t most_sums(DType type) {
-  const bool upper_bits =
-      type == DType::q5_0 || type == DType::q5_1 || type == DType::q5_k || type == DType::q6_k;
-  return upper_bits ? 16 : 32;
-}
+// 64, Intel's compiler (Mesa 25) spills 80 to 150 registers.
+constexpr std::uint32_t kMostSums = 32;
 constexpr std::uint32_t kMatvecRows = 16;     // matrix-vector products take as many
 constexpr std::uint32_t kLeastTileRows = 16;  // a quarter of those of a tiled product
 // Where a device has more shared memory, two workgroups share it.
@@ -61,7 +57,7 @@ std::optional<Tile> pick_tile(const FeedForwardShape& s, const Limits& limits) {
         t.columns = 4 * static_cast<std::uint32_t>(ceil_div(s.n, std::uint64_t{4} * lanes_n));
         t.x_vec4 = 2 * static_cast<std::uint32_t>(ceil_div(s.k, 8));
         t.units = lanes_n * (s.gated ? 2 : 4);
-        if (t.columns * t.lane_rows > most_sums(s.type) || s.k > 4096 ||
+        if (t.columns * t.lane_rows > kMostSums || s.k > 4096 ||
             t.shared_bytes() > std::min(limits.max_shared_bytes, kMostSharedBytes))
           continue;
         const auto used = [&](const Tile& u) { return std::min(u.rows(), std::bit_ceil(s.rows)); };
