@@ -1,7 +1,5 @@
 #include "bench.h"
 
-#include <regex.h>
-
 #include <cstdio>
 #include <ctime>
 
@@ -36,6 +34,32 @@ Json BenchedDevice::head() const {
           {"clock", clock}};
 }
 
+Regex::~Regex() {
+  if (compiled_) regfree(&regex_);
+}
+
+std::string Regex::compile(const std::string& text) {
+  const int failed = regcomp(&regex_, text.c_str(), REG_EXTENDED | REG_NOSUB);
+  if (failed == 0) {
+    compiled_ = true;
+    return {};
+  }
+  char why[128];
+  regerror(failed, &regex_, why, sizeof(why));
+  return why;
+}
+
+bool Regex::matches(const char* text) const { return regexec(&regex_, text, 0, nullptr, 0) == 0; }
+
+void add_filter_options(CLI::App& sub, OpsOptions& options) {
+  sub.add_option("--filter", options.filter, "Only ops whose name matches (POSIX extended)")
+      ->type_name("REGEX");
+  sub.add_option("--samples", options.samples, "Runs that are timed (10)")
+      ->check(CLI::Range(1u, 100000u))
+      ->type_name("N");
+  sub.add_flag("--json", options.json, "One JSON object");
+}
+
 namespace {
 
 Json rate(double amount, double seconds) {
@@ -56,39 +80,6 @@ Json time_json(const tessera_bench_op& op) {
 }
 
 namespace {
-
-struct OpsOptions {
-  DeviceOptions device;
-  std::string filter;
-  std::uint32_t samples = 10;
-  bool json = false;
-};
-
-// POSIX extended syntax.
-class Regex {
- public:
-  Regex() = default;
-  Regex(const Regex&) = delete;
-  Regex& operator=(const Regex&) = delete;
-  ~Regex() {
-    if (compiled_) regfree(&regex_);
-  }
-  std::string compile(const std::string& text) {
-    const int failed = regcomp(&regex_, text.c_str(), REG_EXTENDED | REG_NOSUB);
-    if (failed == 0) {
-      compiled_ = true;
-      return {};
-    }
-    char why[128];
-    regerror(failed, &regex_, why, sizeof(why));
-    return why;
-  }
-  bool matches(const char* text) const { return regexec(&regex_, text, 0, nullptr, 0) == 0; }
-
- private:
-  regex_t regex_{};
-  bool compiled_ = false;
-};
 
 struct Run {
   const OpsOptions& options;
@@ -137,6 +128,7 @@ void print_op(const Json& op) {
 tessera_bench_desc make_desc(Run& run) {
   auto desc = tessera::init<tessera_bench_desc>();
   desc.samples = run.options.samples;
+  desc.form = run.options.form.c_str();
   desc.user = &run;
   desc.wanted = [](void* user, const char* name) -> int {
     return static_cast<Run*>(user)->filter.matches(name);
@@ -191,18 +183,17 @@ void add_bench_ops(CLI::App& bench, int& status) {
       bench.add_subcommand("ops", "Single ops by GPU timestamps, each checked against the reference first");
   auto options = std::make_shared<OpsOptions>();
   add_device_options(*sub, options->device);
-  sub->add_option("--filter", options->filter, "Only ops whose name matches (POSIX extended)")
-      ->type_name("REGEX");
-  sub->add_option("--samples", options->samples, "Runs that are timed (10)")
-      ->check(CLI::Range(1u, 100000u))
-      ->type_name("N");
-  sub->add_flag("--json", options->json, "One JSON object");
+  add_filter_options(*sub, *options);
+  sub->add_option("--form", options->form, "Ops that have this form take it, whatever is faster")
+      ->type_name("NAME");
   sub->footer(
       "Median, least and most GPU time (the host's where the device has no timestamps). 'peak' and\n"
       "'copy' hold GFLOP/s and GB/s against what the device reaches in multiply-adds and in copying.\n"
       "docs/benchmarks.md explains and lists the shapes. Names are like these:\n"
       "  matmul/q8_0/4096x4096/n1              4096 x 4096 weight, one row of activations\n"
       "  attention/d64/h32kv8/512x512/causal   head_dim 64, 32 heads on 8, 512 queries, 512 keys\n"
+      "  feed_forward/gated/f32/256x1024/n64   256 columns, 1024 hidden units, 64 rows (forms:\n"
+      "                                        feed_forward_fused, feed_forward_products)\n"
       "  norm/rms_residual/512x4096  rope/d128/h32/1x4096  glu/silu/1x11008  sample/greedy/32000\n"
       "Examples:\n"
       "  tessera bench ops --filter '^matmul/q.*n1$'\n"
@@ -217,6 +208,7 @@ void add_bench(CLI::App& app, int& status) {
       app.add_subcommand("bench", "How fast: single ops, a model end to end, or the forms of kernels");
   bench->require_subcommand(1);
   add_bench_ops(*bench, status);
+  add_bench_forms(*bench, status);
   add_bench_model(*bench, status);
   add_bench_rates(*bench, status);
 }

@@ -1,6 +1,8 @@
 // What the benches share.
 #pragma once
 
+#include <regex.h>
+
 #include <nlohmann/json.hpp>
 #include <string>
 
@@ -26,7 +28,7 @@ struct BenchedDevice {
 // "failed", "samples", times and GFLOP/s: null where it failed or counts no arithmetic.
 nlohmann::ordered_json time_json(const tessera_bench_op& op);
 
-// tessera_bench_ops or tessera_measure_rates with a progress bar.
+// tessera_bench_ops, tessera_bench_forms or tessera_measure_rates with a progress bar.
 template <typename Desc>
 tessera_status measure(CachedContext& context, BenchedDevice& device, Desc desc,
                        tessera_status (*bench)(tessera_context*, const Desc*, tessera_error*),
@@ -40,6 +42,30 @@ tessera_status measure(CachedContext& context, BenchedDevice& device, Desc desc,
   return status;
 }
 
+// Of the benches of single ops.
+struct OpsOptions {
+  DeviceOptions device = {};
+  std::string filter = {}, form = {};
+  std::uint32_t samples = 10;
+  bool json = false;
+};
+void add_filter_options(CLI::App& sub, OpsOptions& options);  // --filter, --samples, --json
+
+// POSIX extended syntax.
+class Regex {
+ public:
+  Regex() = default;
+  Regex(const Regex&) = delete;
+  Regex& operator=(const Regex&) = delete;
+  ~Regex();
+  std::string compile(const std::string& text);  // what is wrong with it, or nothing
+  bool matches(const char* text) const;
+
+ private:
+  regex_t regex_{};
+  bool compiled_ = false;
+};
+
 struct BenchModelOptions {
   DeviceOptions device;
   std::string model;
@@ -47,6 +73,7 @@ struct BenchModelOptions {
   tessera_precision precision = TESSERA_PRECISION_F32;
   bool json = false;
 };
+void add_bench_forms(CLI::App& bench, int& status);
 void add_bench_model(CLI::App& bench, int& status);
 void add_bench_rates(CLI::App& bench, int& status);
 

@@ -123,10 +123,40 @@ typedef struct tessera_bench_desc {
   void* user;
   tessera_progress_fn progress; /* stage "ops" */
   void* progress_user;
+  /* "feed_forward_products": ops that have this form take it, and say why when they cannot; NULL or "": the
+   * device's choice. */
+  const char* form;
 } tessera_bench_desc;
 /* TESSERA_MISMATCH when an op was wrong; all others were measured. */
 TESSERA_API tessera_status tessera_bench_ops(tessera_context* context, const tessera_bench_desc* desc,
                                              tessera_error* error);
+
+/* One form of an op that can be one kernel or several ("feed_forward_fused", "feed_forward_products"). */
+typedef struct tessera_bench_form {
+  size_t size;
+  const char* form;
+  int chosen;    /* nonzero: what the device gets when nothing is asked for */
+  uint32_t rows; /* of activations: tokens */
+  double moved;  /* bytes read and written: each operand once, and what one kernel leaves for the next */
+  const tessera_bench_op* time;
+} tessera_bench_form;
+
+typedef struct tessera_forms_desc {
+  size_t size;
+  uint32_t samples;                            /* as in tessera_bench_desc */
+  int (*wanted)(void* user, const char* name); /* likewise */
+  /* Once, first: the driver, and whether its timestamps measure (tessera_bench_desc). */
+  void (*device)(void* user, const char* driver, int gpu_clock);
+  void (*form)(void* user, const tessera_bench_form* form); /* those of an op follow each other */
+  void* user;
+  tessera_progress_fn progress; /* stage "forms" */
+  void* progress_user;
+} tessera_forms_desc;
+/* Every form of the ops of src/bench/cases.cpp that have several: each checked, then timed in turn, so that
+ * what else a machine does meets them alike. TESSERA_MISMATCH when one was wrong; all others were measured.
+ */
+TESSERA_API tessera_status tessera_bench_forms(tessera_context* context, const tessera_forms_desc* desc,
+                                               tessera_error* error);
 
 /* How fast each form of a kernel is on the context's device, so that choices between them follow what was
  * measured: a host keeps `setting` of those that have one, and gives them to later contexts of the same rates

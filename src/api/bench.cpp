@@ -1,6 +1,7 @@
-// The cases of bench/ through the C ABI: tessera_bench_ops, and tessera_measure_rates on the forms of
-// kernels.
+// The cases of bench/ through the C ABI: tessera_bench_ops, tessera_bench_forms, and tessera_measure_rates on
+// the forms of kernels.
 #include "api/handles.h"
+#include "bench/forms.h"
 #include "bench/rates.h"
 #include "bench/run_ops.h"
 #include "kernels/choose.h"
@@ -11,7 +12,8 @@ using namespace tessera::api;
 
 namespace {
 
-std::vector<bench::OpCase> wanted_cases(const tessera_bench_desc& desc) {
+template <typename Desc>
+std::vector<bench::OpCase> wanted_cases(const Desc& desc) {
   std::vector<bench::OpCase> cases = bench::op_cases();
   if (desc.wanted != nullptr)
     std::erase_if(cases, [&](const bench::OpCase& c) { return desc.wanted(desc.user, c.name.c_str()) == 0; });
@@ -55,6 +57,19 @@ void hand_out(const bench::FormTime& form, const tessera_rates_desc& desc) {
   desc.rate(desc.user, &rate);
 }
 
+void hand_out(const bench::OpCase& c, const bench::FormRun& run, const tessera_forms_desc& desc) {
+  if (desc.form == nullptr) return;
+  const tessera_bench_op time = bench_op(c, run.time);
+  tessera_bench_form form{};
+  form.size = sizeof(form);
+  form.form = run.form.c_str();
+  form.chosen = run.chosen;
+  form.rows = c.rows;
+  form.moved = run.bytes;
+  form.time = &time;
+  desc.form(desc.user, &form);
+}
+
 // The longest prompts are for GPUs. At a twentieth of its peak a run should end within a minute.
 bench::OpTime too_slow(const bench::OpCase& c, const bench::Peaks& peaks) {
   bench::OpTime out;
@@ -75,6 +90,7 @@ Result<void> run(Device& device, const tessera_bench_desc& desc) {
                 peaks.copy_bytes_per_s, peaks.flops_per_s);
   bench::OpOptions options;
   if (desc.samples != 0) options.samples = desc.samples;
+  if (desc.form != nullptr) options.form = desc.form;
   std::string wrong;
   for (std::size_t i = 0; i < cases.size(); ++i) {
     if (!report(progress, "ops", i, cases.size())) return Error{Code::cancelled, "benchmark cancelled"};
@@ -110,7 +126,48 @@ Result<void> run(Device& device, const tessera_rates_desc& desc) {
   return {};
 }
 
+Result<void> run(Device& device, const tessera_forms_desc& desc) {
+  const Progress progress = make_progress(desc.progress, desc.progress_user);
+  std::vector<bench::OpCase> cases = wanted_cases(desc);
+  std::erase_if(cases, [](const bench::OpCase& c) { return bench::forms_of(c.kind).empty(); });
+  if (cases.empty()) return Error{Code::invalid_argument, "no op with several forms has such a name"};
+  TSR_TRY(const bench::Peaks peaks, bench::measure_peaks(device));
+  if (desc.device != nullptr)
+    desc.device(desc.user, device.report().driver.c_str(), bench::has_gpu_clock(device));
+  bench::OpOptions options;
+  if (desc.samples != 0) options.samples = desc.samples;
+  std::string wrong;
+  for (std::size_t i = 0; i < cases.size(); ++i) {
+    if (!report(progress, "forms", i, cases.size())) return Error{Code::cancelled, "benchmark cancelled"};
+    if (const bench::OpTime skipped = too_slow(cases[i], peaks); !skipped.failed.empty()) {
+      for (const std::string_view form : bench::forms_of(cases[i].kind))
+        hand_out(cases[i], {std::string(form), skipped}, desc);
+      continue;
+    }
+    TSR_TRY(const std::vector<bench::FormRun> forms, bench::compare_forms(device, cases[i], options));
+    for (const bench::FormRun& form : forms) {
+      hand_out(cases[i], form, desc);
+      if (form.time.wrong && wrong.empty())
+        wrong = cases[i].name + ", " + form.form + ": " + form.time.failed;
+    }
+  }
+  (void)report(progress, "forms", cases.size(), cases.size());
+  if (!wrong.empty()) return Error{Code::mismatch, wrong};
+  return {};
+}
+
 }  // namespace
+
+extern "C" tessera_status tessera_bench_forms(tessera_context* context, const tessera_forms_desc* desc,
+                                              tessera_error* error) {
+  return guarded(error, [&]() -> Result<void> {
+    TSR_CHECK(require(context, "context"));
+    TSR_TRY(const tessera_forms_desc d, sized(desc, "tessera_forms_desc"));
+    if (context->device == nullptr)
+      return Error{Code::invalid_argument, "the reference has no forms of kernels: choose a Vulkan device"};
+    return run(*context->device, d);
+  });
+}
 
 extern "C" tessera_status tessera_bench_ops(tessera_context* context, const tessera_bench_desc* desc,
                                             tessera_error* error) {

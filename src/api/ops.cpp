@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cstring>
+#include <optional>
 
 #include "api/handles.h"
 #include "kernels/target.h"
@@ -95,14 +96,22 @@ void report_kernel(const Dispatch& d, const AttentionTiles& tiles, const tessera
   sink.kernel(sink.user, &out);
 }
 
-// Tiers that attentions were refused.
+// What a call with forms to choose between chose; nothing for others.
+std::optional<Result<AttentionChoice>> forms_of(const Call& call, const Target& target) {
+  if (const auto* s = std::get_if<AttentionShape>(&call.shape)) return choose_attention(*s, target);
+  if (const auto* s = std::get_if<FeedForwardShape>(&call.shape)) return choose_feed_forward(*s, target);
+  if (const auto* s = std::get_if<MlpShape>(&call.shape)) return choose_mlp(*s, target);
+  return std::nullopt;
+}
+
+// Forms that were refused.
 Result<void> report_refusals(const std::vector<Call>& calls, const Target& target,
                              const tessera_op_plan_sink& sink) {
   for (const Call& call : calls) {
-    const auto* shape = std::get_if<AttentionShape>(&call.shape);
-    if (shape == nullptr || sink.refused == nullptr) continue;
-    TSR_TRY(const AttentionChoice choice, choose_attention(*shape, target));
-    for (const Refusal& refusal : choice.refused)
+    const auto choice = forms_of(call, target);
+    if (!choice || sink.refused == nullptr) continue;
+    if (!choice->ok()) return choice->error();
+    for (const Refusal& refusal : (*choice)->refused)
       sink.refused(sink.user, refusal.tier.c_str(), refusal.reason.c_str());
   }
   return {};

@@ -20,6 +20,34 @@ void add_matmuls(std::vector<OpCase>& out) {
     }
 }
 
+// Blocks of small models, where fusing is a choice, and networks as games run them.
+void add_feed_forwards(std::vector<OpCase>& out) {
+  struct Kind {
+    DType type;
+    bool gated;
+  };
+  for (const Kind kind : {Kind{DType::f32, false}, Kind{DType::f32, true}, Kind{DType::q8_0, false},
+                          Kind{DType::q4_0, false}, Kind{DType::q4_k, true}})
+    for (const std::uint32_t dim : {64u, 128u, 256u, 512u, 1024u})
+      for (const std::uint32_t rows : {1u, 8u, 64u, 512u}) {
+        if (dim % info(kind.type).block_elems != 0) continue;
+        OpCase c{.kind = OpKind::feed_forward, .rows = rows, .dim = dim, .n = 4 * dim, .type = kind.type};
+        c.act = kind.gated ? Activation::silu : Activation::gelu_tanh;
+        c.gated = kind.gated;
+        c.name = std::string("feed_forward/") + (kind.gated ? "gated/" : "plain/") + lower_name(kind.type) +
+                 "/" + by(dim, 4 * dim) + "/n" + std::to_string(rows);
+        out.push_back(c);
+      }
+  for (const DType type : {DType::f16, DType::q8_0})
+    for (const std::uint32_t dim : {32u, 64u, 128u})
+      for (const std::uint32_t rows : {64u, 512u, 4096u}) {
+        OpCase c{.kind = OpKind::mlp, .rows = rows, .dim = dim, .type = type, .act = Activation::relu};
+        c.layers = 4;
+        c.name = "mlp/" + lower_name(type) + "/" + by(4, dim) + "/n" + std::to_string(rows);
+        out.push_back(c);
+      }
+}
+
 void add_attentions(std::vector<OpCase>& out) {
   struct Shape {
     std::uint32_t head_dim, heads, kv_heads, rows, keys;
@@ -125,6 +153,8 @@ VisibleKeys OpCase::visible() const {
 
 double OpCase::flops() const {
   if (kind == OpKind::matmul) return 2.0 * rows * n * dim;
+  if (kind == OpKind::feed_forward) return (gated ? 6.0 : 4.0) * rows * n * dim;
+  if (kind == OpKind::mlp) return 2.0 * rows * layers * dim * dim;
   if (kind == OpKind::attention) return 4.0 * heads * head_dim * visible().pairs;
   return 0;
 }
@@ -134,6 +164,8 @@ double OpCase::bytes() const {
   const double q = 4.0 * rows * heads * head_dim;
   switch (kind) {
     case OpKind::matmul: return weight_bytes(*this, double(n) * dim) + elements + 4.0 * rows * n;
+    case OpKind::feed_forward: return weight_bytes(*this, (gated ? 3.0 : 2.0) * n * dim) + 2 * elements;
+    case OpKind::mlp: return weight_bytes(*this, double(layers) * dim * dim) + 2 * elements;
     case OpKind::attention:
       return 2 * q + 2.0 * kv_heads * double(visible().keys) * head_dim * info(kv_type).block_bytes;
     case OpKind::norm: return elements * (residual ? 4 : 2);
@@ -149,6 +181,7 @@ double OpCase::bytes() const {
 std::vector<OpCase> op_cases() {
   std::vector<OpCase> out;
   add_matmuls(out);
+  add_feed_forwards(out);
   add_attentions(out);
   add_memory_ops(out);
   add_samples(out);

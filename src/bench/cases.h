@@ -13,9 +13,10 @@ namespace tessera::bench {
 struct OpCase {
   std::string name = {};  // "matmul/q8_0/4096x4096/n8": kind, type, shape; unique
   OpKind kind = {};
-  std::uint32_t rows = 1;   // of x, q, or new tokens
-  std::uint32_t dim = 0;    // columns of x; of matmul k; of embedding and norm the model's
-  std::uint32_t n = 0;      // matmul: rows of the weight; embedding, sample: the vocabulary
+  std::uint32_t rows = 1;  // of x, q, or new tokens
+  std::uint32_t dim = 0;   // columns of x; of matmul k; of embedding and norm the model's
+  std::uint32_t n =
+      0;  // matmul: rows of the weight; feed_forward: hidden units; embedding, sample: the vocabulary
   DType type = DType::f32;  // of weights, of the table
   std::uint32_t heads = 1, kv_heads = 1, head_dim = 0;
   std::uint32_t keys = 0;  // attention: the rows are the last ones of them; rope: the first row's position
@@ -24,7 +25,9 @@ struct OpCase {
   DType kv_type = DType::f16;
   Precision precision = Precision::f32;       // of attention and matmul
   bool residual = false, layer_norm = false;  // norm
-  Activation act = Activation::none;          // glu
+  Activation act = Activation::none;          // glu, feed_forward
+  bool gated = false;                         // feed_forward
+  std::uint32_t layers = 0;                   // mlp: of dim x dim
   SamplerParams sampler = {};
 
   // The arithmetic that counts: 2 a multiply-add. Of attention 2 heads (2 head_dim) for each pair of a row

@@ -81,6 +81,8 @@ class Builder {
     state.rows = w_.rows;
     switch (c_.kind) {
       case OpKind::matmul: matmul(); break;
+      case OpKind::feed_forward: feed_forward(); break;
+      case OpKind::mlp: mlp(); break;
       case OpKind::attention:
         attention();
         // Without causality every row sees all keys, whichever rows of them these are.
@@ -140,6 +142,24 @@ class Builder {
     attrs.precision = c_.precision;
     op({x, weight("w", c_.type, {w_.columns, c_.dim}), kNoValue, kNoValue, kNoValue, kNoValue, kNoValue},
        {output(w_.columns)}, attrs);
+  }
+
+  void feed_forward() {
+    const ValueId x = given("x", 1, c_.dim), w = weight("w", c_.type, {c_.n, c_.dim});
+    const ValueId up = c_.gated ? weight("up", c_.type, {c_.n, c_.dim}) : kNoValue;
+    const ValueId down = weight("down", c_.type, {c_.dim, c_.n});
+    op({x, w, kNoValue, up, kNoValue, down, kNoValue, kNoValue, kNoValue}, {output(c_.dim)});
+  }
+
+  void mlp() {
+    std::vector<ValueId> in{given("x", 1, c_.dim)};
+    for (std::uint32_t i = 0; i < c_.layers; ++i) {
+      in.push_back(weight("w", c_.type, {c_.dim, c_.dim}));
+      in.push_back(kNoValue);
+    }
+    OpAttrs attrs;
+    attrs.acts.assign(c_.layers, c_.act);
+    op(std::move(in), {output(c_.dim)}, attrs);
   }
 
   void norm() {

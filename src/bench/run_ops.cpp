@@ -4,6 +4,7 @@
 #include <chrono>
 #include <cmath>
 #include <cstring>
+#include <numeric>
 
 namespace tessera::bench {
 namespace {
@@ -44,23 +45,13 @@ void judge(const ReferenceOutput& expected, std::size_t i, double found, std::ui
                std::to_string(expected.expected[i]) + " within " + std::to_string(expected.bound[i]);
 }
 
-Result<void> measure(TimedOp& op, const OpOptions& options, OpTime& out) {
-  std::vector<double> times;
-  double total = 0;
-  const auto start = Clock::now();
-  for (std::uint32_t i = 0; i < kWarmUps || since(start) < kWarmUpSeconds; ++i) TSR_CHECK(op.seconds());
-  while (times.size() < options.samples && (times.size() < kLeastSamples || total < options.seconds)) {
-    TSR_TRY(const double seconds, op.seconds());
-    times.push_back(seconds);
-    total += seconds;
-  }
+void summarize(std::vector<double> times, OpTime& out) {
   std::sort(times.begin(), times.end());
   const std::size_t n = times.size();
   out.samples = static_cast<std::uint32_t>(n);
   out.min_s = times.front();
   out.max_s = times.back();
   out.median_s = n % 2 == 1 ? times[n / 2] : (times[n / 2 - 1] + times[n / 2]) / 2;
-  return {};
 }
 
 Result<void> check_and_measure(Device& device, const OpCase& c, const OpOptions& options, OpTime& out) {
@@ -68,7 +59,10 @@ Result<void> check_and_measure(Device& device, const OpCase& c, const OpOptions&
   TSR_CHECK(op.seconds());
   TSR_CHECK(op.check(out));
   if (out.wrong) return {};
-  return measure(op, options, out);
+  ReadyOp ready[] = {{std::move(op), out}};
+  TSR_CHECK(measure(ready, options));
+  out = ready[0].time;
+  return {};
 }
 
 }  // namespace
@@ -117,6 +111,22 @@ Result<void> TimedOp::compare(const Window& w, const OneOp& part, const Referenc
     const std::uint64_t at = same ? e : e / part_columns * columns + w.column + e % part_columns;
     judge(expected, i, element_at(value.dtype, bytes, at), same ? e : at + first * columns, out);
   }
+  return {};
+}
+
+Result<void> measure(std::span<ReadyOp> ops, const OpOptions& options) {
+  const auto start = Clock::now();
+  for (std::uint32_t i = 0; i < kWarmUps || since(start) < kWarmUpSeconds; ++i)
+    for (ReadyOp& ready : ops) TSR_CHECK(ready.op.seconds());
+  std::vector<std::vector<double>> times(ops.size());
+  double longest = 0;  // of the sums of their times
+  for (std::uint32_t n = 0; n < options.samples && (n < kLeastSamples || longest < options.seconds); ++n)
+    for (std::size_t i = 0; i < ops.size(); ++i) {
+      TSR_TRY(const double seconds, ops[i].op.seconds());
+      times[i].push_back(seconds);
+      longest = std::max(longest, std::accumulate(times[i].begin(), times[i].end(), 0.0));
+    }
+  for (std::size_t i = 0; i < ops.size(); ++i) summarize(std::move(times[i]), ops[i].time);
   return {};
 }
 

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <memory>
+#include <span>
 #include <string>
 
 #include "bench/one_op.h"
@@ -23,7 +24,7 @@ struct OpTime {
 struct OpOptions {
   std::uint32_t samples = 10;
   double seconds = 3;     // after as much measured time three samples are enough
-  std::string form = {};  // of attention; empty: the device's choice
+  std::string form = {};  // Target::form; empty: the device's choice
 };
 
 // A case made ready on a device.
@@ -44,6 +45,14 @@ class TimedOp {
   bool gpu_clock_ = false;
   std::unique_ptr<GpuWalker> walker_;
 };
+
+// A case that was checked, and what is known of it.
+struct ReadyOp {
+  TimedOp op;
+  OpTime time;
+};
+// Times them in turn, a run of each a round, after warming up: sets samples and times.
+Result<void> measure(std::span<ReadyOp> ops, const OpOptions& options);
 
 // Errors are those after which nothing more can run (device_lost, out of host memory); what concerns the case
 // alone is in `failed`.

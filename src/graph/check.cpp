@@ -62,6 +62,11 @@ class OpChecker : OpCheck {
  private:
   // Number of operands, ids in range, and presence of those that are not optional.
   bool counts() {
+    if (op_.kind == OpKind::mlp && (op_.attrs.acts.empty() || op_.attrs.acts.size() > kMostLayers)) {
+      reject("has " + std::to_string(op_.attrs.acts.size()) + " layers, takes 1 to " +
+             std::to_string(kMostLayers));
+      return false;
+    }
     struct Signature {
       std::size_t in, out;
       unsigned optional_in, optional_out;  // bit i: operand i may be absent
@@ -71,6 +76,8 @@ class OpChecker : OpCheck {
         case OpKind::embedding: return {4, 1, 0b1000, 0};
         case OpKind::norm: return {4, 2, 0b1100, 0b10};
         case OpKind::matmul: return {7, 1, 0b1111100, 0};
+        case OpKind::feed_forward: return {9, 1, 0b111011100, 0};
+        case OpKind::mlp: return {1 + 2 * op_.attrs.acts.size(), 1, 0x55555554, 0};  // each bias
         case OpKind::rope: return {3, 1, 0b100, 0};
         case OpKind::kv_append: return {4, 1, 0b1000, 0};
         case OpKind::rope_append: return {6, 3, 0b100000, 0};
@@ -101,11 +108,16 @@ class OpChecker : OpCheck {
     return error_.empty();
   }
 
+  // The layers that the bits of a signature are enough for.
+  static constexpr std::size_t kMostLayers = 15;
+
   void kind() {
     switch (op_.kind) {
       case OpKind::embedding: return embedding();
       case OpKind::norm: return norm();
-      case OpKind::matmul: return matmul();
+      case OpKind::matmul:
+      case OpKind::feed_forward:
+      case OpKind::mlp: return reject(check_products(program_, graph_, op_));
       case OpKind::rope:
       case OpKind::kv_append:
       case OpKind::rope_append:
@@ -146,32 +158,6 @@ class OpChecker : OpCheck {
     if (has_in(3) != (op_.out[1] != kNoValue)) return reject("residual and sum must come together");
     if (has_in(3)) expect_alike({op_.in[0], op_.in[3], op_.out[1]});
     if (!(op_.attrs.eps >= 0)) reject("eps must not be negative");
-  }
-
-  void matmul() {
-    expect_rank(op_.in[0], 2);
-    expect_rank(op_.in[1], 2);
-    if (!error_.empty()) return;
-    const std::uint64_t rows = in(0).shape[0], k = in(0).shape[1], n = in(1).shape[0];
-    const DType y_type = value(op_.out[0]).dtype;
-    for (const ValueId id : {op_.in[0], op_.out[0]})
-      if (const DType type = value(id).dtype; type != DType::f32 && type != DType::f16)
-        return reject("value " + value(id).name + " is " + std::string(info(type).name) +
-                      ", activations must be F32 or F16");
-    expect_rows(op_.in[0], rows, k, in(0).dtype);
-    expect_weight(op_.in[1], n, k, in(1).dtype);
-    if (has_in(2)) expect_vector(op_.in[2], n);
-    if (has_in(3)) expect_weight(op_.in[3], n, k, in(1).dtype);
-    if (has_in(4) && !has_in(3)) return reject("has a bias of a second matrix but no second matrix");
-    if (has_in(3) && has_in(2) != has_in(4)) return reject("has a bias of one of its two matrices alone");
-    if (has_in(4)) expect_vector(op_.in[4], n);
-    expect_rows(op_.out[0], rows, n, y_type);
-    same_rows(op_.in[0], op_.out[0]);
-    if (!std::isfinite(op_.attrs.scale)) reject("scale is not finite");
-    if (has_in(6)) expect_norm(6);
-    if (!has_in(5)) return;
-    expect_rows(op_.in[5], rows, n, y_type);
-    same_rows(op_.in[5], op_.out[0]);
   }
 
   void softmax() {

@@ -9,10 +9,12 @@
 
 namespace tessera {
 
-// What does not fit in an op whose operands are counted and in range; empty when all does. The second is of
-// kinds rope, kv_append, rope_append and qkv_append.
+// What does not fit in an op whose operands are counted and in range; empty when all does.
 std::string check_attention(const Program& program, const Graph& graph, const Op& op);
+// Kinds rope, kv_append, rope_append and qkv_append.
 std::string check_heads(const Program& program, const Graph& graph, const Op& op);
+// Kinds matmul, feed_forward and mlp.
+std::string check_products(const Program& program, const Graph& graph, const Op& op);
 
 // "(64,128)"
 inline std::string print_shape(const std::vector<std::uint64_t>& shape) {

@@ -43,6 +43,7 @@ class Fuser {
     pass(&Fuser::fuse_qkv);
     pass(&Fuser::fuse_glu);
     pass(&Fuser::fuse_activation);
+    if (what_.blocks) pass(&Fuser::fuse_feed_forward);
     if (what_.sums) pass(&Fuser::fuse_sum);
     pass(&Fuser::fuse_residual);
     pass(&Fuser::fuse_last_row);
@@ -95,7 +96,12 @@ class Fuser {
     return at->second;
   }
 
-  static bool has_residual(const Op& matmul) { return matmul.in[5] != kNoValue; }
+  // Operands of a matmul or feed_forward; the norm of qkv_append too.
+  static std::size_t residual_of(const Op& op) { return op.kind == OpKind::matmul ? 5 : 7; }
+  static std::size_t norm_of(const Op& op) {
+    return op.kind == OpKind::matmul ? 6 : op.kind == OpKind::feed_forward ? 8 : 3;
+  }
+  static bool has_residual(const Op& op) { return op.in[residual_of(op)] != kNoValue; }
 
   bool is_plain_matmul(const Op& op) const {
     return op.kind == OpKind::matmul && op.in[3] == kNoValue && !has_residual(op) && op.in[6] == kNoValue &&
@@ -332,18 +338,38 @@ class Fuser {
     act = std::move(fused);
   }
 
-  // matmul + add -> its epilogue. Before add + norm: a norm that reads the sum moves 8 bytes an element,
-  // one that makes it 16, and the product 4 more where it saves those.
+  // A product with an activation or a gate, and the only product that reads it -> one block. Before sums and
+  // norms join a product, as they join the block.
+  void fuse_feed_forward(std::size_t at) {
+    Op& down = graph_.ops[at];
+    if (!is_plain_matmul(down)) return;
+    const std::size_t h = only_source(down.in[0], OpKind::matmul);
+    if (h == kNone) return;
+    const Op& hidden = graph_.ops[h];
+    if (has_residual(hidden) || hidden.attrs.scale != 1 || hidden.attrs.precision != down.attrs.precision ||
+        program_.values[down.in[0]].dtype != DType::f32 ||
+        (hidden.attrs.act == Activation::none && hidden.in[3] == kNoValue))
+      return;
+    Op block{OpKind::feed_forward, down.name, hidden.attrs, hidden.in, down.out};
+    block.in.resize(5);
+    block.in.insert(block.in.end(), {down.in[1], down.in[2], kNoValue, hidden.in[6]});
+    removed_[h] = true;
+    down = std::move(block);
+  }
+
+  // matmul or feed_forward + add -> its epilogue. Before add + norm: a norm that reads the sum moves 8 bytes
+  // an element, one that makes it 16, and the product 4 more where it saves those.
   void fuse_sum(std::size_t at) {
     Op& add = graph_.ops[at];
     if (add.kind != OpKind::add) return;
     for (const std::size_t side : {std::size_t{1}, std::size_t{0}}) {
-      const std::size_t m = only_source(add.in[side], OpKind::matmul);
-      if (m == kNone || has_residual(graph_.ops[m])) continue;
-      Op fused = graph_.ops[m];
-      fused.in[5] = add.in[1 - side];
+      std::size_t product = only_source(add.in[side], OpKind::matmul);
+      if (product == kNone) product = only_source(add.in[side], OpKind::feed_forward);
+      if (product == kNone || has_residual(graph_.ops[product])) continue;
+      Op fused = graph_.ops[product];
+      fused.in[residual_of(fused)] = add.in[1 - side];
       fused.out = add.out;
-      removed_[m] = true;
+      removed_[product] = true;
       add = std::move(fused);
       return;
     }
@@ -377,7 +403,7 @@ class Fuser {
     removed_[sum] = true;
   }
 
-  // norm + matmul or qkv_append -> normalised as it is loaded, where few rows are multiplied.
+  // norm + product -> normalised as it is loaded, where few rows are multiplied.
   void fuse_norm(std::size_t at) {
     const Op& norm = graph_.ops[at];
     if (norm.kind != OpKind::norm || norm.attrs.layer_norm || norm.in[2] != kNoValue ||
@@ -386,10 +412,11 @@ class Fuser {
     const std::size_t user = only_user(norm.out[0]);
     if (user == kNone) return;
     Op& product = graph_.ops[user];
-    if ((product.kind != OpKind::matmul && product.kind != OpKind::qkv_append) ||
+    if ((product.kind != OpKind::matmul && product.kind != OpKind::feed_forward &&
+         product.kind != OpKind::qkv_append) ||
         product.in[0] != norm.out[0] || product.attrs.precision != Precision::f32)
       return;
-    const std::size_t slot = product.kind == OpKind::matmul ? 6 : 3;
+    const std::size_t slot = norm_of(product);
     if (product.in[slot] != kNoValue) return;
     product.in[0] = norm.in[0];
     product.in[slot] = norm.in[1];

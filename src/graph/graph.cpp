@@ -11,6 +11,8 @@ std::string_view name(OpKind kind) {
     case OpKind::embedding: return "embedding";
     case OpKind::norm: return "norm";
     case OpKind::matmul: return "matmul";
+    case OpKind::feed_forward: return "feed_forward";
+    case OpKind::mlp: return "mlp";
     case OpKind::rope: return "rope";
     case OpKind::kv_append: return "kv_append";
     case OpKind::rope_append: return "rope_append";
@@ -107,7 +109,7 @@ Result<void> read_rows(const Program& program, ValueId weight, std::uint64_t fir
 void set_precision(Program& program, Precision precision) {
   for (Graph& graph : program.graphs)
     for (Op& op : graph.ops) {
-      if (op.kind == OpKind::matmul) op.attrs.precision = precision;
+      if (op.kind == OpKind::matmul || op.kind == OpKind::feed_forward) op.attrs.precision = precision;
       if (op.kind == OpKind::attention) op.attrs.attention.precision = precision;
     }
 }

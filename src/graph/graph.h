@@ -78,6 +78,11 @@ enum class OpKind : std::uint8_t {
            // out y(rows,n) = act(scale x' w^T + b) [* (scale x' up^T + b2)] [+ residual]; x, y and residual,
            // which is like y, are f32 or f16; x' = x, or RMSNorm of x by `norm` and `eps`: f32, and no more
            // than kNormOnLoadRows rows
+  feed_forward,  // in x(rows,k), w(f,k), bias(f)|-, up(f,k)|-, up_bias(f)|-, down(n,f), down_bias(n)|-,
+                 // residual(rows,n)|-, norm(k)|-  out y(rows,n) = h down^T + down_bias [+ residual],
+                 // h = act(x' w^T + bias) [* (x' up^T + up_bias)]; x' and types as of matmul
+  mlp,           // in x(rows,k), then w(n,k) and bias(n)|- of each layer, whose k is the n before
+                 // out y(rows,n): h = act(h w^T + bias), layer by layer; x and y are f32 or f16
   // The next three take `batch` sequences at the same position: row r is row i = r % q_len of sequence r /
   // q_len, and those with i >= StepState.rows are left alone. docs/kernels/kv_cache.md has the caches' forms.
   rope,         // in x(rows,heads*head_dim), table(context,rope_dims/2,2), state|-  out like x; row i by the
@@ -111,13 +116,14 @@ std::string_view name(Activation act);
 
 // One struct for all kinds: a field that a kind does not use keeps its default.
 struct OpAttrs {
-  Activation act = Activation::none;  // matmul, activation, glu
+  Activation act = Activation::none;  // matmul, feed_forward, activation, glu
+  std::vector<Activation> acts = {};  // mlp: of each layer
   float scale = 1;                    // matmul
-  // matmul: mixed allows f16 operands, and with weights in blocks x in blocks of 32 8-bit numbers; sums are
-  // f32 either way.
+  // matmul, feed_forward: mixed allows f16 operands, and with weights in blocks x in blocks of 32 8-bit
+  // numbers; sums are f32 either way.
   Precision precision = Precision::f32;
   bool layer_norm = false;     // norm: LayerNorm (mean removed) instead of RMSNorm
-  float eps = 0;               // norm; matmul and qkv_append with a norm
+  float eps = 0;               // norm; matmul, feed_forward and qkv_append with a norm
   float embedding_scale = 1;   // embedding
   bool batch = false;          // embedding: rows are sequences
   std::uint32_t heads = 0;     // rope, rope_append, qkv_append, attention

@@ -82,7 +82,12 @@ std::string print_attrs(const Op& op) {
     text += " " + std::string(key) + "=" + value;
   };
   if (a.act != Activation::none) put("act", std::string(name(a.act)));
-  if (op.kind == OpKind::matmul) {
+  if (!a.acts.empty()) {
+    std::string acts;
+    for (const Activation act : a.acts) acts += (acts.empty() ? "" : ",") + std::string(name(act));
+    put("acts", acts);
+  }
+  if (op.kind == OpKind::matmul || op.kind == OpKind::feed_forward) {
     if (a.scale != 1) put("scale", number(a.scale));
     if (a.precision == Precision::mixed) put("precision", "mixed");
   }

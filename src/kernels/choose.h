@@ -54,7 +54,7 @@ struct Target {  // what a choice may depend on
   Caps caps;
   Matrices matrices;
   MeasuredRates rates;  // by rate_names()
-  std::string form;     // not empty: attention and matmul take this form or say why not
+  std::string form;     // not empty: ops that have this form take it or say why not
 };
 
 // Whether a workgroup of `subgroup_size` invocations is one full subgroup, if need be by asking for that
@@ -190,6 +190,60 @@ AttentionTiles count_tiles(const AttentionShape& shape, const Dispatch& dispatch
 // The first form in the order of preference that takes the shape. Was it measured, the fastest of those that
 // were.
 Result<AttentionChoice> choose_attention(const AttentionShape& shape, const Target& target);
+
+// y = (act(x w^T + bias) [* (x up^T + up_bias)]) down^T + down_bias [+ residual]; w and up are (hidden, k),
+// down is (n, hidden). Operands of the call: x, w, up, bias, up_bias, down, down_bias, y, state, residual,
+// norm. Where bindings cannot hold all rows of w and up, or of down, they follow in windows of
+// `hidden_window` rows (w of the first, up of the first or nothing, w of the second, ...) and then of
+// `n_window` rows (down).
+struct FeedForwardShape {
+  std::uint32_t rows = 1, k = 0, hidden = 0, n = 0;
+  bool dynamic_rows = false;
+  DType type = DType::f32, down_type = DType::f32;
+  std::uint32_t act = 0;  // graph::Activation's number
+  bool gated = false, bias = false, down_bias = false, residual = false;
+  DType x_type = DType::f32, y_type = DType::f32;  // f32 or f16
+  std::uint32_t hidden_window = 0, n_window = 0;   // 0: all rows are one binding
+  // As of MatmulShape.
+  Precision precision = Precision::f32;
+  bool norm = false;
+  float eps = 0;
+};
+inline constexpr std::uint8_t kFeedForwardNorm = 10;
+inline constexpr std::uint8_t kFeedForwardOperands = 11;  // before the windows
+
+// Forms: feed_forward_fused, where the hidden activation is never written; feed_forward_products, two
+// products of choose_matmul_call. Target::form may name one, or a form of these.
+using FeedForwardChoice = AttentionChoice;
+// The fused form where its sums fit on chip and it is faster than those products would be
+// (docs/kernels/feed_forward.md).
+Result<FeedForwardChoice> choose_feed_forward(const FeedForwardShape& shape, const Target& target);
+
+// h = act(h w^T + bias) layer after layer, from x (rows, k) to y (rows, n of the last). Operands of the call:
+// x, the weights and biases of all layers as one binding of `weight_bytes` (0: there is none), y, state, then
+// w and bias of each layer alone.
+struct MlpLayer {
+  std::uint32_t n = 0;  // rows of w; its k is the n of the layer before
+  std::uint32_t act = 0;
+  bool bias = false;
+  std::uint64_t weights_at = 0, bias_at = 0;  // bytes from the start of the one binding; multiples of 16
+};
+struct MlpShape {
+  std::uint32_t rows = 1, k = 0;
+  bool dynamic_rows = false;
+  DType type = DType::f32;  // of all weights
+  DType x_type = DType::f32, y_type = DType::f32;
+  std::uint64_t weight_bytes = 0;
+  std::vector<MlpLayer> layers = {};
+};
+
+inline constexpr std::uint8_t kMlpOperands = 4;  // before those of the layers
+inline constexpr std::uint32_t kMostMlpLayers = 15;
+
+// Forms: mlp_fused, where activations stay in shared memory; mlp_products, a product a layer. Target::form
+// may name one.
+using MlpChoice = AttentionChoice;
+Result<MlpChoice> choose_mlp(const MlpShape& shape, const Target& target);
 
 // Bindings: a, b, y, state. add: a+b; activation: act(a); glu: act(a)*b.
 enum class Elementwise : std::uint32_t { add = 0, activation = 1, glu = 2 };

@@ -108,11 +108,6 @@ Result<void> use_tile(const MatmulShape& shape, const Target& target, const std:
 // the more of them the fewer loads.
 constexpr std::uint32_t kLanesRows = 16, kLanesColumns = 4;
 
-bool takes_lanes(const Target& target) {
-  return target.caps.software && target.caps.subgroup_shuffle && one_subgroup_size(target) &&
-         target.limits.subgroup_size >= 4 && target.limits.subgroup_size <= 64;
-}
-
 void use_lanes(const MatmulShape& shape, bool fours, const Target& target, Dispatch& d,
                std::uint64_t& groups) {
   const std::uint32_t lanes = target.limits.subgroup_size;

@@ -1,4 +1,6 @@
 // Which form of matmul a call gets. docs/kernels/matmul.md has the table.
+#include <numeric>
+
 #include "kernels/forms.h"
 #include "kernels/matmul_shape.h"
 
@@ -57,6 +59,26 @@ Result<MatmulChoice> choose_matmul_call(const MatmulShape& s, const Target& targ
     TSR_CHECK(choose_form(std::span<const Form>(kForms), s, mine, out));
   }
   return out;
+}
+
+Result<void> add_product(const MatmulShape& shape, const Target& target,
+                         const std::array<std::uint8_t, kMatmulOperands>& operands, AttentionChoice& out) {
+  TSR_TRY(MatmulChoice choice, choose_matmul_call(shape, target));
+  const auto first = static_cast<std::uint8_t>(out.scratch.size());
+  for (Dispatch& d : choice.dispatches) {
+    if (d.operands.empty()) {
+      d.operands.resize(kernel(d.kernel).binding_count);
+      std::iota(d.operands.begin(), d.operands.end(), std::uint8_t{0});
+    }
+    for (std::uint8_t& operand : d.operands)
+      if (operand < kMatmulOperands)
+        operand = operands[operand];
+      else if (operand >= kScratchOperand && operand < kParamsOperand)
+        operand = static_cast<std::uint8_t>(operand + first);
+    out.dispatches.push_back(std::move(d));
+  }
+  out.scratch.insert(out.scratch.end(), choice.scratch.begin(), choice.scratch.end());
+  return {};
 }
 
 }  // namespace tessera

@@ -25,6 +25,8 @@ class List {
     norms();
     matmuls();
     layers();
+    feed_forwards();
+    mlps();
     elementwise();
     ropes();
     attentions();
@@ -150,6 +152,43 @@ class List {
         shape.act = 1;
         add("matmul", name + ", norm, gated", choose_matmul(shape, target_));
       }
+  }
+
+  // The fused block at sizes that it is for, whatever a device would choose; and its partial sums.
+  void feed_forwards() {
+    Target fused = target_;
+    fused.form = "feed_forward_fused";
+    for (const DType type : kWeightTypes)
+      for (const bool gated : {false, true})
+        for (const std::uint32_t dim : {64u, 256u}) {
+          if (dim % info(type).block_elems != 0) continue;
+          FeedForwardShape shape{
+              .rows = kPrompt, .k = dim, .hidden = 4 * dim, .n = dim, .dynamic_rows = true};
+          shape.type = shape.down_type = type;
+          shape.act = 1;  // silu
+          shape.gated = gated;
+          choice("feed_forward", type_name(type) + ", " + std::to_string(dim) + (gated ? ", gated" : ""),
+                 choose_feed_forward(shape, fused));
+        }
+    const FeedForwardShape few{.rows = 16, .k = 64, .hidden = 4096, .n = 16, .act = 2};
+    choice("feed_forward", "f32, 16 rows", choose_feed_forward(few, fused));
+  }
+
+  void mlps() {
+    for (const DType type : kWeightTypes)
+      for (const std::uint32_t width : {32u, 256u}) {
+        if (width % info(type).block_elems != 0) continue;
+        MlpShape shape{.rows = kPrompt, .k = width, .type = type, .weight_bytes = 1};
+        shape.layers.assign(4, {.n = width, .act = 4});  // relu
+        choice("mlp", type_name(type) + ", 4 layers of " + std::to_string(width), choose_mlp(shape, target_));
+      }
+  }
+
+  // The dispatches that are its own: products are in the list already.
+  void choice(const char* family, const std::string& name, const Result<AttentionChoice>& choice) {
+    if (!choice) return add(family, name, choice.error());
+    for (const Dispatch& d : choice->dispatches)
+      if (kernel(d.kernel).name.starts_with(family)) add(family, name, d);
   }
 
   void elementwise() {

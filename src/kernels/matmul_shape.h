@@ -1,6 +1,7 @@
 // What the choices of all forms of matmul share.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <string>
 #include <string_view>
@@ -12,8 +13,16 @@ namespace tessera {
 inline constexpr std::string_view kNeedsMixed = "precision f32 leaves operands unrounded";
 inline constexpr std::string_view kNoNorm = "x is normalised as it is loaded";
 
+inline constexpr std::size_t kMatmulOperands = 9;
+
 inline std::uint32_t x_stride(const MatmulShape& s) { return s.x_stride != 0 ? s.x_stride : s.k; }
 inline std::uint32_t matrices(const MatmulShape& s) { return s.gated ? 2 : 1; }
+
+// Software drivers, whose lanes are elements of a vector register: workgroups are one subgroup.
+inline bool takes_lanes(const Target& t) {
+  return t.caps.software && t.caps.subgroup_shuffle && one_subgroup_size(t) && t.limits.subgroup_size >= 4 &&
+         t.limits.subgroup_size <= 64;
+}
 
 std::string describe(const MatmulShape& shape);
 
@@ -35,5 +44,10 @@ std::uint32_t matmul_flags(const MatmulShape& shape);
 Result<Dispatch> choose_matmul_coopmat(const MatmulShape& shape, const Target& target);
 Result<Dispatch> choose_matmul_coopmat2(const MatmulShape& shape, const Target& target);
 Result<MatmulChoice> choose_matmul_dot(const MatmulShape& shape, const Target& target);
+
+// Appends choose_matmul_call's dispatches to those of a larger call, which has operand i of the product as
+// operands[i], and their scratch behind the scratch that is there.
+Result<void> add_product(const MatmulShape& shape, const Target& target,
+                         const std::array<std::uint8_t, kMatmulOperands>& operands, AttentionChoice& out);
 
 }  // namespace tessera

@@ -7,8 +7,6 @@ namespace {
 
 using Kind = OpAttributeInfo::Kind;
 
-constexpr std::string_view kWeights = "F32 F16 BF16 Q8_0 Q4_0 Q4_1 Q5_0 Q5_1 Q4_K Q5_K Q6_K";
-
 constexpr OpTensorInfo kMatmulIn[] = {{"X", kReals, "(..., k)", false, {}},
                                       {"W", kWeights, "(n, k)", false, "read in its own type"},
                                       {"bias", kReals, "(n)", true, {}},
@@ -35,8 +33,9 @@ constexpr OpAttributeInfo kEmbeddingAttrs[] = {
     {"scale", Kind::number, "1", "any", "of the table's rows"},
     {"position", Kind::integer, "0", ">= 0", "of a sequence's first id; with positions", 0, 4294967295.0}};
 
-// A matrix of the caller's as a weight, encoded as `type` when it is of another.
-ValueId weight(OpProgram& p, const Arguments& args, std::string_view name, DType type) {
+}  // namespace
+
+ValueId weight_of(OpProgram& p, const Arguments& args, std::string_view name, DType type) {
   const OpInput& in = args.in(name);
   if (in.real() == type) return p.weight(std::string(name), type, in.shape(), in.tensor->data);
   std::vector<std::byte> bytes;
@@ -50,8 +49,6 @@ Result<void> check_bias(const Arguments& args, std::string_view bias, std::uint6
   return args.refuse(std::string(bias) + " is " + shape_text(in->shape()) + ", it must be (" +
                      std::to_string(n) + ")");
 }
-
-}  // namespace
 
 const OpInfo kMatmulOp{"matmul",
                        "Product with a matrix of weights, with bias, activation and gate",
@@ -107,9 +104,9 @@ Result<BuiltOp> build_matmul(const Arguments& args) {
     return p.constant(std::string(name), {n}, args.has(name) ? p.floats(name) : std::vector<float>(n));
   };
   std::vector<ValueId> operands{in,
-                                weight(p, args, "W", type),
+                                weight_of(p, args, "W", type),
                                 bias("bias", any_bias),
-                                up != nullptr ? weight(p, args, "W_up", type) : kNoValue,
+                                up != nullptr ? weight_of(p, args, "W_up", type) : kNoValue,
                                 bias("bias_up", any_bias && up != nullptr),
                                 residual != nullptr ? p.given("residual", io, {rows, n}) : kNoValue,
                                 kNoValue};
@@ -166,7 +163,7 @@ Result<BuiltOp> build_embedding(const Arguments& args) {
   tokens.insert(tokens.begin(), before, 0);
   OpProgram p(args, "embedding");
   const ValueId words = p.words("ids", {before + ids.elems}, std::move(tokens));
-  const ValueId matrix = weight(p, args, "table", table.real());
+  const ValueId matrix = weight_of(p, args, "table", table.real());
   const ValueId y = p.add("Y", Storage::output, DType::f32, {ids.elems, d});
   const OpInput* rows = args.find("positions");
   const ValueId added =

@@ -40,6 +40,8 @@ void put(const OpCall& call, ReferenceOutput& out, double expected, double error
 Result<Outputs> run_embedding(const OpCall& call);
 Result<Outputs> run_norm(const OpCall& call);
 Result<Outputs> run_matmul(const OpCall& call);
+Result<Outputs> run_feed_forward(const OpCall& call);
+Result<Outputs> run_mlp(const OpCall& call);
 Result<Outputs> run_rope(const OpCall& call);
 Result<Outputs> run_kv_append(const OpCall& call);
 Result<Outputs> run_rope_append(const OpCall& call);
@@ -64,20 +66,28 @@ struct Normed {
 // `s` is off by an ulp of itself when `rounded`. Without layer_norm no mean is removed.
 Normed normalise(std::span<const double> s, bool rounded, bool layer_norm, double eps);
 
-// Rows of x as a product takes them: as they are, or RMSNorm of them by a weight.
+// Rows of x as a product takes them: as they are, or RMSNorm of them by a weight, or another product's.
 struct ProductRows {
   std::vector<double> value;
-  std::vector<double> error;  // with bounds, when there is a norm: of each element, as it is multiplied
+  std::vector<double> error = {};  // with bounds, of what was computed: of each element, as it is multiplied
+  DType type = DType::f32;         // that they are read as
 };
 Result<ProductRows> product_rows(const OpCall& call, std::size_t x, std::size_t norm);
 
-// scale x w^T + b, rows by columns, and the error of each.
+// Rows by columns, and the error of each.
 struct Product {
   std::vector<double> value;
   std::vector<double> error;  // with bounds
 };
+// scale x w^T + b.
 Result<Product> multiply(const OpCall& call, const ProductRows& x, ValueId weight,
                          std::span<const float> bias);
+// act(scale x w^T + b) [* (scale x up^T + up_bias)] of operands 1 to 4.
+Result<Product> first_product(const OpCall& call, const ProductRows& x);
+void activate(const OpCall& call, Activation act, Product& y);
+// y += operand `residual`, if it is there.
+void add_residual(const OpCall& call, std::size_t residual, Product& y);
+Outputs give(const OpCall& call, const Product& y);
 
 // Philox4x32 with 10 rounds (Salmon et al., "Parallel Random Numbers: As Easy as 1, 2, 3", SC 2011).
 std::array<std::uint32_t, 4> philox4x32(std::array<std::uint32_t, 4> counter,

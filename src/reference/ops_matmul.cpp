@@ -32,12 +32,21 @@ double carried(std::span<const double> errors, std::span<const float> w) {
   return sum;
 }
 
+// Magnitudes that elements may have.
+std::vector<double> largest_of(const ProductRows& x) {
+  std::vector<double> out(x.value.size());
+  for (std::size_t i = 0; i < out.size(); ++i)
+    out[i] = std::fabs(x.value[i]) + (x.error.empty() ? 0 : x.error[i]);
+  return out;
+}
+
 }  // namespace
 
 Result<ProductRows> product_rows(const OpCall& call, std::size_t x, std::size_t norm) {
   const std::vector<float> rows = call.rows_of(x);
   ProductRows out;
   out.value.assign(rows.begin(), rows.end());
+  out.type = call.value(call.in(x)).dtype;
   if (call.in(norm) == kNoValue) return out;
   TSR_TRY(const std::vector<float> weight, call.vector_of(norm));
   const std::uint64_t k = weight.size();
@@ -62,7 +71,7 @@ Result<Product> multiply(const OpCall& call, const ProductRows& x, ValueId weigh
   const std::uint64_t n = call.value(weight).shape[0], k = call.value(weight).last_dim();
   Product y;
   const double scale = call.op.attrs.scale;
-  const DType x_type = call.value(call.in(0)).dtype;
+  const std::vector<double> largest = call.bounds ? largest_of(x) : std::vector<double>{};
   y.value.resize(call.rows * n);
   if (call.bounds) y.error.resize(call.rows * n);
   TSR_CHECK(call.tensors.for_rows(weight, 0, n, [&](std::uint64_t column, std::span<const float> w) {
@@ -72,50 +81,64 @@ Result<Product> multiply(const OpCall& call, const ProductRows& x, ValueId weigh
       y.value[row * n + column] = scale * dot(x_row, w) + b;
       if (!call.bounds) continue;
       const DType type = call.value(weight).dtype;
+      const std::span<const double> most = std::span(largest).subspan(row * k, k);
       double& error = y.error[row * n + column];
-      error = bounds::products(magnitudes(x_row, x_type, w, type), b, scale);
+      error = bounds::products(magnitudes(most, x.type, w, type), b, scale);
       if (call.op.attrs.precision == Precision::mixed)
-        error += std::fabs(scale) * bounds::mixed_products(x_row, w, type);
+        error += std::fabs(scale) * bounds::mixed_products(most, w, type);
       if (!x.error.empty()) error += std::fabs(scale) * carried(std::span(x.error).subspan(row * k, k), w);
     }
   }));
   return y;
 }
 
-Result<Outputs> run_matmul(const OpCall& call) {
-  const Activation act = call.op.attrs.act;
-  TSR_TRY(const ProductRows x, product_rows(call, 0, 6));
+void activate(const OpCall& call, Activation act, Product& y) {
+  for (std::size_t i = 0; i < y.value.size(); ++i) {
+    if (call.bounds)
+      y.error[i] =
+          bounds::activation(act, y.value[i]) + bounds::activation_shift(act, y.value[i], y.error[i]);
+    y.value[i] = activate(act, y.value[i]);
+  }
+}
+
+Result<Product> first_product(const OpCall& call, const ProductRows& x) {
   TSR_TRY(const std::vector<float> bias, call.vector_of(2));
   TSR_TRY(const std::vector<float> up_bias, call.vector_of(4));
-  const std::vector<float> residual = call.in(5) != kNoValue ? call.rows_of(5) : std::vector<float>{};
-  TSR_TRY(const Product gate, multiply(call, x, call.in(1), bias));
-  Product up;
-  const bool gated = call.in(3) != kNoValue;
-  if (gated) {
-    TSR_TRY(up, multiply(call, x, call.in(3), up_bias));
-  }
-
-  ReferenceOutput y{.value = call.out(0)};
-  for (std::size_t i = 0; i < gate.value.size(); ++i) {
-    double value = activate(act, gate.value[i]);
-    double error = 0;
+  TSR_TRY(Product y, multiply(call, x, call.in(1), bias));
+  activate(call, call.op.attrs.act, y);
+  if (call.in(3) == kNoValue) return y;
+  TSR_TRY(const Product up, multiply(call, x, call.in(3), up_bias));
+  for (std::size_t i = 0; i < y.value.size(); ++i) {
+    const double a = std::fabs(y.value[i]), b = std::fabs(up.value[i]);
     if (call.bounds)
-      error = bounds::activation(act, gate.value[i]) +
-              bounds::activation_shift(act, gate.value[i], gate.error[i]);
-    if (gated) {
-      if (call.bounds)
-        error = std::fabs(value) * up.error[i] + std::fabs(up.value[i]) * error + error * up.error[i] +
-                bounds::kUlp * std::fabs(value * up.value[i]) +
-                bounds::kFlush * (1 + std::fabs(value) + std::fabs(up.value[i]));
-      value *= up.value[i];
-    }
-    if (!residual.empty()) {
-      value += residual[i];
-      error += bounds::kUlp * std::fabs(value) + bounds::flush_below(call.value(call.in(5)).dtype);
-    }
-    put(call, y, value, error);
+      y.error[i] = a * up.error[i] + b * y.error[i] + y.error[i] * up.error[i] + bounds::kUlp * a * b +
+                   bounds::kFlush * (1 + a + b);
+    y.value[i] *= up.value[i];
   }
-  return Outputs{std::move(y)};
+  return y;
+}
+
+void add_residual(const OpCall& call, std::size_t residual, Product& y) {
+  if (call.in(residual) == kNoValue) return;
+  const std::vector<float> added = call.rows_of(residual);
+  const double flushed = bounds::flush_below(call.value(call.in(residual)).dtype);
+  for (std::size_t i = 0; i < y.value.size(); ++i) {
+    y.value[i] += added[i];
+    if (call.bounds) y.error[i] += bounds::kUlp * std::fabs(y.value[i]) + flushed;
+  }
+}
+
+Outputs give(const OpCall& call, const Product& y) {
+  ReferenceOutput out{.value = call.out(0)};
+  for (std::size_t i = 0; i < y.value.size(); ++i) put(call, out, y.value[i], call.bounds ? y.error[i] : 0);
+  return Outputs{std::move(out)};
+}
+
+Result<Outputs> run_matmul(const OpCall& call) {
+  TSR_TRY(const ProductRows x, product_rows(call, 0, 6));
+  TSR_TRY(Product y, first_product(call, x));
+  add_residual(call, 5, y);
+  return give(call, y);
 }
 
 }  // namespace tessera

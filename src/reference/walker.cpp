@@ -13,6 +13,8 @@ Result<Outputs> run_kind(const OpCall& call) {
     case OpKind::embedding: return run_embedding(call);
     case OpKind::norm: return run_norm(call);
     case OpKind::matmul: return run_matmul(call);
+    case OpKind::feed_forward: return run_feed_forward(call);
+    case OpKind::mlp: return run_mlp(call);
     case OpKind::rope: return run_rope(call);
     case OpKind::kv_append: return run_kv_append(call);
     case OpKind::rope_append: return run_rope_append(call);

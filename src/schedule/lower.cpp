@@ -60,6 +60,8 @@ class Lowering {
       case OpKind::norm: lower_norm(op); break;
       case OpKind::matmul: return lower_matmul(op);
       case OpKind::qkv_append: return lower_qkv_append(op);
+      case OpKind::feed_forward: return lower_feed_forward(op);
+      case OpKind::mlp: return lower_mlp(op);
       case OpKind::rope:
         emit(RopeCall{rope_shape(op)}, {{op.in[0]}, {op.in[1]}, {op.in[2]}, {op.out[0]}});
         break;
@@ -207,6 +209,105 @@ class Lowering {
     }
     return {};
   }
+
+  // Rows of `weight` that a binding holds, 0 where it holds all; with `other`, of both.
+  Result<std::uint32_t> window_of(ValueId weight, ValueId other = kNoValue) const {
+    TSR_TRY(std::uint64_t window, window_rows(weight));
+    if (other != kNoValue) {
+      TSR_TRY(const std::uint64_t second, window_rows(other));
+      window = std::min(window, second);
+    }
+    return window < value(weight).shape[0] ? u32(window) : 0;
+  }
+
+  Result<void> lower_feed_forward(const Op& op) {
+    const ValueId w = op.in[1], up = op.in[3], down = op.in[5], y = op.out[0];
+    FeedForwardShape shape{.rows = rows(y),
+                           .k = dim(w),
+                           .hidden = u32(value(w).shape[0]),
+                           .n = dim(y),
+                           .dynamic_rows = value(y).dynamic_rows,
+                           .type = value(w).dtype,
+                           .down_type = value(down).dtype,
+                           .act = static_cast<std::uint32_t>(op.attrs.act),
+                           .gated = up != kNoValue,
+                           .bias = op.in[2] != kNoValue,
+                           .down_bias = op.in[6] != kNoValue,
+                           .residual = op.in[7] != kNoValue,
+                           .x_type = value(op.in[0]).dtype,
+                           .y_type = value(y).dtype,
+                           .precision = op.attrs.precision,
+                           .norm = op.in[8] != kNoValue,
+                           .eps = op.attrs.eps};
+    TSR_TRY(shape.hidden_window, window_of(w, up));
+    TSR_TRY(shape.n_window, window_of(down));
+    // A weight that takes windows is not bound whole.
+    const auto whole = [](ValueId id, std::uint32_t window) { return Operand{window == 0 ? id : kNoValue}; };
+    std::vector<Operand> operands{{op.in[0]},
+                                  whole(w, shape.hidden_window),
+                                  whole(up, shape.hidden_window),
+                                  {op.in[2]},
+                                  {op.in[4]},
+                                  whole(down, shape.n_window),
+                                  {op.in[6]},
+                                  {y},
+                                  state(),
+                                  {op.in[7]},
+                                  {op.in[8]}};
+    for (std::uint32_t first = 0; shape.hidden_window != 0 && first < shape.hidden;
+         first += shape.hidden_window)
+      for (const ValueId id : {w, up})
+        operands.push_back(
+            {id, id == kNoValue ? 0 : first, std::min(shape.hidden_window, shape.hidden - first)});
+    for (std::uint32_t first = 0; shape.n_window != 0 && first < shape.n; first += shape.n_window)
+      operands.push_back({down, first, std::min(shape.n_window, shape.n - first)});
+    emit(shape, std::move(operands));
+    return {};
+  }
+
+  Result<void> lower_mlp(const Op& op) {
+    const ValueId y = op.out[0];
+    MlpShape shape{.rows = rows(y),
+                   .k = dim(op.in[0]),
+                   .dynamic_rows = value(y).dynamic_rows,
+                   .type = value(op.in[1]).dtype,
+                   .x_type = value(op.in[0]).dtype,
+                   .y_type = value(y).dtype};
+    std::vector<Operand> operands{{op.in[0]}, {}, {y}, state()};
+    ValueId first = op.in[1], last = op.in[1];
+    bool together = true;
+    for (std::size_t i = 0; i < op.attrs.acts.size(); ++i) {
+      const ValueId w = op.in[1 + 2 * i], bias = op.in[2 + 2 * i];
+      TSR_TRY(const std::uint32_t window, window_of(w));
+      if (window != 0)
+        return Error{Code::unsupported, "'" + value(w).name + "' does not fit one binding of this device"};
+      shape.layers.push_back({.n = dim_out(w), .act = static_cast<std::uint32_t>(op.attrs.acts[i])});
+      for (const ValueId id : {w, bias}) {
+        if (id == kNoValue) continue;
+        together = together && map_.places[id].buffer == map_.places[first].buffer;
+        if (map_.places[id].offset < map_.places[first].offset) first = id;
+        if (map_.places[id].offset > map_.places[last].offset) last = id;
+        operands.push_back({id});
+      }
+      if (bias == kNoValue) operands.push_back({});
+      shape.layers.back().bias = bias != kNoValue;
+    }
+    if (together) {
+      const Place &from = map_.places[first], &to = map_.places[last];
+      shape.weight_bytes = to.offset + to.bytes - from.offset;
+      for (std::size_t i = 0; i < shape.layers.size(); ++i) {
+        const ValueId w = op.in[1 + 2 * i], bias = op.in[2 + 2 * i];
+        shape.layers[i].weights_at = map_.places[w].offset - from.offset;
+        if (bias != kNoValue) shape.layers[i].bias_at = map_.places[bias].offset - from.offset;
+      }
+      operands[1] = {first, 0, 0, last};
+    }
+    emit(std::move(shape), std::move(operands));
+    return {};
+  }
+
+  // Rows of a weight.
+  std::uint32_t dim_out(ValueId weight) const { return u32(value(weight).shape[0]); }
 
   // What rope and the appends share.
   RopeAppendShape rows_shape(const Op& op) const {

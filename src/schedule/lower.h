@@ -14,6 +14,8 @@ struct Operand {
   ValueId value = kNoValue;
   std::uint64_t first_row = 0;
   std::uint64_t rows = 0;  // 0: the whole value
+  ValueId last =
+      kNoValue;  // of weights that lie in one buffer: all from the start of `value` to the end of this
 };
 
 struct RopeCall : RopeAppendShape {};
@@ -29,8 +31,9 @@ struct SampleCall {
 
 struct Call {
   std::uint32_t op = 0;  // index in the graph
-  std::variant<EmbeddingShape, NormShape, MatmulShape, QkvShape, RopeAppendShape, RopeCall, KvAppendCall,
-               AttentionShape, ElementwiseShape, SoftmaxShape, LastRowCall, AdvanceCall, SampleCall>
+  std::variant<EmbeddingShape, NormShape, MatmulShape, QkvShape, FeedForwardShape, MlpShape, RopeAppendShape,
+               RopeCall, KvAppendCall, AttentionShape, ElementwiseShape, SoftmaxShape, LastRowCall,
+               AdvanceCall, SampleCall>
       shape;
   std::vector<Operand> operands;
 };

@@ -35,6 +35,14 @@ Result<Chosen> choose(const Call& call, const Target& target) {
                    return Chosen{std::move(choice.dispatches), std::move(choice.scratch)};
                  },
                  [&](const QkvShape& s) -> Out { return one(choose_qkv_append(s, target)); },
+                 [&](const FeedForwardShape& s) -> Out {
+                   TSR_TRY(FeedForwardChoice choice, choose_feed_forward(s, target));
+                   return Chosen{std::move(choice.dispatches), std::move(choice.scratch)};
+                 },
+                 [&](const MlpShape& s) -> Out {
+                   TSR_TRY(MlpChoice choice, choose_mlp(s, target));
+                   return Chosen{std::move(choice.dispatches), std::move(choice.scratch)};
+                 },
                  [&](const RopeAppendShape& s) -> Out { return one(choose_rope_append(s, target)); },
                  [&](const RopeCall& s) -> Out { return one(choose_rope(s, target)); },
                  [&](const KvAppendCall& s) -> Out { return one(choose_kv_append(s, target)); },
@@ -144,6 +152,10 @@ class Binding {
         operand.value == kScratch ? of_scratch_[step.op][operand.first_row] : of_value_[operand.value];
     if (placed != nullptr) return {kArena, placed->offset, placed->bytes, access};
     const Place& place = map_.places[operand.value];
+    if (operand.last != kNoValue) {
+      const Place& last = map_.places[operand.last];
+      return {place.buffer, place.offset, last.offset + last.bytes - place.offset, access};
+    }
     return {place.buffer, place.offset + operand.first_row * place.row_bytes,
             operand.rows != 0 ? operand.rows * place.row_bytes : place.bytes, access};
   }

@@ -49,6 +49,7 @@ TEST_P(Arguments, EveryStructNeedsItsSize) {
   tessera_device_sink sink{};
   tessera_inspect_sink inspect{};
   tessera_rates_desc rates{};
+  tessera_forms_desc forms{};
   for (const bool null : {false, true}) {
     const auto of = [null](auto* desc) { return null ? nullptr : desc; };
     auto* const other_context = reinterpret_cast<tessera_context*>(1);
@@ -69,6 +70,7 @@ TEST_P(Arguments, EveryStructNeedsItsSize) {
     EXPECT_INVALID(tessera_inspect(kQwen2.c_str(), of(&inspect), &error));
     EXPECT_INVALID(tessera_session_set_sampler(s.get(), of(&sampler), &error));
     EXPECT_INVALID(tessera_measure_rates(context().get(), of(&rates), &error));
+    EXPECT_INVALID(tessera_bench_forms(context().get(), of(&forms), &error));
     EXPECT_EQ(made_context, other_context);
     EXPECT_EQ(made_model, other_model);
     EXPECT_EQ(made_session, other_session);

@@ -219,20 +219,22 @@ TEST(FuseActivation, LeavesOtherUsesAndOutputs) {
 }
 
 TEST(FuseSum, IsTheProductsEpilogueOnEitherSide) {
-  for (const bool first : {false, true}) {
-    TinyProgram t;
-    const ValueId x = t.embedding(), h = t.norm("norm", x);
-    const ValueId y = t.matmul("down", t.act("hidden", t.matmul("up", h, 12)), TinyProgram::kDim);
-    const ValueId sum = first ? t.add("sum", y, x) : t.add("sum", x, y);
-    t.add("again", sum, t.norm("other", sum));
-    const Program program = fused(t);
-    EXPECT_EQ(count(program.graphs[0], OpKind::add), 1u);
-    const Op& down = program.graphs[0].ops[2];
-    EXPECT_EQ(down.name, "down");
-    EXPECT_EQ(down.in[5], x);
-    EXPECT_EQ(down.out[0], sum);
-    EXPECT_EQ(program.graphs[0].ops[3].out[1], kNoValue);  // the norm reads it
-  }
+  for (const bool first : {false, true})
+    for (const bool block : {false, true}) {
+      TinyProgram t;
+      const ValueId x = t.embedding();
+      const ValueId h = block ? t.act("hidden", t.matmul("up", x, 12)) : x;
+      const ValueId y = t.matmul("down", h, TinyProgram::kDim);
+      const ValueId sum = first ? t.add("sum", y, x) : t.add("sum", x, y);
+      t.add("again", sum, t.norm("other", sum));
+      const Program program = fused(t);
+      EXPECT_EQ(count(program.graphs[0], OpKind::add), 1u);
+      const Op& down = program.graphs[0].ops[1];
+      EXPECT_EQ(down.kind, block ? OpKind::feed_forward : OpKind::matmul);
+      EXPECT_EQ(down.in[block ? 7 : 5], x);
+      EXPECT_EQ(down.out[0], sum);
+      EXPECT_EQ(program.graphs[0].ops[2].out[1], kNoValue);  // the norm reads it
+    }
 }
 
 TEST(FuseSum, LeavesOtherUsesAndASecondSum) {
@@ -246,22 +248,23 @@ TEST(FuseSum, LeavesOtherUsesAndASecondSum) {
 }
 
 TEST(FuseNorm, RidesOnTheLoadOfFewRows) {
-  for (const std::uint32_t rows : {16u, 17u}) {
-    TinyProgram t;
-    t.graph.max_rows = rows;
-    const ValueId x = t.embedding();
-    t.program.values[x].shape[0] = rows;
-    const ValueId h = t.norm("norm", x);
-    const ValueId y = t.matmul("up", h, 12);
-    t.program.values[h].shape[0] = t.program.values[y].shape[0] = rows;
-    const Program program = fused(t);
-    ASSERT_EQ(count(program.graphs[0], OpKind::norm), rows > 16);
-    if (rows > 16) continue;
-    const Op& up = program.graphs[0].ops[1];
-    EXPECT_EQ(up.in[0], x);
-    EXPECT_EQ(program.values[up.in[6]].name, "norm.weight");
-    EXPECT_EQ(up.attrs.eps, 1e-5f);
-  }
+  for (const std::uint32_t rows : {16u, 17u})
+    for (const bool block : {false, true}) {
+      TinyProgram t;
+      t.graph.max_rows = rows;
+      const ValueId x = t.embedding();
+      ValueId last = t.matmul("up", t.norm("norm", x), 12);
+      if (block) last = t.matmul("down", t.act("hidden", last), 8);
+      for (const Op& op : t.graph.ops) t.program.values[op.out[0]].shape[0] = rows;
+      const Program program = fused(t);
+      ASSERT_EQ(count(program.graphs[0], OpKind::norm), rows > 16);
+      if (rows > 16) continue;
+      const Op& op = program.graphs[0].ops[1];
+      EXPECT_EQ(op.kind, block ? OpKind::feed_forward : OpKind::matmul);
+      EXPECT_EQ(op.in[0], x);
+      EXPECT_EQ(program.values[op.in[block ? 8 : 6]].name, "norm.weight");
+      EXPECT_EQ(op.attrs.eps, 1e-5f);
+    }
 }
 
 TEST(FuseNorm, LeavesOtherUsesAndLayerNorm) {
@@ -275,6 +278,45 @@ TEST(FuseNorm, LeavesOtherUsesAndLayerNorm) {
     if (fault == 2) t.matmul("other", h, 12);
     if (fault == 3) t.graph.ops[2].attrs.precision = Precision::mixed;
     EXPECT_EQ(count(fused(t).graphs[0], OpKind::norm), 1u) << fault;
+  }
+}
+
+TEST(FuseFeedForward, PlainAndGated) {
+  for (const bool gated : {false, true}) {
+    TinyProgram t;
+    const ValueId x = t.embedding(), one = t.matmul("up", x, 12);
+    const ValueId h = gated ? t.glu("hidden", t.matmul("gate", x, 12), one) : t.act("hidden", one);
+    const ValueId y = t.matmul("down", h, 8);
+    const Program program = fused(t);
+    EXPECT_EQ(count(program.graphs[0], OpKind::matmul), 0u);
+    ASSERT_EQ(count(program.graphs[0], OpKind::feed_forward), 1u);
+    const Op& block = program.graphs[0].ops.back();
+    EXPECT_EQ(block.name, "down");
+    EXPECT_EQ(block.in.size(), 9u);
+    EXPECT_EQ(block.in[0], x);
+    EXPECT_EQ(block.in[3] != kNoValue, gated);
+    EXPECT_EQ(block.out[0], y);
+    EXPECT_NE(block.attrs.act, Activation::none);
+  }
+}
+
+// What keeps two products apart: no activation between them, other uses, a residual, scales, one precision of
+// two.
+TEST(FuseFeedForward, LeavesOthers) {
+  for (int fault = 0; fault < 6; ++fault) {
+    TinyProgram t;
+    const ValueId x = t.embedding(), up = t.matmul("up", x, 12);
+    const ValueId h = fault == 0 ? up : t.act("hidden", up);
+    t.matmul("down", h, 8);
+    if (fault == 1) t.act("peek", h);
+    if (fault == 2) t.program.values[h].storage = Storage::output;
+    for (Op& op : t.graph.ops) {
+      if (op.name == "down" && fault == 3) op.in[5] = x;
+      if (op.name == "down" && fault == 4) op.attrs.scale = 2;
+      if (op.name == "down" && fault == 5) op.attrs.precision = Precision::mixed;
+    }
+    EXPECT_EQ(count(fused(t).graphs[0], OpKind::feed_forward), 0u) << fault;
+    EXPECT_EQ(count(fused(t).graphs[0], OpKind::matmul), 2u) << fault;
   }
 }
 

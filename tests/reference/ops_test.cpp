@@ -116,6 +116,57 @@ TEST(Walker, ThereIsNoLastRowOfTooManyOrNone) {
   }
 }
 
+// With a gate, biases, a residual and a norm; and precision mixed only widens its bound.
+TEST(FeedForward, IsTheOpsThatItIsMadeOf) {
+  constexpr std::uint64_t kRows = 2, kDim = 3, kHidden = 4;
+  const auto wave = [](std::size_t n, float step) {
+    std::vector<float> out(n);
+    for (std::size_t i = 0; i < n; ++i) out[i] = std::sin(step * static_cast<float>(i + 1));
+    return out;
+  };
+  std::vector<float> expected;
+  std::vector<double> bounds;
+  for (const int form : {0, 1, 2}) {  // apart, the op, the op in precision mixed
+    Bench b;
+    const ValueId x = b.given({kRows, kDim}), residual = b.given({kRows, kDim});
+    const ValueId norm = b.constant({kDim}, wave(kDim, 0.3f));
+    const ValueId gate = b.weight({kHidden, kDim}, wave(kHidden * kDim, 0.7f));
+    const ValueId gate_bias = b.constant({kHidden}, wave(kHidden, 0.2f));
+    const ValueId up = b.weight({kHidden, kDim}, wave(kHidden * kDim, 1.1f));
+    const ValueId up_bias = b.constant({kHidden}, wave(kHidden, 0.5f));
+    const ValueId down = b.weight({kDim, kHidden}, wave(kDim * kHidden, 1.7f));
+    const ValueId down_bias = b.constant({kDim}, wave(kDim, 0.9f)), y = b.activation({kRows, kDim});
+    OpAttrs attrs;
+    attrs.eps = 1e-5f;
+    attrs.act = Activation::silu;
+    if (form == 0) {
+      const ValueId n = b.activation({kRows, kDim}), h = b.activation({kRows, kHidden});
+      b.op(OpKind::norm, attrs, {x, norm, kNoValue, kNoValue}, {n, kNoValue});
+      b.op(OpKind::matmul, attrs, {n, gate, gate_bias, up, up_bias, kNoValue, kNoValue}, {h});
+      b.op(OpKind::matmul, {}, {h, down, down_bias, kNoValue, kNoValue, residual, kNoValue}, {y});
+    } else {
+      if (form == 2) attrs.precision = Precision::mixed;
+      b.op(OpKind::feed_forward, attrs, {x, gate, gate_bias, up, up_bias, down, down_bias, residual, norm},
+           {y});
+    }
+    b.write(x, wave(kRows * kDim, 2.3f));
+    b.write(residual, wave(kRows * kDim, 3.1f));
+    if (form == 0) {
+      ASSERT_TRUE(b.walker().run(0).ok());
+      expected = b.read<float>(y, kRows * kDim);
+      continue;
+    }
+    const auto out = b.run();
+    ASSERT_EQ(out.size(), 1u);
+    for (std::size_t i = 0; i < kRows * kDim; ++i) {
+      EXPECT_NEAR(out[0].expected[i], double{expected[i]}, 1e-6) << i;
+      EXPECT_GT(out[0].bound[i], form == 1 ? 0 : 100 * bounds[i]) << i;
+      EXPECT_LT(out[0].bound[i], form == 1 ? 1e-4 : 1) << i;
+    }
+    bounds = out[0].bound;
+  }
+}
+
 // A weight decoded row by row gives what one that is kept gives.
 TEST(Tensors, RowsAreTheSameKeptOrNot) {
   Bench b;

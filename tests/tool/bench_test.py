@@ -154,6 +154,48 @@ class BenchOps(ToolTest):
         self.refused("bench", "ops", "--json", "--filter", "^nothing$", *on_device(), says="no op")
 
 
+class BenchForms(ToolTest):
+    def forms(self, pattern):
+        out = self.ok("bench", "forms", "--json", "--samples", 3, "--filter", pattern, *on_device()).json
+        self.assertEqual(list(out), ["version", "date", "device", "driver", "clock", "ops"])
+        return out["ops"]
+
+    def test_json(self):
+        for pattern, forms in (("^feed_forward/plain/q8_0/64x256/n(1|64)$", ["feed_forward_fused", "feed_forward_products"]),
+                               ("^mlp/f16/4x32/n64$", ["mlp_fused", "mlp_products"])):
+            for op in self.forms(pattern):
+                self.assertEqual([f["form"] for f in op["forms"]], forms)
+                self.assertEqual(sum(f["chosen"] for f in op["forms"]), 1, op)
+                for f in op["forms"]:
+                    self.assertIsNone(f["failed"], op)
+                    self.assertLessEqual(f["min_s"], f["median_s"])
+                    self.assertGreater(f["checked"], 0)
+                    self.assertLessEqual(f["error_of_bound"], 1)
+                chosen, = (f["min_s"] for f in op["forms"] if f["chosen"])
+                self.assertAlmostEqual(op["chosen_over_best"], chosen / min(f["min_s"] for f in op["forms"]))
+
+    def test_bytes(self):
+        """What products move beside what no form can avoid: the hidden activation, written and read."""
+        for op in self.forms("^feed_forward/plain/f32/64x256/n(8|64)$"):
+            rows = int(op["name"].rpartition("/n")[2])
+            fused, products = (f["bytes_per_row"] for f in op["forms"])
+            self.assertAlmostEqual(products, 2 * 4 * 64 * 256 / rows + 2 * 4 * 64 + 2 * 4 * 256)
+            if fused < products:  # else its sums are split
+                self.assertAlmostEqual(fused, products - 2 * 4 * 256)
+
+    def test_table(self):
+        text = self.ok("bench", "forms", "--samples", 1, "--filter", "^mlp/f16/4x32/n64$", *on_device()).text
+        self.assertIn("KiB a token", text)
+        self.assertRegex(text, r"mlp_(fused|products) +chosen")
+        self.assertIn("of 1 ops", text)
+
+    def test_refusals(self):
+        self.refused("bench", "forms", *REFERENCE, says="reference")
+        self.refused("bench", "forms", "--filter", "[", status=2, says="--filter")
+        on_device()
+        self.refused("bench", "forms", "--json", "--filter", "^add", *on_device(), says="no op with several forms")
+
+
 class BenchRates(ToolTest):
     FORMS = ["attention_coopmat2", "attention_coopmat", "attention_keys", "attention", "attention_keys/few_rows",
              "attention_split/few_rows", "matmul_coopmat2", "matmul_coopmat", "matmul_dot", "matmul_scalar",

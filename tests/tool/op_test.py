@@ -330,6 +330,22 @@ class Device(OpTest):
         for kind in ("F32", "Q5_1"):  # below 8, where an ulp of f16 is 2^-8
             self.compare("matmul", {**half, "W": f32(33, 96)}, [f"weight_type={kind}", "scale=0.1"], atol=4e-3)
 
+    def test_feed_forward(self):
+        block = {"X": f32(2, 20, 64), "W": f32(96, 64), "bias": f32(96), "W_down": f32(37, 96), "bias_down": f32(37)}
+        for kind in ("stored", "F16", "Q8_0", "Q4_0"):
+            self.compare("feed_forward", block, ["act=gelu_tanh", f"weight_type={kind}"], atol=1e-3)
+        self.compare("feed_forward", {**block, "W_up": f32(96, 64), "residual": f32(2, 20, 37)}, ["act=silu"], atol=1e-3)
+        self.refuses("W_down is (3, 4), it must be (n, 2): W has as many rows", "feed_forward",
+                     {"X": f32(1, 5), "W": f32(2, 5), "W_down": f32(3, 4)})
+
+    def test_mlp(self):
+        network = {"X": f32(5, 7, 12), "W1": f32(32, 12), "bias1": f32(32), "W2": f32(16, 32), "W3": f32(3, 16), "bias3": f32(3)}
+        self.compare("mlp", network, ["last_act=sigmoid"], atol=1e-3)
+        self.compare("mlp", {"X": f32(1, 32), "W1": f32(8, 32)}, ["weight_type=Q8_0"], atol=1e-3)
+        self.refuses("W3 needs W2", "mlp", {"X": f32(1, 4), "W1": f32(4, 4), "W3": f32(4, 4)})
+        self.refuses("W2 is (5, 3), it must be (n, 4): W1 has as many rows", "mlp",
+                     {"X": f32(1, 4), "W1": f32(4, 4), "W2": f32(5, 3)})
+
     def test_rows(self):
         x = f32(3, 5, 24)
         for axis in (0, 1, 2):

@@ -91,7 +91,7 @@ TEST_F(Faults, GateAndUpSwapped) {
   Program wrong = fuse(*model.program);
   for (Graph& graph : wrong.graphs)
     for (Op& op : graph.ops)
-      if (op.kind == OpKind::matmul && op.in[3] != kNoValue) {
+      if (op.kind == OpKind::feed_forward) {
         std::swap(op.in[1], op.in[3]);
         std::swap(op.in[2], op.in[4]);
       }
