@@ -55,13 +55,13 @@ void main() {
   [[dont_unroll]] for (uint q = lane; q < ROW_VEC4; q += GROUP)
     [[unroll]] for (uint m = 0; m < LANE_ROWS; ++m)
       tile[m * ROW_VEC4 + q] = load_x(min(m0 + m, rows - 1), 4 * q);
-  barrier();
+  subgroupBarrier();  // with barrier() such a driver makes a coroutine of the kernel
   uint from = 0, to = LANE_ROWS * ROW_VEC4;
   [[dont_unroll]] for (uint i = 0; i + 1 < p.layers; ++i) {
     Layer layer = layer_of(i);
     [[dont_unroll]] for (uint n0 = 0; n0 < layer.n; n0 += 4 * GROUP)
       columns_of(layer, n0, from, to, false, m0, rows);
-    barrier();
+    subgroupBarrier();
     to = from;
     from = LANE_ROWS * ROW_VEC4 - from;
   }

@@ -50,14 +50,14 @@ void print_form(const std::string& op, const Json& form) {
 }
 
 void take(Run& run, const tessera_bench_form& form) {
-  if (run.ops.empty() || run.ops.back()["name"] != form.time->name)
+  if (run.ops.empty() || run.ops.back()["name"].get<std::string>() != form.time->name)
     run.ops.push_back({{"name", form.time->name}, {"forms", Json::array()}, {"chosen_over_best", Json()}});
   Json& op = run.ops.back();
   op["forms"].push_back(form_json(form));
   op["chosen_over_best"] = chosen_over_best(op["forms"]);
   if (run.options.json) return;
   run.device.bar.clear();
-  print_form(op["name"], op["forms"].back());
+  print_form(op["name"].get<std::string>(), op["forms"].back());
 }
 
 tessera_forms_desc make_desc(Run& run) {

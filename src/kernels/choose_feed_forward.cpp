@@ -74,9 +74,12 @@ std::optional<Tile> pick_tile(const FeedForwardShape& s, const Limits& limits) {
 // Software drivers: rows and sums of a lane. Sums are memory there; what limits them is the time that
 // straight code of a multiply-add a sum takes to compile.
 constexpr std::uint32_t kLanesRows = 16, kMostLanesSums = 128;
+// Rows that a reading of the weights should serve: as many as of products; of blocks, whose scales products
+// apply to sums of their own, half.
+std::uint32_t least_lanes_rows(DType type) { return info(type).block_elems > 1 ? 8 : kLanesRows; }
 // Of a single workgroup: up to this many multiply-adds (0.25 ms on lavapipe) a dispatch less is worth a
-// second core; to read a weight takes as long as kReading of them.
-constexpr double kOneCoreProducts = 2e6, kReading = 9;
+// second core; to read a weight takes as long as kReading of them. Blocks take products twice as long.
+constexpr double kOneCoreProducts = 2e6, kOneCoreBlocks = 4e6, kReading = 9;
 
 std::optional<Tile> pick_lanes(const FeedForwardShape& s, const Limits& limits) {
   Tile t{limits.subgroup_size};
@@ -257,11 +260,13 @@ std::uint32_t splits_of(const FeedForwardShape& s, const Target& target, const T
 std::string slower(const FeedForwardShape& s, const Target& target, const Tile& t, std::uint32_t splits) {
   if (takes_lanes(target)) {
     const std::uint64_t groups = ceil_div(s.rows, t.rows());
-    if (groups != ceil_div(s.rows, kLanesRows))
+    const std::uint32_t least = least_lanes_rows(s.type);
+    if (groups > ceil_div(s.rows, least))
       return "sums of " + std::to_string(t.rows()) +
-             " rows fit, and each reading of the weights should serve " + std::to_string(kLanesRows);
+             " rows fit, and each reading of the weights should serve " + std::to_string(least);
     const double weights = flops_of(s) / (2.0 * s.rows);
-    if (groups == 1 && weights * (s.rows + kReading) > kOneCoreProducts)
+    if (groups == 1 &&
+        weights * (s.rows + kReading) > (least < kLanesRows ? kOneCoreBlocks : kOneCoreProducts))
       return "it would leave all but one core idle";
     return {};
   }

@@ -109,9 +109,15 @@ TEST(ChooseFeedForward, SoftwareDrivers) {
   EXPECT_EQ(refusal(choose_feed_forward(block(1, 128), t)), "");
   EXPECT_NE(refusal(choose_feed_forward(block(8, 128), t)).find("one core"), std::string::npos);
   EXPECT_NE(refusal(choose_feed_forward(block(16, 128), t)).find("sums of 8 rows"), std::string::npos);
-  t.limits.subgroup_size = 4;  // half a block of 32 weights
   FeedForwardShape s = block(16, 64);
   s.type = s.down_type = DType::q4_0;
+  EXPECT_EQ(refusal(choose_feed_forward(s, t)), "");
+  for (const std::uint32_t rows : {1u, 8u, 512u}) {
+    s = block(rows, 128);
+    s.type = s.down_type = DType::q4_0;
+    EXPECT_EQ(refusal(choose_feed_forward(s, t)), "") << rows;
+  }
+  t.limits.subgroup_size = 4;  // half a block of 32 weights
   EXPECT_EQ(refusal(choose_feed_forward(s, t)), "blocks of 32 weights need subgroups of 8");
 }
 
