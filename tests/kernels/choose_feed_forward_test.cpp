@@ -117,7 +117,8 @@ TEST(ChooseFeedForward, SoftwareDrivers) {
     s.type = s.down_type = DType::q4_0;
     EXPECT_EQ(refusal(choose_feed_forward(s, t)), "") << rows;
   }
-  t.limits.subgroup_size = 4;  // half a block of 32 weights
+  t.limits.subgroup_size = t.limits.min_subgroup_size = t.limits.max_subgroup_size = 4;
+  // Half a block of 32 weights.
   EXPECT_EQ(refusal(choose_feed_forward(s, t)), "blocks of 32 weights need subgroups of 8");
 }
 
