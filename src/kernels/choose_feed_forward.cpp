@@ -281,7 +281,7 @@ std::string slower(const FeedForwardShape& s, const Target& target, const Tile& 
 // The form of `products` that precision mixed lets them have; empty: they are the scalar one.
 std::string mixed_form(const FeedForwardChoice& products) {
   constexpr KernelId kScalar[] = {KernelId::matvec, KernelId::matvec_subgroup, KernelId::matmul_lanes,
-                                  KernelId::tile};
+                                  KernelId::tile, KernelId::quantise_rows};
   for (const Dispatch& d : products.dispatches)
     if (std::ranges::find(kScalar, d.kernel) == std::end(kScalar)) return std::string(kernel(d.kernel).name);
   return {};
@@ -300,8 +300,8 @@ Result<FeedForwardChoice> choose_feed_forward(const FeedForwardShape& shape, con
   if (why.empty() && products) why = "not asked for";
   if (why.empty() && target.form != kFused) why = slower(shape, target, *tile, splits);
   if (why.empty() && target.form != kFused && shape.precision == Precision::mixed) {
-    TSR_CHECK(use_products(shape, target, out));
-    if (const std::string form = mixed_form(out); !form.empty())
+    const Result<void> can = use_products(shape, target, out);
+    if (const std::string form = mixed_form(out); can.ok() && !form.empty())
       why = "it computes in F32, and precision mixed has " + form;
     out = {};
   }

@@ -25,6 +25,9 @@ constexpr OpTensorInfo kFeedForwardOut[] = {{"Y", "like X", "(..., n)", false, {
 constexpr OpAttributeInfo kFeedForwardAttrs[] = {
     {"act", Kind::choice, "relu", kActs,
      "the activation: with W_up, sigmoid makes GLU, silu SwiGLU, gelu GEGLU"},
+    {"precision", Kind::choice, "f32", "f32|mixed",
+     "mixed: X, H and weights may be rounded to 16 bits, or X and H to blocks of 8-bit integers, where that is "
+     "faster"},
     kWeightType};
 
 constexpr OpTensorInfo matrix(std::string_view name, std::string_view shape, bool optional) {
@@ -169,6 +172,7 @@ Result<BuiltOp> build_feed_forward(const Arguments& args) {
   const ValueId y = p.add("Y", Storage::output, io, {rows, n});
   OpAttrs attrs;
   attrs.act = parse_activation(args.choice("act"));
+  if (args.choice("precision") == "mixed") attrs.precision = Precision::mixed;
   p.op(OpKind::feed_forward, attrs, std::move(operands), {y});
   std::vector<std::uint64_t> shape = x.shape();
   shape.back() = n;

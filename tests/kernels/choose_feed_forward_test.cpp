@@ -156,7 +156,7 @@ TEST(ChooseFeedForward, PrecisionMixed) {
   EXPECT_TRUE(is_fused(choose_feed_forward(s, t)));
   t.caps.int_dot = t.caps.int_dot_fast = true;
   const auto choice = choose_feed_forward(s, t);
-  EXPECT_EQ(refusal(choice), "it computes in F32, and precision mixed has quantise_rows");
+  EXPECT_EQ(refusal(choice), "it computes in F32, and precision mixed has matmul_dot");
   ASSERT_TRUE(choice);
   ASSERT_EQ(choice->dispatches.size(), 4u);
   ASSERT_EQ(choice->scratch.size(), 3u);  // h, x and h in blocks
