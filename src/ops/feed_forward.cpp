@@ -26,7 +26,8 @@ constexpr OpAttributeInfo kFeedForwardAttrs[] = {
     {"act", Kind::choice, "relu", kActs,
      "the activation: with W_up, sigmoid makes GLU, silu SwiGLU, gelu GEGLU"},
     {"precision", Kind::choice, "f32", "f32|mixed",
-     "mixed: X, H and weights may be rounded to 16 bits, or X and H to blocks of 8-bit integers, where that is "
+     "mixed: X, H and weights may be rounded to 16 bits, or X and H to blocks of 8-bit integers, where that "
+     "is "
      "faster"},
     kWeightType};
 
