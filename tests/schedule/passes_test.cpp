@@ -79,7 +79,7 @@ TEST(Lower, GatedProductsCutBothWeightsAlike) {
   RandomDecoder r;
   r.hidden = 5'000;
   const DecoderProgram model = r.build();
-  const Program program = fuse(*model.program);
+  const Program program = fuse(*model.program, {.blocks = false});
   const Limits limits = floor_target().limits;
   const MemoryMap map = must(map_memory(program, limits));
   std::uint32_t gated = 0;
@@ -91,6 +91,34 @@ TEST(Lower, GatedProductsCutBothWeightsAlike) {
       EXPECT_NE(call.operands[1].value, call.operands[2].value);
     }
   EXPECT_EQ(gated, 4u);  // 4096 rows of 256 bytes and the rest, in two layers
+}
+
+TEST(Lower, BlocksBindWindowsOfTheirWeights) {
+  RandomDecoder r;
+  r.hidden = 5'000;
+  const DecoderProgram model = r.build();
+  const Program program = fuse(*model.program);
+  const Limits limits = floor_target().limits;
+  const MemoryMap map = must(map_memory(program, limits));
+  std::uint32_t blocks = 0;
+  for (const Call& call : must(lower(program, program.graphs[model.decode], map, limits)))
+    if (const auto* shape = std::get_if<FeedForwardShape>(&call.shape)) {
+      ++blocks;
+      EXPECT_EQ(shape->hidden_window, 4096u);
+      EXPECT_TRUE(shape->norm && shape->residual);
+      EXPECT_EQ(program.values[call.operands[kFeedForwardNorm].value].storage, Storage::weight);
+      ASSERT_GE(call.operands.size(), kFeedForwardOperands + 4u);
+      for (const std::size_t i : {0, 1}) {
+        const Operand &w = call.operands[kFeedForwardOperands + 2 * i],
+                      &up = call.operands[kFeedForwardOperands + 2 * i + 1];
+        EXPECT_EQ(w.first_row, i * 4096);
+        EXPECT_EQ(up.first_row, i * 4096);
+        EXPECT_EQ(w.rows, i == 0 ? 4096u : 904u);
+        EXPECT_EQ(up.rows, w.rows);
+        EXPECT_NE(w.value, up.value);
+      }
+    }
+  EXPECT_EQ(blocks, 2u);
 }
 
 // q, k and v of 40 + 4 + 4 heads of 64 from rows of `k` elements, in one op.
