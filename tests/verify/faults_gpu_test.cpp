@@ -46,10 +46,10 @@ constexpr std::uint32_t kPushK = 2, kPushFirst = 4;  // words of MatmulPush
 
 // (a) what one kernel computes: named by kind and op.
 
-TEST_F(Faults, AWrongLengthInAProduct) {
+TEST_F(Faults, AWrongLengthInABlock) {
   const auto edit = on("prefill", "blk.1.ffn_down", [](Step& s) { s.dispatch.push[kPushK] -= 4; });
   EXPECT_THAT(first_fault(small_decoder(), edit),
-              StartsWith("matmul 'blk.1.ffn_down' (graph 'prefill', pass 0)"));
+              StartsWith("feed_forward 'blk.1.ffn_down' (graph 'prefill', pass 0)"));
 }
 
 TEST_F(Faults, AWrongColumnInAProduct) {
