@@ -305,6 +305,9 @@ TEST_P(Arguments, SessionsAreChecked) {
   desc.context = 32;
   desc.kv_type = static_cast<tessera_kv_type>(3);
   expect_failure(model.session(desc), TESSERA_INVALID_ARGUMENT, "kv_type");
+  desc.kv_type = TESSERA_KV_DEFAULT;
+  desc.precision = static_cast<tessera_precision>(2);
+  expect_failure(model.session(desc), TESSERA_INVALID_ARGUMENT, "precision 2");
   Session s = session(model, 32);
   expect_failure(s.append(Ids{320}), TESSERA_INVALID_ARGUMENT, "vocabulary of 320");
   expect_failure(s.append(Ids(33, 1)), TESSERA_INVALID_ARGUMENT, "context of 32");

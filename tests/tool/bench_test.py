@@ -276,7 +276,7 @@ class BenchRates(ToolTest):
 class BenchModel(ToolTest):
     def test_json(self):
         out = self.ok("bench", "model", "-m", MODEL, "-p", 20, "-n", 4, "--json", *on_device()).json
-        self.assertEqual(list(out), ["version", "date", "device", "model", "chunk", "prompt", "generation"])
+        self.assertEqual(list(out), ["version", "date", "device", "model", "chunk", "precision", "prompt", "generation"])
         for part, tokens in (("prompt", 20), ("generation", 4)):
             self.assertEqual(out[part]["tokens"], tokens)
             self.assertEqual(len(out[part]["rounds"]), 3)

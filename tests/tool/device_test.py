@@ -105,6 +105,10 @@ class Verify(ToolTest):
         self.assertEqual(result.err, "")
         self.check(result.json)
 
+    def test_mixed(self):
+        self.check(self.ok("verify", "-m", MODEL, "--precision", "mixed", "--json", *on_device()).json)
+        self.refused("verify", "-m", MODEL, "--precision", "f8", status=2, says="f8")
+
     def test_table(self):
         text = self.ok("verify", "-m", MODEL, "--text", PROMPT, *on_device()).text
         self.assertIn("matmul", text)
