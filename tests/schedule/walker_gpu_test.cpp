@@ -60,8 +60,7 @@ TEST_P(EveryType, ChunksAndStepsAgreeWithTheReference) {
   expect_all_ways_agree(*device_, r.build(), spread_ids(19, r.vocab), {1, 3, 16, 64});
 }
 
-INSTANTIATE_TEST_SUITE_P(Types, EveryType,
-                         testing::ValuesIn(kWeightTypes),
+INSTANTIATE_TEST_SUITE_P(Types, EveryType, testing::ValuesIn(kWeightTypes),
                          [](const auto& type) { return std::string(tessera::info(type.param).name); });
 
 struct Heads {
