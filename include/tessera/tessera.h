@@ -231,7 +231,8 @@ typedef struct tessera_sampler { /* applied in this order; ties go to the lowest
 typedef enum tessera_kv_type {
   TESSERA_KV_DEFAULT = 0,
   TESSERA_KV_F32 = 1,
-  TESSERA_KV_F16 = 2
+  TESSERA_KV_F16 = 2,
+  TESSERA_KV_MAX = 0x7fffffff /* not a type: every int fits the enum */
 } tessera_kv_type;
 
 /* What operands of products and of attention may be rounded to; sums, softmax and norms are f32 in any case. */
@@ -239,7 +240,8 @@ typedef enum tessera_precision {
   TESSERA_PRECISION_F32 = 0,
   /* f16, bf16 or blocks of 8-bit integers, where the device has faster instructions for them. Verified with bounds
    * that allow for it; docs/verification.md. */
-  TESSERA_PRECISION_MIXED = 1
+  TESSERA_PRECISION_MIXED = 1,
+  TESSERA_PRECISION_MAX = 0x7fffffff /* not a precision: every int fits the enum */
 } tessera_precision;
 
 typedef struct tessera_session_desc {

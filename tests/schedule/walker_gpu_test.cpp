@@ -7,6 +7,7 @@
 #include "support/gpu_fixture.h"
 #include "support/random_decoder.h"
 #include "support/run_decoder.h"
+#include "support/swept_types.h"
 
 namespace tessera::test {
 namespace {
@@ -60,8 +61,7 @@ TEST_P(EveryType, ChunksAndStepsAgreeWithTheReference) {
   expect_all_ways_agree(*device_, r.build(), spread_ids(19, r.vocab), {1, 3, 16, 64});
 }
 
-INSTANTIATE_TEST_SUITE_P(Types, EveryType,
-                         testing::ValuesIn(kWeightTypes),
+INSTANTIATE_TEST_SUITE_P(Types, EveryType, testing::ValuesIn(swept_weight_types()),
                          [](const auto& type) { return std::string(tessera::info(type.param).name); });
 
 struct Heads {

@@ -21,7 +21,7 @@ struct RandomDecoder {
   std::string arch = "llama";
   std::uint32_t layers = 2, dim = 64, hidden = 96, heads = 4, kv_heads = 2, vocab = 96, context = 64;
   std::uint32_t rope_dims = 0;  // of a head; 0: all
-  DType type = DType::f32;  // of matrices; for the k-quants `dim` and `hidden` must be multiples of 256
+  DType type = DType::f32;      // of matrices; for the k-quants `dim` and `hidden` must be multiples of 256
   bool tied = false;
   float output_scale = 1;  // NaN spoils the logits
 

@@ -1,6 +1,7 @@
 #include <gmock/gmock.h>
 
 #include "support/refusal.h"
+#include "support/swept_types.h"
 #include "verify/decoder_script.h"
 
 namespace tessera::test {
@@ -28,7 +29,7 @@ class Verify : public GpuTest {
 
 class VerifyTypes : public Verify, public testing::WithParamInterface<DType> {};
 TEST_P(VerifyTypes, ATinyDecoderIsRight) { expect_right(small_decoder(GetParam())); }
-INSTANTIATE_TEST_SUITE_P(Types, VerifyTypes, testing::ValuesIn(kWeightTypes),
+INSTANTIATE_TEST_SUITE_P(Types, VerifyTypes, testing::ValuesIn(swept_weight_types()),
                          [](const auto& type) { return std::string(tessera::info(type.param).name); });
 
 TEST_F(Verify, TheQwen2FileIsRight) {
