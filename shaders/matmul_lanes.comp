@@ -99,18 +99,19 @@ void main() {
       float factor = norm_factor(all);
       [[unroll]] for (uint l = 0; l < LOADS; ++l) sums[l * X_ROWS + m] *= factor;
     }
-  if (HEADS) {  // not unrolled: X_ROWS copies of store_heads take a software driver long to compile
-    [[dont_unroll]] for (uint m = 0; m < X_ROWS; ++m) {
+  // Not unrolled: X_ROWS copies of a store take such a driver long to compile.
+  [[dont_unroll]] for (uint m = 0; m < X_ROWS && m0 + m < rows; ++m) {
+    float row[LOADS];
+    [[unroll]] for (uint l = 0; l < LOADS; ++l) row[l] = sums[l * X_ROWS];
+    [[unroll]] for (uint i = 0; i < SUMS; ++i)
+      if (i % X_ROWS == m) row[i / X_ROWS] = sums[i];
+    if (HEADS) {
       vec4 v = vec4(0);
-      [[unroll]] for (uint i = 0; i < SUMS; ++i)
-        if (i % X_ROWS == m) v[i / X_ROWS % 4] = sums[i];
-      if (n0 < p.n && m0 + m < rows) store_heads(m0 + m, n0, v);
+      [[unroll]] for (uint l = 0; l < LOADS; ++l) v[l % 4] = row[l];
+      if (n0 < p.n) store_heads(m0 + m, n0, v);
+    } else {
+      [[unroll]] for (uint c = 0; c < COLUMNS; ++c)
+        if (n0 + c * GROUP < p.n) store_y(m0 + m, n0 + c * GROUP, row[c], row[LOADS - COLUMNS + c]);
     }
-    return;
   }
-  [[unroll]] for (uint c = 0; c < COLUMNS; ++c)
-    [[unroll]] for (uint m = 0; m < X_ROWS; ++m)
-      if (m0 + m < rows && n0 + c * GROUP < p.n)
-        store_y(m0 + m, n0 + c * GROUP, sums[c * X_ROWS + m],
-                sums[(MATRICES - 1) * COLUMNS * X_ROWS + c * X_ROWS + m]);
 }
