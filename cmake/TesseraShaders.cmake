@@ -58,7 +58,7 @@ function(tessera_prebuilt_module out folder name source include_dir)
 endfunction()
 
 # tessera_shader_catalogue(TARGET CATALOGUE file OUT folder): for every line of the catalogue, <OUT>/<name>.inc,
-# and <OUT>/embed.inc that declares `spv_<name>` and `origin_<name>`. Sources lie beside the catalogue.
+# and <OUT>/embed.inc that declares `spv_<name>`, `gz_<name>` and `origin_<name>`. Sources lie beside the catalogue.
 function(tessera_shader_catalogue target)
   cmake_parse_arguments(arg "" "CATALOGUE;OUT" "" ${ARGN})
   set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS ${arg_CATALOGUE})
@@ -80,7 +80,7 @@ function(tessera_shader_catalogue target)
     if(TESSERA_SPIRV_VAL AND (needs STREQUAL "-" OR TESSERA_SPIRV_VAL_KNOWS_${needs}))
       set(validate COMMAND ${TESSERA_SPIRV_VAL} --target-env ${env} ${spirv})
     endif()
-    set(to_inc COMMAND ${CMAKE_COMMAND} -DOUT=${arg_OUT}/${name}.inc)
+    set(to_inc COMMAND ${CMAKE_COMMAND} -DNAME=${name} -DOUT=${arg_OUT}/${name}.inc)
     set(script -P ${TESSERA_SHADER_CMAKE_DIR}/spirv_to_inc.cmake)
     if(needs STREQUAL "-" OR TESSERA_GLSLANG_HAS_${needs})
       set(origin built)
@@ -101,7 +101,7 @@ function(tessera_shader_catalogue target)
         DEPENDS ${spirv} ${TESSERA_SHADER_CMAKE_DIR}/spirv_to_inc.cmake COMMENT "Shader ${name} (prebuilt)" VERBATIM)
     endif()
     list(APPEND outputs ${arg_OUT}/${name}.inc)
-    string(APPEND embed "inline constexpr std::uint32_t spv_${name}[] = {\n#include \"${name}.inc\"\n};\n"
+    string(APPEND embed "#include \"${name}.inc\"\n"
                         "inline constexpr std::string_view origin_${name} = \"${origin}\";\n")
   endforeach()
   file(CONFIGURE OUTPUT ${arg_OUT}/embed.inc CONTENT "${embed}")

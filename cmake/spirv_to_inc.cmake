@@ -1,6 +1,15 @@
-# cmake -DSPIRV=module.spv -DOUT=module.inc -P: the words of a module as C++ integer literals.
+# cmake -DSPIRV=module.spv -DNAME=name -DOUT=module.inc -P: spv_<name>, the words of a module, for the compiler to check
+# (nothing uses them at run time), and gz_<name>, the same through gzip, which the library holds.
 file(READ ${SPIRV} hex HEX)
 string(REGEX REPLACE "(..)(..)(..)(..)" "0x\\4\\3\\2\\1," words "${hex}")
-string(REGEX REPLACE "(0x........,0x........,0x........,0x........,0x........,0x........,0x........,0x........,)"
-       "\\1\n" words "${words}")
-file(WRITE ${OUT} "${words}\n")
+set(word "0x........,")
+string(REGEX REPLACE "(${word}${word}${word}${word}${word}${word}${word}${word})" "\\1\n" words "${words}")
+
+file(ARCHIVE_CREATE OUTPUT ${OUT}.gz PATHS ${SPIRV} FORMAT raw COMPRESSION GZip COMPRESSION_LEVEL 9)
+file(READ ${OUT}.gz hex HEX)
+string(REGEX REPLACE "^(........)........" "\\100000000" hex "${hex}")  # the time: the same module, the same bytes
+string(REGEX REPLACE "(................................)" "\\1\n" hex "${hex}")
+string(REGEX REPLACE "([0-9a-f][0-9a-f])" "0x\\1," bytes "${hex}")
+
+file(WRITE ${OUT} "inline constexpr std::uint32_t spv_${NAME}[] = {\n${words}\n};\n"
+                  "inline constexpr std::uint8_t gz_${NAME}[] = {\n${bytes}\n};\n")

@@ -97,7 +97,7 @@ Hash device_hash(const DeviceReport& report) {
   hash.add(&report.device_id, 4);
   hash.add(&report.driver_version, 4);
   hash.add(report.pipeline_cache_uuid.data(), report.pipeline_cache_uuid.size());
-  for (const Kernel& k : kernels()) hash.add(k.spirv.data(), k.spirv.size_bytes());
+  for (const Kernel& k : kernels()) hash.add(k.module.data(), k.module.size());
   return hash;
 }
 

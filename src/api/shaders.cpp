@@ -20,16 +20,6 @@ std::string kernel_name(const Variant& v) {
   return v.dispatch ? std::string(kernel(v.dispatch->kernel).name) : v.family;
 }
 
-PipelineDesc pipeline_desc(const Dispatch& d) {
-  const Kernel& k = kernel(d.kernel);
-  return {.name = std::string(k.name),
-          .spirv = k.spirv,
-          .binding_count = k.binding_count,
-          .push_bytes = k.push_bytes,
-          .spec = d.spec,
-          .required_subgroup_size = d.subgroup_size};
-}
-
 void hand_out(const std::vector<PipelineExecutable>& executables, const tessera_shader_sink& sink) {
   for (std::uint32_t i = 0; i < executables.size(); ++i) {
     if (sink.statistic != nullptr)

@@ -47,13 +47,7 @@ Result<double> copy_rate(Device& device) {
 }
 
 Result<double> probe_seconds(Device& device, const Dispatch& d, int runs) {
-  const Kernel& k = kernel(d.kernel);
-  TSR_TRY(auto pipeline, device.create_pipeline({.name = std::string(k.name),
-                                                 .spirv = k.spirv,
-                                                 .binding_count = k.binding_count,
-                                                 .push_bytes = k.push_bytes,
-                                                 .spec = d.spec,
-                                                 .required_subgroup_size = d.subgroup_size}));
+  TSR_TRY(auto pipeline, device.create_pipeline(pipeline_desc(d)));
   TSR_TRY(auto out, device.create_buffer(4096, Memory::device, "arithmetic probe"));
   const BindingRange range{out.get(), 0, 4096};
   TSR_TRY(auto set, device.create_binding_set(*pipeline, {&range, 1}));

@@ -3,18 +3,20 @@
 #include <algorithm>
 #include <bit>
 
+#include "device/module.h"
+
 namespace tessera {
 
 bool PipelineDesc::operator==(const PipelineDesc& o) const {
   return binding_count == o.binding_count && push_bytes == o.push_bytes &&
          required_subgroup_size == o.required_subgroup_size && spec == o.spec &&
-         std::equal(spirv.begin(), spirv.end(), o.spirv.begin(), o.spirv.end());
+         std::ranges::equal(module, o.module);
 }
 
 std::size_t PipelineStore::Hash::operator()(const PipelineDesc& desc) const {
   std::uint64_t hash = 0xcbf29ce484222325;
   const auto mix = [&](std::uint32_t word) { hash = (hash ^ word) * 0x100000001b3; };
-  for (std::uint32_t word : desc.spirv) mix(word);
+  for (std::uint8_t byte : desc.module) mix(byte);
   for (std::uint32_t word : desc.spec) mix(word);
   mix(desc.binding_count);
   mix(desc.push_bytes);
@@ -63,9 +65,6 @@ Result<void> PipelineStore::check(const PipelineDesc& desc) const {
   const auto refuse = [&](Code code, const std::string& why) {
     return Error{code, "pipeline '" + desc.name + "': " + why};
   };
-  constexpr std::uint32_t kSpirvMagic = 0x07230203;
-  if (desc.spirv.size() < 5 || desc.spirv[0] != kSpirvMagic)
-    return refuse(Code::invalid_argument, "its module is no SPIR-V");
   if (desc.push_bytes % 4 != 0) return refuse(Code::invalid_argument, "push bytes are no multiple of 4");
   if (desc.push_bytes > limits.max_push_bytes)
     return refuse(Code::unsupported, std::to_string(desc.push_bytes) +
@@ -99,9 +98,11 @@ Result<void> PipelineStore::compile(PipelineImpl& pipeline, VkPipelineCache cach
                                     VkPipelineCreateFlags flags) {
   const PipelineDesc& desc = pipeline.desc();
   const std::string what = "pipeline '" + desc.name + "'";
+  const auto words = module_words(desc.module);
+  if (!words) return Error{words.error().code, what + ": " + words.error().message};
   VkShaderModuleCreateInfo module_info{VK_STRUCTURE_TYPE_SHADER_MODULE_CREATE_INFO};
-  module_info.codeSize = desc.spirv.size_bytes();
-  module_info.pCode = desc.spirv.data();
+  module_info.codeSize = words->size() * 4;
+  module_info.pCode = words->data();
   VkShaderModule module = VK_NULL_HANDLE;
   VkResult r = gpu_.vk.CreateShaderModule(gpu_.device, &module_info, nullptr, &module);
   if (r != VK_SUCCESS) return gpu_.error(r, what);

@@ -13,6 +13,7 @@
 #include "interface/sample.h"
 #include "interface/softmax.h"
 #include "interface/step.h"
+#include "kernels/choose.h"
 #include "kernels/reflect.h"
 #include "spirv/embed.inc"
 
@@ -28,7 +29,7 @@ using namespace shader;
 
 constexpr std::array<Kernel, static_cast<std::size_t>(KernelId::count)> kKernels = {{
 #define TESSERA_KERNEL(name, source, Push, bindings, specs, capability, defines, needs)      \
-  {KernelId::name,   #name, origin_##name, spv_##name, bindings, reflect(spv_##name).access, \
+  {KernelId::name,   #name, origin_##name, gz_##name, bindings, reflect(spv_##name).access, \
    push_bytes<Push>, specs},
 #include "kernels.inc"
 #undef TESSERA_KERNEL
@@ -39,6 +40,16 @@ constexpr std::array<Kernel, static_cast<std::size_t>(KernelId::count)> kKernels
 const Kernel& kernel(KernelId id) { return kKernels[static_cast<std::size_t>(id)]; }
 
 std::span<const Kernel> kernels() { return kKernels; }
+
+PipelineDesc pipeline_desc(const Dispatch& dispatch) {
+  const Kernel& k = kernel(dispatch.kernel);
+  return {.name = std::string(k.name),
+          .module = k.module,
+          .binding_count = k.binding_count,
+          .push_bytes = k.push_bytes,
+          .spec = dispatch.spec,
+          .required_subgroup_size = dispatch.subgroup_size};
+}
 
 std::string_view missing_capability(KernelId id, const Caps& caps) {
   struct WithNone : Caps {

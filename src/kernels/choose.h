@@ -17,6 +17,7 @@
 #include "base/attention.h"
 #include "base/dtype.h"
 #include "base/result.h"
+#include "device/device.h"
 #include "device/limits.h"
 #include "device/matrices.h"
 #include "device/rates.h"
@@ -38,6 +39,9 @@ struct Dispatch {
   // Of tiled attention: rows (of all heads that share a KV head) and keys of a tile of scores. 0: no tiles.
   std::uint32_t tile_rows = 0, tile_keys = 0;
 };
+
+// The pipeline that it runs.
+PipelineDesc pipeline_desc(const Dispatch& dispatch);
 
 // Markers in Dispatch::operands.
 inline constexpr std::uint8_t kScratchOperand = 128;  // + i: scratch i of the call

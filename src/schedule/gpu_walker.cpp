@@ -280,16 +280,6 @@ class Walking final : public GpuWalker {
     return wait(submitted_);
   }
 
-  static PipelineDesc pipeline_desc(const Step& step) {
-    const Kernel& k = kernel(step.dispatch.kernel);
-    return {.name = std::string(k.name),
-            .spirv = k.spirv,
-            .binding_count = k.binding_count,
-            .push_bytes = k.push_bytes,
-            .spec = step.dispatch.spec,
-            .required_subgroup_size = step.dispatch.subgroup_size};
-  }
-
   // The distinct pipelines of all graphs, each one job.
   Result<void> make_pipelines() {
     const auto start = std::chrono::steady_clock::now();
@@ -297,7 +287,7 @@ class Walking final : public GpuWalker {
     std::vector<std::vector<std::size_t>> of_step(graphs_.size());
     for (std::size_t g = 0; g < graphs_.size(); ++g)
       for (const Step& step : graphs_[g].scheduled.steps) {
-        const PipelineDesc desc = pipeline_desc(step);
+        const PipelineDesc desc = pipeline_desc(step.dispatch);
         const auto same = std::find_if(requests.begin(), requests.end(),
                                        [&](const PipelineRequest& r) { return r.desc == desc; });
         of_step[g].push_back(static_cast<std::size_t>(same - requests.begin()));

@@ -18,7 +18,7 @@ TEST_F(Pipelines, TheSameDescIsMadeOnce) {
   const auto first = take(device_->create_pipeline(probe_desc(2)));
   const std::vector<std::uint32_t> copy(std::begin(kProbeSpirv), std::end(kProbeSpirv));
   PipelineDesc same = probe_desc(2);
-  same.spirv = copy;
+  same.module = bytes_of(copy);
   same.name = "another name";
   EXPECT_EQ(first, take(device_->create_pipeline(same)));
   EXPECT_EQ(device_->pipelines_made(), 1u);
@@ -49,7 +49,7 @@ TEST_F(Pipelines, RefusalsAreNamed) {
     return result ? std::string() : result.error().message;
   };
   PipelineDesc desc = probe_desc(1);
-  desc.spirv = std::span(kProbeSpirv).subspan(1);
+  desc.module = bytes_of(std::span(kProbeSpirv).subspan(1));
   EXPECT_THAT(refusal(desc), HasSubstr("'probe': its module is no SPIR-V"));
   desc = probe_desc(1);
   desc.push_bytes = 1 << 20;

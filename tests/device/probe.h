@@ -8,10 +8,14 @@
 
 namespace tessera::test {
 
+inline std::span<const std::uint8_t> bytes_of(std::span<const std::uint32_t> words) {
+  return {reinterpret_cast<const std::uint8_t*>(words.data()), words.size_bytes()};
+}
+
 inline PipelineDesc probe_desc(std::uint32_t factor, std::uint32_t group = 64) {
   PipelineDesc desc;
   desc.name = "probe";
-  desc.spirv = kProbeSpirv;
+  desc.module = bytes_of(kProbeSpirv);
   desc.binding_count = 2;
   desc.push_bytes = 8;
   desc.spec = {group, factor};

@@ -47,14 +47,7 @@ class Sampler {
   bool record() {
     auto dispatch = choose_sample(vocab_, kContext, target_of(device_));
     if (!dispatch) return false;
-    const Kernel& k = kernel(dispatch->kernel);
-    PipelineDesc desc;
-    desc.name = std::string(k.name);
-    desc.spirv = k.spirv;
-    desc.binding_count = k.binding_count;
-    desc.push_bytes = k.push_bytes;
-    desc.spec = dispatch->spec;
-    auto pipeline = device_.create_pipeline(desc);
+    auto pipeline = device_.create_pipeline(pipeline_desc(*dispatch));
     if (!pipeline) return false;
     pipeline_ = *pipeline;
     std::vector<BindingRange> ranges;

@@ -72,14 +72,7 @@ inline Result<void> try_dispatch(Device& device, const Dispatch& dispatch,
   const Kernel& k = kernel(dispatch.kernel);
   if (bindings.size() != k.binding_count) return Error{Code::internal, std::string(k.name) + ": bindings"};
   if (dispatch.push.size() * 4 != k.push_bytes) return Error{Code::internal, std::string(k.name) + ": push"};
-  PipelineDesc desc;
-  desc.name = std::string(k.name);
-  desc.spirv = k.spirv;
-  desc.binding_count = k.binding_count;
-  desc.push_bytes = k.push_bytes;
-  desc.spec = dispatch.spec;
-  desc.required_subgroup_size = dispatch.subgroup_size;
-  TSR_TRY(auto pipeline, device.create_pipeline(desc));
+  TSR_TRY(auto pipeline, device.create_pipeline(pipeline_desc(dispatch)));
   std::map<Bytes*, PaddedBuffer> buffers;
   std::vector<BindingRange> ranges;
   for (Bytes* bytes : bindings) {

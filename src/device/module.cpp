@@ -1,0 +1,54 @@
+#include "device/module.h"
+
+#include <zlib.h>
+
+#include <cstring>
+
+namespace tessera {
+namespace {
+
+constexpr std::size_t kMostBytes = 16 << 20;
+constexpr int kGzipWindow = 15 + 16;  // zlib: 32 KiB, gzip header
+const Error kDamaged{Code::invalid_argument, "its module is damaged"};
+
+std::uint32_t word_at(std::span<const std::uint8_t> bytes, std::size_t i) {
+  std::uint32_t word = 0;
+  std::memcpy(&word, &bytes[i], 4);
+  return word;
+}
+
+// Inflates all of `from` into all of `to`.
+bool inflate_exactly(std::span<const std::uint8_t> from, std::vector<std::uint32_t>& to) {
+  z_stream stream{};
+  if (inflateInit2(&stream, kGzipWindow) != Z_OK) return false;
+  stream.next_in = const_cast<Bytef*>(from.data());
+  stream.avail_in = static_cast<uInt>(from.size());
+  stream.next_out = reinterpret_cast<Bytef*>(to.data());
+  stream.avail_out = static_cast<uInt>(to.size() * 4);
+  const int status = inflate(&stream, Z_FINISH);
+  const bool whole = status == Z_STREAM_END && stream.avail_in == 0 && stream.avail_out == 0;
+  inflateEnd(&stream);
+  return whole;
+}
+
+}  // namespace
+
+Result<std::vector<std::uint32_t>> module_words(std::span<const std::uint8_t> module) {
+  constexpr std::uint32_t kSpirvMagic = 0x07230203;
+  constexpr std::size_t kSpirvHeader = 20, kGzipLeast = 18;
+  std::vector<std::uint32_t> words;
+  if (module.size() >= kGzipLeast && module[0] == 0x1f && module[1] == 0x8b) {
+    const std::size_t bytes = word_at(module, module.size() - 4);  // gzip ends with the size
+    if (bytes % 4 != 0 || bytes < kSpirvHeader || bytes > kMostBytes) return kDamaged;
+    words.resize(bytes / 4);
+    if (!inflate_exactly(module, words)) return kDamaged;
+  } else {
+    words.resize(module.size() / 4);
+    if (!words.empty()) std::memcpy(words.data(), module.data(), words.size() * 4);
+  }
+  if (words.size() * 4 < kSpirvHeader || words[0] != kSpirvMagic)
+    return Error{Code::invalid_argument, "its module is no SPIR-V"};
+  return words;
+}
+
+}  // namespace tessera
