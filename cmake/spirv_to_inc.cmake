@@ -7,7 +7,9 @@ string(REGEX REPLACE "(${word}${word}${word}${word}${word}${word}${word}${word})
 
 file(ARCHIVE_CREATE OUTPUT ${OUT}.gz PATHS ${SPIRV} FORMAT raw COMPRESSION GZip COMPRESSION_LEVEL 9)
 file(READ ${OUT}.gz hex HEX)
-string(REGEX REPLACE "^(........)........" "\\100000000" hex "${hex}")  # the time: the same module, the same bytes
+string(SUBSTRING "${hex}" 0 8 head)
+string(SUBSTRING "${hex}" 16 -1 tail)
+set(hex "${head}00000000${tail}")  # no time: the same module, the same bytes
 string(REGEX REPLACE "(................................)" "\\1\n" hex "${hex}")
 string(REGEX REPLACE "([0-9a-f][0-9a-f])" "0x\\1," bytes "${hex}")
 

@@ -5,6 +5,7 @@
 #include <set>
 #include <string>
 
+#include "device/module.h"
 #include "interface/matmul.h"
 
 namespace tessera {
@@ -24,10 +25,25 @@ TEST(Catalogue, EveryModuleIsSane) {
     for (std::uint32_t i = 0; i < k.binding_count; ++i)
       writes |= k.access[i] == Access::write || k.access[i] == Access::read_write;
     EXPECT_TRUE(writes) << k.name << " writes nothing";
+    EXPECT_TRUE(module_words(k.module)) << k.name;
     bytes += k.module.size();
   }
   EXPECT_LE(names.size(), 100u);
   EXPECT_LE(bytes, 3u << 20);
+}
+
+TEST(Catalogue, DamagedModulesAreRefused) {
+  const Kernel& k = kernel(KernelId::embedding);
+  const std::vector<std::uint8_t> whole(k.module.begin(), k.module.end());
+  std::vector<std::uint8_t> bytes = whole;
+  bytes[bytes.size() / 2] ^= 0x10;
+  EXPECT_FALSE(module_words(bytes));
+  bytes = whole;
+  bytes[bytes.size() - 2] = 0x7f;  // of the size
+  EXPECT_FALSE(module_words(bytes));
+  EXPECT_FALSE(module_words(std::span(whole).first(whole.size() - 4)));
+  EXPECT_FALSE(module_words(std::span(whole).first(10)));
+  EXPECT_FALSE(module_words({}));
 }
 
 TEST(Catalogue, AccessIsWhatTheShaderDeclares) {
