@@ -188,17 +188,20 @@ class Lowering {
     const std::uint64_t matrix_bytes = at.n * map_.places[op.in[1]].row_bytes;  // of `up` as well
     const std::uint64_t most = limits_.max_storage_range / matrix_bytes;
     if (most >= at.batch) return at.batch;
+    const auto too_large = [&](std::uint64_t matrices) {
+      return Error{Code::unsupported, "'" + value(op.in[1]).name + "' is bound " + std::to_string(matrices) +
+                                          (matrices == 1 ? " matrix" : " matrices") + " at a time, of " +
+                                          std::to_string(matrix_bytes) +
+                                          " bytes each: too much for bindings of " +
+                                          std::to_string(limits_.max_storage_range)};
+    };
+    if (most == 0) return too_large(1);
     const std::uint64_t align = std::max<std::uint64_t>(limits_.min_storage_alignment, 16);
     std::uint64_t step = 1;
     for (const std::uint64_t bytes :
          {matrix_bytes, at.x_batch * element_bytes(op.in[0]), at.y_batch * element_bytes(op.out[0])})
       step = std::lcm(step, align / std::gcd(bytes, align));
-    if (most < step)
-      return Error{Code::unsupported, "'" + value(op.in[1]).name + "' is bound " + std::to_string(step) +
-                                          (step == 1 ? " matrix" : " matrices") + " at a time, of " +
-                                          std::to_string(matrix_bytes) +
-                                          " bytes each: too much for bindings of " +
-                                          std::to_string(limits_.max_storage_range)};
+    if (most < step) return too_large(step);
     return most / step * step;
   }
 

@@ -38,7 +38,7 @@ class Products {
            c.gated && c.more ? b_.constant({kN}, up_bias_) : none, c.more ? residual_ : none, none},
           {y_});
     b_.write(x_, x_data_);
-    b_.write(residual_, residual_data_);
+    if (c.more) b_.write(residual_, residual_data_);
     b_.write(y_, std::vector<float>(kBatch * kRows * kN, 77));
     b_.write_state({.position = 0, .rows = c.live});
   }

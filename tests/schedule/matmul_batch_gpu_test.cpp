@@ -109,7 +109,7 @@ TEST_P(EveryTypeOfBatch, AgreesWithTheReference) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Types, EveryTypeOfBatch, testing::ValuesIn(swept_weight_types()),
-                         [](const auto& i) { return std::string(info(i.param).name); });
+                         [](const auto& i) { return std::string(tessera::info(i.param).name); });
 
 TEST_F(MatmulBatchGpu, BothLayoutsOfEverySize) {
   for (const bool rows_first : {false, true})
