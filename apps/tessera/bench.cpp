@@ -57,6 +57,7 @@ void add_filter_options(CLI::App& sub, OpsOptions& options) {
   sub.add_option("--samples", options.samples, "Runs that are timed (10)")
       ->check(CLI::Range(1u, 100000u))
       ->type_name("N");
+  add_precision_option(sub, options.precision);
   sub.add_flag("--json", options.json, "One JSON object");
 }
 
@@ -77,6 +78,13 @@ Json time_json(const tessera_bench_op& op) {
           {"min_s", unless_failed(op.min_s)},
           {"max_s", unless_failed(op.max_s)},
           {"gflop_per_s", unless_failed(rate(op.flops, op.median_s))}};
+}
+
+std::string number(const Json& value, const char* format, double factor) {
+  if (value.is_null()) return "-";
+  char text[32];
+  std::snprintf(text, sizeof(text), format, value.get<double>() * factor);
+  return text;
 }
 
 namespace {
@@ -105,13 +113,6 @@ Json op_json(const Run& run, const tessera_bench_op& op) {
   return out;
 }
 
-std::string number(const Json& value, const char* format, double factor = 1) {
-  if (value.is_null()) return "-";
-  char text[32];
-  std::snprintf(text, sizeof(text), format, value.get<double>() * factor);
-  return text;
-}
-
 void print_op(const Json& op) {
   std::printf("%-38s ", op["name"].get<std::string>().c_str());
   if (!op["failed"].is_null()) {
@@ -129,6 +130,7 @@ tessera_bench_desc make_desc(Run& run) {
   auto desc = tessera::init<tessera_bench_desc>();
   desc.samples = run.options.samples;
   desc.form = run.options.form.c_str();
+  desc.precision = run.options.precision;
   desc.user = &run;
   desc.wanted = [](void* user, const char* name) -> int {
     return static_cast<Run*>(user)->filter.matches(name);
@@ -170,6 +172,8 @@ int run_ops(const OpsOptions& options) {
   if (status != TESSERA_OK && status != TESSERA_MISMATCH) return fail({error.status, error.message});
   if (options.json) {
     Json out = run.device.head();
+    out["precision"] = name_of(options.precision);
+    out["form"] = options.form.empty() ? Json() : Json(options.form);
     out["copy_gbyte_per_s"] = run.copy * 1e-9;
     out["peak_gflop_per_s"] = run.flops * 1e-9;
     out["ops"] = std::move(run.ops);

@@ -28,6 +28,9 @@ struct BenchedDevice {
 // "failed", "samples", times and GFLOP/s: null where it failed or counts no arithmetic.
 nlohmann::ordered_json time_json(const tessera_bench_op& op);
 
+// A number of such JSON times `factor`; "-" for null.
+std::string number(const nlohmann::ordered_json& value, const char* format, double factor = 1);
+
 // tessera_bench_ops, tessera_bench_forms or tessera_measure_rates with a progress bar.
 template <typename Desc>
 tessera_status measure(CachedContext& context, BenchedDevice& device, Desc desc,
@@ -47,9 +50,10 @@ struct OpsOptions {
   DeviceOptions device = {};
   std::string filter = {}, form = {};
   std::uint32_t samples = 10;
+  tessera_precision precision = TESSERA_PRECISION_F32;
   bool json = false;
 };
-void add_filter_options(CLI::App& sub, OpsOptions& options);  // --filter, --samples, --json
+void add_filter_options(CLI::App& sub, OpsOptions& options);  // --filter, --samples, --precision, --json
 
 // POSIX extended syntax.
 class Regex {

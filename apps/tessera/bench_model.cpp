@@ -105,7 +105,7 @@ int run(const BenchModelOptions& options) {
                       {"layers", info.layers},
                       {"dim", info.dim}}},
                     {"chunk", options.chunk},
-                    {"precision", options.precision == TESSERA_PRECISION_MIXED ? "mixed" : "f32"},
+                    {"precision", name_of(options.precision)},
                     {"prompt", prompt},
                     {"generation", generation}});
     return 0;

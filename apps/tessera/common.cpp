@@ -88,6 +88,10 @@ void add_model_option(CLI::App& app, std::string& path) {
   app.add_option("-m,--model", path, "A GGUF file; the bundled model without it")->type_name("FILE");
 }
 
+const char* name_of(tessera_precision precision) {
+  return precision == TESSERA_PRECISION_MIXED ? "mixed" : "f32";
+}
+
 void add_precision_option(CLI::App& app, tessera_precision& precision) {
   static const std::map<std::string, tessera_precision> names{{"f32", TESSERA_PRECISION_F32},
                                                               {"mixed", TESSERA_PRECISION_MIXED}};

@@ -25,6 +25,7 @@ void add_device_options(CLI::App& app, DeviceOptions& options);
 // -m; the bundled model when it is not given.
 void add_model_option(CLI::App& app, std::string& path);
 void add_precision_option(CLI::App& app, tessera_precision& precision);
+const char* name_of(tessera_precision precision);  // "f32", "mixed"
 
 // One line on standard error; returns the exit status for it.
 int fail(const tessera::Failure& failure);

@@ -46,6 +46,7 @@ Json collect(const VerifyOptions& options, std::vector<uint32_t> ids, tessera::F
                                          {"bound", number(row->worst_bound)},
                                          {"ratio", number(row->worst_ratio)},
                                          {"ok", row->worst_ratio <= 1}});
+    if (row->largest > 0) static_cast<Json*>(user)->back()["largest"] = number(row->largest);
   };
   desc.progress = tessera::detail::progress;
   desc.progress_user = &progress;
@@ -115,6 +116,18 @@ void print_rows(const Json& rows) {
   }
 }
 
+// Beside the tolerance of the whole stands what it is a tolerance of.
+constexpr double kWideTolerance = 0.1;
+
+void print_whole(const Json& rows) {
+  for (const Json& row : rows) {
+    if (!row.contains("largest") || row["largest"].is_null() || row["bound"].is_null()) continue;
+    const double largest = row["largest"].get<double>(), part = row["bound"].get<double>() / largest;
+    std::printf("the tolerance of the whole is %.2g of the largest logit, %.3g%s\n", part, largest,
+                part > kWideTolerance ? ": too much to find small faults" : "");
+  }
+}
+
 int run(const VerifyOptions& options) {
   auto context = CachedContext::create(options.device);
   if (!context) return fail(context.failure());
@@ -126,14 +139,17 @@ int run(const VerifyOptions& options) {
   context->save();
   const bool mismatch = failure.status == TESSERA_MISMATCH;
   if (failure.status != TESSERA_OK && !mismatch) return fail(failure);
+  const char* precision = name_of(options.precision);
   if (options.json) {
     print_json(Json{{"device", (*context)->device_name()},
+                    {"precision", precision},
                     {"ok", !mismatch},
                     {"first_fault", mismatch ? Json(failure.message) : Json()},
                     {"ops", rows}});
   } else {
-    std::printf("%s\n", (*context)->device_name().c_str());
+    std::printf("%s, precision %s\n", (*context)->device_name().c_str(), precision);
     print_rows(rows);
+    print_whole(rows);
     if (!mismatch) std::puts("every op is within its bound; the whole agrees with the unfused reference");
   }
   return mismatch ? fail(failure) : 0;

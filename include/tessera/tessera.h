@@ -235,11 +235,12 @@ typedef enum tessera_kv_type {
   TESSERA_KV_MAX = 0x7fffffff /* not a type: every int fits the enum */
 } tessera_kv_type;
 
-/* What operands of products and of attention may be rounded to; sums, softmax and norms are f32 in any case. */
+/* What operands of products and of attention may be rounded to; sums, softmax and norms are f32 in any case.
+ */
 typedef enum tessera_precision {
   TESSERA_PRECISION_F32 = 0,
-  /* f16, bf16 or blocks of 8-bit integers, where the device has faster instructions for them. Verified with bounds
-   * that allow for it; docs/verification.md. */
+  /* f16, bf16 or blocks of 8-bit integers, where the device has faster instructions for them. Verified with
+   * bounds that allow for it; docs/verification.md. */
   TESSERA_PRECISION_MIXED = 1,
   TESSERA_PRECISION_MAX = 0x7fffffff /* not a precision: every int fits the enum */
 } tessera_precision;
@@ -249,13 +250,13 @@ typedef struct tessera_session_desc {
   uint32_t context;               /* tokens the KV cache holds; 0: the model's, at most 4096 */
   uint32_t chunk;                 /* prompt tokens of one pass; 0: 64 */
   tessera_kv_type kv_type;        /* default: f32 for a model in F32, else f16 */
-  tessera_precision precision;
   const tessera_sampler* sampler; /* NULL: greedy */
   /* When set, receives the logits of every position that is evaluated, in order. */
   void (*logits)(void* user, uint32_t position, const float* logits, uint32_t vocab);
   void* logits_user;
   tessera_progress_fn progress; /* while creating and during prompts */
   void* progress_user;
+  tessera_precision precision; /* of every product and attention; default: f32, whatever the weights are */
 } tessera_session_desc;
 
 /* Uploads the weights and makes every pipeline and command list the session needs. */
@@ -342,7 +343,7 @@ typedef struct tessera_translator_desc {
   uint32_t max_target;          /* tokens of a translation, at most; 0: 256 */
   tessera_progress_fn progress; /* while creating and translating */
   void* progress_user;
-  tessera_precision precision;
+  tessera_precision precision; /* as in a session */
 } tessera_translator_desc;
 
 /* Uploads the weights and makes every pipeline and command list. Used from one thread at a time; destroy it
@@ -389,6 +390,8 @@ typedef struct tessera_verify_row { /* the worst element of one kind of op, or o
   double worst_error;
   double worst_bound; /* of the same element */
   double worst_ratio; /* error / bound: over 1 is a failure */
+  double
+      largest; /* of "whole": the largest magnitude of a final logit; beside it the bound should be small */
 } tessera_verify_row;
 
 typedef struct tessera_verify_desc {
@@ -397,11 +400,11 @@ typedef struct tessera_verify_desc {
   size_t id_count;
   uint32_t context, chunk; /* as in a session; 0: small ones that cover every path */
   tessera_kv_type kv_type;
-  tessera_precision precision;
   void (*row)(void* user, const tessera_verify_row* row);
   void* user;
   tessera_progress_fn progress;
   void* progress_user;
+  tessera_precision precision; /* as in a session */
 } tessera_verify_desc;
 
 /* Each op against the CPU reference on the device's own inputs, the fused graph in the real arena against one

@@ -96,8 +96,8 @@ typedef struct tessera_shader_sink {
 TESSERA_API tessera_status tessera_shaders(const tessera_context_desc* desc, const tessera_shader_sink* sink,
                                            tessera_error* error);
 
-/* How long the ops of src/bench/cases.cpp take on the context's device, each checked on sampled elements
- * against the reference first. */
+/* How long single ops take on the context's device, each checked on sampled elements against the reference
+ * first: the list of ops and shapes that docs/benchmarks.md has, named like "matmul/q8_0/4096x4096/n8". */
 typedef struct tessera_bench_op {
   size_t size;
   const char* name;   /* "matmul/q8_0/4096x4096/n8" */
@@ -123,21 +123,25 @@ typedef struct tessera_bench_desc {
   void* user;
   tessera_progress_fn progress; /* stage "ops" */
   void* progress_user;
-  /* "feed_forward_products": ops that have this form take it, and say why when they cannot; NULL or "": the
-   * device's choice. */
+  /* "feed_forward_products": ops that have this form take it, and say why when they cannot. Names: those of
+   * tessera_bench_form and, before any '/', of tessera_form_rate. Another one is an invalid_argument. NULL or
+   * "": the device's choice. */
   const char* form;
+  tessera_precision precision; /* of products, feed-forward blocks and attention */
 } tessera_bench_desc;
 /* TESSERA_MISMATCH when an op was wrong; all others were measured. */
 TESSERA_API tessera_status tessera_bench_ops(tessera_context* context, const tessera_bench_desc* desc,
                                              tessera_error* error);
 
-/* One form of an op that can be one kernel or several ("feed_forward_fused", "feed_forward_products"). */
+/* One form of an op that can be one kernel or several: "feed_forward_fused", "feed_forward_products",
+ * "mlp_fused", "mlp_products". */
 typedef struct tessera_bench_form {
   size_t size;
   const char* form;
   int chosen;    /* nonzero: what the device gets when nothing is asked for */
   uint32_t rows; /* of activations: tokens */
-  double moved;  /* bytes read and written: each operand once, and what one kernel leaves for the next */
+  /* Bytes read and written: each operand once, and what one kernel leaves for the next. 0 where it failed. */
+  double moved;
   const tessera_bench_op* time;
 } tessera_bench_form;
 
@@ -151,9 +155,11 @@ typedef struct tessera_forms_desc {
   void* user;
   tessera_progress_fn progress; /* stage "forms" */
   void* progress_user;
+  tessera_precision precision; /* of feed-forward blocks */
 } tessera_forms_desc;
-/* Every form of the ops of src/bench/cases.cpp that have several: each checked, then timed in turn, so that
- * what else a machine does meets them alike. TESSERA_MISMATCH when one was wrong; all others were measured.
+/* Every form of those of the ops of tessera_bench_ops that have several: each checked, then timed in turn, so
+ * that what else a machine does meets them alike. TESSERA_MISMATCH when one was wrong; all others were
+ * measured.
  */
 TESSERA_API tessera_status tessera_bench_forms(tessera_context* context, const tessera_forms_desc* desc,
                                                tessera_error* error);

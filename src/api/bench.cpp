@@ -1,5 +1,7 @@
 // The cases of bench/ through the C ABI: tessera_bench_ops, tessera_bench_forms, and tessera_measure_rates on
 // the forms of kernels.
+#include <algorithm>
+
 #include "api/handles.h"
 #include "bench/forms.h"
 #include "bench/rates.h"
@@ -13,11 +15,24 @@ using namespace tessera::api;
 namespace {
 
 template <typename Desc>
-std::vector<bench::OpCase> wanted_cases(const Desc& desc) {
+Result<std::vector<bench::OpCase>> wanted_cases(const Desc& desc) {
+  TSR_TRY(const Precision precision, make_precision(desc.precision));
   std::vector<bench::OpCase> cases = bench::op_cases();
   if (desc.wanted != nullptr)
     std::erase_if(cases, [&](const bench::OpCase& c) { return desc.wanted(desc.user, c.name.c_str()) == 0; });
+  for (bench::OpCase& c : cases)
+    if (c.kind == OpKind::matmul || c.kind == OpKind::feed_forward || c.kind == OpKind::attention)
+      c.precision = precision;
   return cases;
+}
+
+Result<std::string> make_form(const char* name) {
+  const std::string form = name == nullptr ? "" : name;
+  const std::vector<std::string_view> names = bench::form_names();
+  if (form.empty() || std::ranges::find(names, form) != names.end()) return form;
+  std::string text;
+  for (const std::string_view n : names) text += (text.empty() ? "" : ", ") + std::string(n);
+  return Error{Code::invalid_argument, "no op has a form '" + form + "'; forms are " + text};
 }
 
 // Points into both.
@@ -82,7 +97,8 @@ bench::OpTime too_slow(const bench::OpCase& c, const bench::Peaks& peaks) {
 
 Result<void> run(Device& device, const tessera_bench_desc& desc) {
   const Progress progress = make_progress(desc.progress, desc.progress_user);
-  const std::vector<bench::OpCase> cases = wanted_cases(desc);
+  TSR_TRY(const std::string form, make_form(desc.form));
+  TSR_TRY(const std::vector<bench::OpCase> cases, wanted_cases(desc));
   if (cases.empty()) return Error{Code::invalid_argument, "no op has such a name"};
   TSR_TRY(const bench::Peaks peaks, bench::measure_peaks(device));
   if (desc.device != nullptr)
@@ -90,7 +106,6 @@ Result<void> run(Device& device, const tessera_bench_desc& desc) {
                 peaks.copy_bytes_per_s, peaks.flops_per_s);
   bench::OpOptions options;
   if (desc.samples != 0) options.samples = desc.samples;
-  if (desc.form != nullptr) options.form = desc.form;
   std::string wrong;
   for (std::size_t i = 0; i < cases.size(); ++i) {
     if (!report(progress, "ops", i, cases.size())) return Error{Code::cancelled, "benchmark cancelled"};
@@ -98,6 +113,7 @@ Result<void> run(Device& device, const tessera_bench_desc& desc) {
       hand_out(cases[i], skipped, desc);
       continue;
     }
+    options.form = bench::has_form(cases[i].kind, form) ? form : "";
     TSR_TRY(const bench::OpTime time, bench::time_op(device, cases[i], options));
     hand_out(cases[i], time, desc);
     if (time.wrong && wrong.empty()) wrong = cases[i].name + ": " + time.failed;
@@ -128,7 +144,7 @@ Result<void> run(Device& device, const tessera_rates_desc& desc) {
 
 Result<void> run(Device& device, const tessera_forms_desc& desc) {
   const Progress progress = make_progress(desc.progress, desc.progress_user);
-  std::vector<bench::OpCase> cases = wanted_cases(desc);
+  TSR_TRY(std::vector<bench::OpCase> cases, wanted_cases(desc));
   std::erase_if(cases, [](const bench::OpCase& c) { return bench::forms_of(c.kind).empty(); });
   if (cases.empty()) return Error{Code::invalid_argument, "no op with several forms has such a name"};
   TSR_TRY(const bench::Peaks peaks, bench::measure_peaks(device));

@@ -96,23 +96,36 @@ void report_kernel(const Dispatch& d, const AttentionTiles& tiles, const tessera
   sink.kernel(sink.user, &out);
 }
 
-// What a call with forms to choose between chose; nothing for others.
-std::optional<Result<AttentionChoice>> forms_of(const Call& call, const Target& target) {
-  if (const auto* s = std::get_if<AttentionShape>(&call.shape)) return choose_attention(*s, target);
-  if (const auto* s = std::get_if<FeedForwardShape>(&call.shape)) return choose_feed_forward(*s, target);
-  if (const auto* s = std::get_if<MlpShape>(&call.shape)) return choose_mlp(*s, target);
-  return std::nullopt;
+template <typename Choice>
+Result<std::vector<Refusal>> refused_of(Result<Choice> choice) {
+  if (!choice.ok()) return choice.error();
+  return std::move(choice->refused);
 }
 
-// Forms that were refused.
+// Forms that a call with forms to choose between was refused; none of others.
+Result<std::vector<Refusal>> refused_of(const Call& call, const Target& target) {
+  if (const auto* s = std::get_if<AttentionShape>(&call.shape))
+    return refused_of(choose_attention(*s, target));
+  if (const auto* s = std::get_if<MatmulShape>(&call.shape))
+    return refused_of(choose_matmul_call(*s, target));
+  if (const auto* s = std::get_if<FeedForwardShape>(&call.shape))
+    return refused_of(choose_feed_forward(*s, target));
+  if (const auto* s = std::get_if<MlpShape>(&call.shape)) return refused_of(choose_mlp(*s, target));
+  return std::vector<Refusal>{};
+}
+
+// Each once: an op may take several calls.
 Result<void> report_refusals(const std::vector<Call>& calls, const Target& target,
                              const tessera_op_plan_sink& sink) {
+  if (sink.refused == nullptr) return {};
+  std::vector<Refusal> told;
   for (const Call& call : calls) {
-    const auto choice = forms_of(call, target);
-    if (!choice || sink.refused == nullptr) continue;
-    if (!choice->ok()) return choice->error();
-    for (const Refusal& refusal : (*choice)->refused)
+    TSR_TRY(const std::vector<Refusal> refused, refused_of(call, target));
+    for (const Refusal& refusal : refused) {
+      if (std::ranges::find(told, refusal) != told.end()) continue;
       sink.refused(sink.user, refusal.tier.c_str(), refusal.reason.c_str());
+      told.push_back(refusal);
+    }
   }
   return {};
 }

@@ -93,6 +93,7 @@ void hand_out(const VerifyReport& report, const tessera_verify_desc& desc) {
     out.worst_error = row.worst_error;
     out.worst_bound = row.worst_bound;
     out.worst_ratio = row.worst_ratio;
+    out.largest = row.largest;
     desc.row(desc.user, &out);
   }
 }

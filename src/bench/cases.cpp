@@ -18,6 +18,13 @@ void add_matmuls(std::vector<OpCase>& out) {
       c.name = "matmul/" + lower_name(type) + "/4096x4096/n" + std::to_string(rows);
       out.push_back(c);
     }
+  // All in f16, as matrix units take it.
+  for (const std::uint32_t rows : {512u, 4096u}) {
+    OpCase c{.kind = OpKind::matmul, .rows = rows, .dim = 4096, .n = 4096, .type = DType::f16};
+    c.io = DType::f16;
+    c.name = "matmul/f16/4096x4096/n" + std::to_string(rows) + "/f16";
+    out.push_back(c);
+  }
 }
 
 // Blocks of small models, where fusing is a choice, and networks as games run them.
@@ -163,7 +170,9 @@ double OpCase::bytes() const {
   const double elements = 4.0 * rows * dim;  // of one f32 activation, in bytes
   const double q = 4.0 * rows * heads * head_dim;
   switch (kind) {
-    case OpKind::matmul: return weight_bytes(*this, double(n) * dim) + elements + 4.0 * rows * n;
+    case OpKind::matmul:
+      return weight_bytes(*this, double(n) * dim) +
+             info(io).block_bytes * (double(rows) * dim + double(rows) * n);
     case OpKind::feed_forward: return weight_bytes(*this, (gated ? 3.0 : 2.0) * n * dim) + 2 * elements;
     case OpKind::mlp: return weight_bytes(*this, double(layers) * dim * dim) + 2 * elements;
     case OpKind::attention:

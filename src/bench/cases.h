@@ -23,7 +23,8 @@ struct OpCase {
   bool causal = false;
   std::uint32_t window_left = kNoWindow;  // with causal
   DType kv_type = DType::f16;
-  Precision precision = Precision::f32;       // of attention and matmul
+  DType io = DType::f32;                      // matmul: of x and y
+  Precision precision = Precision::f32;       // of attention, matmul and feed_forward
   bool residual = false, layer_norm = false;  // norm
   Activation act = Activation::none;          // glu, feed_forward
   bool gated = false;                         // feed_forward

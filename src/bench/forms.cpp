@@ -1,5 +1,7 @@
 #include "bench/forms.h"
 
+#include <algorithm>
+
 #include "kernels/target.h"
 #include "schedule/memory_map.h"
 #include "schedule/steps.h"
@@ -31,13 +33,28 @@ Result<Planned> plan(const Device& device, const OpCase& c, std::string_view for
 Result<void> prepare(Device& device, const OpCase& c, const std::string& chosen, FormRun& run,
                      std::vector<ReadyOp>& ready) {
   TSR_TRY(const Planned planned, plan(device, c, run.form));
-  run.bytes = planned.bytes;
   run.chosen = planned.text == chosen;
   TSR_TRY(TimedOp op, TimedOp::create(device, c, run.form));
   TSR_CHECK(op.seconds());
   TSR_CHECK(op.check(run.time));
-  if (!run.time.wrong) ready.push_back({std::move(op), run.time});
+  if (run.time.wrong) return {};
+  run.bytes = planned.bytes;
+  ready.push_back({std::move(op), run.time});
   return {};
+}
+
+std::vector<std::string_view> names_of(OpKind kind) {
+  std::vector<std::string_view> out;
+  const auto add = [&](std::span<const std::string_view> rates) {
+    for (const std::string_view rate : rates) {
+      const std::string_view name = rate.substr(0, rate.find('/'));
+      if (std::ranges::find(out, name) == out.end()) out.push_back(name);
+    }
+  };
+  add(forms_of(kind));
+  if (kind == OpKind::matmul || kind == OpKind::feed_forward) add(matmul_rate_names());
+  if (kind == OpKind::attention) add(attention_rate_names());
+  return out;
 }
 
 }  // namespace
@@ -46,6 +63,19 @@ std::span<const std::string_view> forms_of(OpKind kind) {
   if (kind == OpKind::feed_forward) return kFeedForwardForms;
   if (kind == OpKind::mlp) return kMlpForms;
   return {};
+}
+
+bool has_form(OpKind kind, std::string_view name) {
+  const std::vector<std::string_view> names = names_of(kind);
+  return std::ranges::find(names, name) != names.end();
+}
+
+std::vector<std::string_view> form_names() {
+  std::vector<std::string_view> out;
+  for (const OpKind kind : {OpKind::matmul, OpKind::feed_forward, OpKind::mlp, OpKind::attention})
+    for (const std::string_view name : names_of(kind))
+      if (std::ranges::find(out, name) == out.end()) out.push_back(name);
+  return out;
 }
 
 Result<std::vector<FormRun>> compare_forms(Device& device, const OpCase& c, const OpOptions& options) {
@@ -64,8 +94,15 @@ Result<std::vector<FormRun>> compare_forms(Device& device, const OpCase& c, cons
     if (ready.size() > before) index.push_back(out.size());
     out.push_back(std::move(run));
   }
-  TSR_CHECK(measure(ready, options));
-  for (std::size_t i = 0; i < ready.size(); ++i) out[index[i]].time = std::move(ready[i].time);
+  const Result<void> measured = measure(ready, options);
+  if (!measured.ok() && measured.error().code == Code::device_lost) return measured.error();
+  for (std::size_t i = 0; i < ready.size(); ++i) {
+    FormRun& run = out[index[i]];
+    run.time = std::move(ready[i].time);
+    if (measured.ok()) continue;
+    run.time = {.failed = measured.error().message};
+    run.bytes = 0;
+  }
   return out;
 }
 

@@ -119,16 +119,16 @@ class Builder {
   ValueId weight(const char* name, DType type, std::vector<std::uint64_t> shape) {
     return value(name, Storage::weight, type, std::move(shape));
   }
-  ValueId output(std::uint64_t columns) {
-    return value("y", Storage::output, DType::f32, {w_.rows, columns});
-  }
+  ValueId output(std::uint64_t columns) { return value("y", Storage::output, c_.io, {w_.rows, columns}); }
   // An operand that the host writes: of storage output, which needs no op before it.
   ValueId given(const char* name, std::uint32_t seed, std::uint64_t columns) {
-    const ValueId id = value(name, Storage::output, DType::f32, {w_.rows, columns});
+    const ValueId id = value(name, Storage::output, c_.io, {w_.rows, columns});
     std::vector<float> x(w_.rows * columns);
     for (std::uint64_t r = 0; r < w_.rows; ++r)
       for (std::uint64_t i = 0; i < columns; ++i) x[r * columns + i] = element(seed, w_.row + r, i, 1);
-    writes_.push_back({id, to_bytes(x)});
+    std::vector<std::byte> bytes(file_bytes(x.size(), info(c_.io)));
+    encode_row(c_.io, x, bytes);
+    writes_.push_back({id, std::move(bytes)});
     return id;
   }
   void op(std::vector<ValueId> in, std::vector<ValueId> out, OpAttrs attrs = {}) {
@@ -148,7 +148,9 @@ class Builder {
     const ValueId x = given("x", 1, c_.dim), w = weight("w", c_.type, {c_.n, c_.dim});
     const ValueId up = c_.gated ? weight("up", c_.type, {c_.n, c_.dim}) : kNoValue;
     const ValueId down = weight("down", c_.type, {c_.dim, c_.n});
-    op({x, w, kNoValue, up, kNoValue, down, kNoValue, kNoValue, kNoValue}, {output(c_.dim)});
+    OpAttrs attrs;
+    attrs.precision = c_.precision;
+    op({x, w, kNoValue, up, kNoValue, down, kNoValue, kNoValue, kNoValue}, {output(c_.dim)}, attrs);
   }
 
   void mlp() {

@@ -30,7 +30,8 @@ double element_at(DType type, std::span<const std::byte> bytes, std::uint64_t i)
     return word;
   }
   float x = 0;
-  std::memcpy(&x, bytes.data() + 4 * i, 4);
+  const std::size_t size = info(type).block_bytes;
+  decode_row(type, bytes.subspan(i * size, size), {&x, 1});
   return x;
 }
 
@@ -104,8 +105,9 @@ Result<void> TimedOp::compare(const Window& w, const OneOp& part, const Referenc
   const std::uint64_t columns = value.last_dim();
   const std::uint64_t part_columns = part.program->values[expected.value].last_dim();
   const std::uint64_t first = same ? 0 : w.row, rows = same ? 1 : w.rows;
-  std::vector<std::byte> bytes(rows * columns * 4);
-  TSR_CHECK(walker_->read(expected.value, first * columns * 4, bytes));
+  const std::uint64_t size = info(value.dtype).block_bytes;
+  std::vector<std::byte> bytes(rows * columns * size);
+  TSR_CHECK(walker_->read(expected.value, first * columns * size, bytes));
   for (std::size_t i = 0; i < expected.expected.size(); ++i) {
     const std::uint64_t e = expected.element(i);
     const std::uint64_t at = same ? e : e / part_columns * columns + w.column + e % part_columns;
@@ -115,6 +117,7 @@ Result<void> TimedOp::compare(const Window& w, const OneOp& part, const Referenc
 }
 
 Result<void> measure(std::span<ReadyOp> ops, const OpOptions& options) {
+  if (ops.empty()) return {};
   const auto start = Clock::now();
   for (std::uint32_t i = 0; i < kWarmUps || since(start) < kWarmUpSeconds; ++i)
     for (ReadyOp& ready : ops) TSR_CHECK(ready.op.seconds());

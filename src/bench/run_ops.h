@@ -51,10 +51,10 @@ struct ReadyOp {
   TimedOp op;
   OpTime time;
 };
-// Times them in turn, a run of each a round, after warming up: sets samples and times.
+// Times them in turn, a run of each a round, after warming up: sets samples and times. Nothing of none.
 Result<void> measure(std::span<ReadyOp> ops, const OpOptions& options);
 
-// Errors are those after which nothing more can run (device_lost, out of host memory); what concerns the case
+// Errors are those after which nothing more can run (device_lost); what concerns the case
 // alone is in `failed`.
 Result<OpTime> time_op(Device& device, const OpCase& c, const OpOptions& options);
 

@@ -1,6 +1,7 @@
 // Program::check: one function per family of ops, each stating what its op takes and gives.
 #include <cmath>
 
+#include "base/mlp.h"
 #include "graph/check.h"
 
 namespace tessera {
@@ -63,9 +64,9 @@ class OpChecker : OpCheck {
  private:
   // Number of operands, ids in range, and presence of those that are not optional.
   bool counts() {
-    if (op_.kind == OpKind::mlp && (op_.attrs.acts.empty() || op_.attrs.acts.size() > kMostLayers)) {
+    if (op_.kind == OpKind::mlp && (op_.attrs.acts.empty() || op_.attrs.acts.size() > kMostMlpLayers)) {
       reject("has " + std::to_string(op_.attrs.acts.size()) + " layers, takes 1 to " +
-             std::to_string(kMostLayers));
+             std::to_string(kMostMlpLayers));
       return false;
     }
     struct Signature {
@@ -110,7 +111,6 @@ class OpChecker : OpCheck {
   }
 
   // The layers that the bits of a signature are enough for.
-  static constexpr std::size_t kMostLayers = 15;
 
   void kind() {
     switch (op_.kind) {

@@ -82,6 +82,9 @@ class ProductsChecker : OpCheck {
       width = in(i).shape[0];
       if (has_in(i + 1)) expect_vector(op_.in[i + 1], width);
     }
+    if (op_.attrs.scale != 1) reject("takes no scale");
+    if (op_.attrs.act != Activation::none) reject("takes acts, one a layer, not act");
+    if (op_.attrs.precision != Precision::f32) reject("computes in F32: takes no other precision");
     if (error_.empty()) expect_x_and_y(in(0).shape[1], width);
   }
 

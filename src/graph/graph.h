@@ -221,7 +221,8 @@ std::string print_shape(const Value& value);
 // uses follow, dtypes other than f32 and parts of stacked weights are shown. Stable: tests compare it.
 std::string print(const Program& program, const Graph& graph);
 
-// Of every product and attention. Before fuse().
+// Of every matmul, feed_forward and attention; mlp, whose activations stay on chip, has f32 alone. Before
+// fuse().
 void set_precision(Program& program, Precision precision);
 
 }  // namespace tessera

@@ -16,6 +16,7 @@
 
 #include "base/attention.h"
 #include "base/dtype.h"
+#include "base/mlp.h"
 #include "base/result.h"
 #include "device/device.h"
 #include "device/limits.h"
@@ -51,6 +52,7 @@ inline constexpr std::uint8_t kNoOperand = 255;       // a binding that is not u
 struct Refusal {
   std::string tier;    // the form of the kernel
   std::string reason;  // why it cannot do this shape on this device, or what both were measured at
+  bool operator==(const Refusal&) const = default;
 };
 
 struct Target {  // what a choice may depend on
@@ -242,7 +244,6 @@ struct MlpShape {
 };
 
 inline constexpr std::uint8_t kMlpOperands = 4;  // before those of the layers
-inline constexpr std::uint32_t kMostMlpLayers = 15;
 
 // Forms: mlp_fused, where activations stay in shared memory; mlp_products, a product a layer. Target::form
 // may name one.

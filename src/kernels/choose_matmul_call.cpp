@@ -1,4 +1,5 @@
 // Which form of matmul a call gets. docs/kernels/matmul.md has the table.
+#include <algorithm>
 #include <numeric>
 
 #include "kernels/forms.h"
@@ -78,6 +79,9 @@ Result<void> add_product(const MatmulShape& shape, const Target& target,
     out.dispatches.push_back(std::move(d));
   }
   out.scratch.insert(out.scratch.end(), choice.scratch.begin(), choice.scratch.end());
+  for (Refusal& refusal : choice.refused)  // of products of one shape the same
+    if (std::ranges::find(out.refused, refusal) == out.refused.end())
+      out.refused.push_back(std::move(refusal));
   return {};
 }
 

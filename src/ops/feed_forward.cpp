@@ -1,4 +1,5 @@
 // feed_forward and mlp: products one after the other.
+#include "base/mlp.h"
 #include "ops/builders.h"
 #include "ops/op_program.h"
 
@@ -68,7 +69,7 @@ constexpr OpTensorInfo kMlpIn[] = {{"X", kReals, "(..., n0)", false, {}},
                                    vector("bias14", "(n14)"),
                                    matrix("W15", "(n15, n14)", true),
                                    vector("bias15", "(n15)")};
-constexpr std::size_t kMostLayers = (std::size(kMlpIn) - 1) / 2;
+static_assert(std::size(kMlpIn) == 1 + 2 * kMostMlpLayers);
 constexpr OpTensorInfo kMlpOut[] = {{"Y", "like X", "(..., n of the last layer)", false, {}}};
 constexpr OpAttributeInfo kMlpAttrs[] = {{"act", Kind::choice, "relu", kActs, "of all layers but the last"},
                                          {"last_act", Kind::choice, "none", kActs, "of the last layer"},
@@ -187,7 +188,7 @@ namespace {
 Result<std::size_t> count_layers(const Arguments& args) {
   TSR_TRY(std::uint64_t width, columns_of_x(args));
   std::size_t layers = 0;
-  for (std::size_t i = 0; i < kMostLayers; ++i) {
+  for (std::size_t i = 0; i < kMostMlpLayers; ++i) {
     const std::string_view name = kMlpIn[1 + 2 * i].name, bias = kMlpIn[2 + 2 * i].name;
     if (!args.has(name)) {
       if (args.has(bias)) return args.refuse(std::string(bias) + " needs " + std::string(name));

@@ -213,16 +213,20 @@ class Attention {
     return bf16 ? bounds::kRoundBf16 : bounds::kRoundF16;
   }
 
+  // Whether each of those roundings is an accident of its own, or all go the same way.
+  bool likely() const { return call_.likely && a_.precision == Precision::mixed; }
+
   // scale * q.k, or the cosine.
   Inexact raw_score(const Row& r, std::uint64_t j) const {
     const std::uint64_t d = a_.head_dim;
     const float* key = k_.data() + (r.key0 + j - first_key_) * d;
     const double h = operand_rounding(), scale = a_.scale;
-    double sum = 0, magnitude = 0, flushed = 0, q_square = 0, k_square = 0;
+    double sum = 0, magnitude = 0, flushed = 0, q_square = 0, k_square = 0, squares = 0;
     for (std::uint64_t i = 0; i < d; ++i) {
       const double q = q_.at(r.batch, r.head, r.whole, i), k = key[i], term = q * k;
       sum += term;
       magnitude += std::fabs(term);
+      squares += term * term;
       if (std::fabs(k) < kv_flush_ || std::fabs(q) < q_.flush) flushed += std::fabs(term);
       if (h > 0) {  // f16 below its normal numbers: an absolute error
         flushed += bounds::kFlushF16 * ((std::fabs(k) < bounds::kFlushF16 ? std::fabs(q) : 0) +
@@ -232,17 +236,18 @@ class Attention {
       q_square += q * q;
       k_square += k * k;
     }
-    const double relative = bounds::gamma(static_cast<double>(d) + 4) + 2 * h + h * h;
+    const double rounded = likely() ? h * std::sqrt(2 * squares) : (2 * h + h * h) * magnitude;
+    const double off = bounds::gamma(static_cast<double>(d) + 4) * magnitude + rounded + flushed;
     if (a_.score == AttentionScore::dot) {
       // With mixed, scale may be multiplied into q before it is rounded: the same relative error.
-      return {scale * sum, std::fabs(scale) * (relative * magnitude + flushed) + bounds::kFlush};
+      return {scale * sum, std::fabs(scale) * off + bounds::kFlush};
     }
     const double norm = std::sqrt(q_square) * std::sqrt(k_square);
     if (norm == 0) return {0, 0};
     const double value = scale * sum / norm;
-    return {value, std::fabs(scale) / norm * (relative * magnitude + flushed) +
-                       std::fabs(value) * (bounds::gamma(static_cast<double>(d) + 4) +
-                                           2 * bounds::kNormUlps * bounds::kUlp)};
+    return {value,
+            std::fabs(scale) / norm * off + std::fabs(value) * (bounds::gamma(static_cast<double>(d) + 4) +
+                                                                2 * bounds::kNormUlps * bounds::kUlp)};
   }
 
   Inexact capped(Inexact s) const {
@@ -341,11 +346,16 @@ class Attention {
     if (!call_.bounds) return put_y(r, i, o, 0);
     const double h = operand_rounding();
     double shift = 0, magnitude = 0, largest = 0, flushed = 0;
+    double shift_squares = 0, squares = 0, weight_squares = 0;
     for (std::uint64_t j = 0; j < n; ++j) {
       if (weight_[j] == 0) continue;
       const double w = weight_[j] / total_, v = v_at(j);
-      shift += w * off_[j] * std::fabs(v - o);
+      const double moved = w * off_[j] * std::fabs(v - o);
+      shift += moved;
+      shift_squares += moved * moved;
       magnitude += w * std::fabs(v);
+      squares += w * v * w * v;
+      weight_squares += w * w;
       largest = std::max(largest, std::fabs(v));
       if (std::fabs(v) < kv_flush_) flushed += w * std::fabs(v);
       if (h > 0) {
@@ -354,14 +364,18 @@ class Attention {
         if (std::fabs(v) > bounds::kMostF16) flushed = kInfinity;
       }
     }
+    if (likely()) shift = std::sqrt(shift_squares);
+    const double rounded =
+        2 * h *
+        (likely() ? std::sqrt(squares) + std::sqrt(weight_squares) * std::fabs(o) : magnitude + std::fabs(o));
     // The sink has a weight and no value: the same as a value of 0.
     shift += sinks_.empty() ? 0 : spread_ * std::fabs(o);
-    const double summed = bounds::gamma(static_cast<double>(visible_) + rescales_ + 2) + 2 * h;
-    const double error = spread_ < 0.5
-                             ? shift / (1 - spread_) + flushed + summed * (magnitude + std::fabs(o)) +
-                                   (bounds::kDivUlps + 1) * bounds::kUlp * std::fabs(o) +
-                                   bounds::kFlush * static_cast<double>(visible_ + 1) * (1 + largest)
-                             : kInfinity;
+    const double summed = bounds::gamma(static_cast<double>(visible_) + rescales_ + 2);
+    const double error =
+        spread_ < 0.5 ? shift / (1 - spread_) + flushed + rounded + summed * (magnitude + std::fabs(o)) +
+                            (bounds::kDivUlps + 1) * bounds::kUlp * std::fabs(o) +
+                            bounds::kFlush * static_cast<double>(visible_ + 1) * (1 + largest)
+                      : kInfinity;
     put_y(r, i, o, error);
   }
 

@@ -145,36 +145,66 @@ double activation_shift(Activation act, double x, double error) {
   return error;
 }
 
-double products(const Products& sum, double bias, double scale) {
-  const double size = std::fabs(scale), steps = static_cast<double>(sum.n) + (scale == 1 ? 2 : 3);
-  return gamma(steps) * (size * sum.magnitude + std::fabs(bias)) + size * sum.relative * sum.magnitude +
+namespace {
+
+double steps_of(const Products& sum, double scale) {
+  return static_cast<double>(sum.n) + (scale == 1 ? 2 : 3);
+}
+
+double summed(const Products& sum, double bias, double scale, double rounding) {
+  const double size = std::fabs(scale);
+  return rounding * (size * sum.magnitude + std::fabs(bias)) + size * sum.relative * sum.magnitude +
          size * (kFlush * (sum.operands + static_cast<double>(sum.n)) + sum.flushed) + kFlush;
+}
+
+}  // namespace
+
+double products(const Products& sum, double bias, double scale) {
+  return summed(sum, bias, scale, gamma(steps_of(sum, scale)));
+}
+
+double likely_products(const Products& sum, double bias, double scale) {
+  return summed(sum, bias, scale, kUnit * std::sqrt(steps_of(sum, scale)));
 }
 
 namespace {
 
-double as_f16(std::span<const double> x, std::span<const float> w) {
-  const double relative =
-      2 * kRoundF16 + kRoundF16 * kRoundF16 + kMatrixSum * gamma(static_cast<double>(x.size()) + 4);
-  double error = 0;
+// Sums of errors, and of their squares where each is an accident of its own.
+struct Errors {
+  double sum = 0, squares = 0;
+};
+
+Errors as_f16(std::span<const double> x, std::span<const float> w) {
+  const double cut = kMatrixSum * gamma(static_cast<double>(x.size()) + 4);
+  Errors error;
+  double magnitude = 0, flushed = 0;
   for (std::size_t i = 0; i < x.size(); ++i) {
     const double a = std::fabs(x[i]), b = std::fabs(w[i]);
-    if (a > kMostF16 || b > kMostF16) return kInfinity;
-    error += relative * a * b + kFlushF16 * ((a < kFlushF16 ? b : 0) + (b < kFlushF16 ? a : 0));
+    if (a > kMostF16 || b > kMostF16) return {kInfinity, kInfinity};
+    magnitude += a * b;
+    error.squares += a * b * a * b;
+    flushed += kFlushF16 * ((a < kFlushF16 ? b : 0) + (b < kFlushF16 ? a : 0));
   }
+  // What matrix units cut off goes one way, so that it adds up in both.
+  error.sum = (2 * kRoundF16 + kRoundF16 * kRoundF16 + cut) * magnitude + flushed;
+  const double root = std::sqrt(2 * error.squares) * kRoundF16 + cut * magnitude + flushed;
+  error.squares = root * root;
   return error;
 }
 
-double as_bytes(std::span<const double> x, std::span<const float> w) {
-  double error = 0;
+Errors as_bytes(std::span<const double> x, std::span<const float> w) {
+  Errors error;
   for (std::size_t first = 0; first < x.size(); first += kDotBlock) {
     const std::size_t end = std::min(first + kDotBlock, x.size());
-    double largest = 0, weights = 0;
+    double largest = 0, weights = 0, squares = 0;
     for (std::size_t i = first; i < end; ++i) {
       largest = std::max(largest, std::fabs(x[i]));
       weights += std::fabs(double{w[i]});
+      squares += double{w[i]} * w[i];
     }
-    error += kDotHalfStep * (largest / 127) * weights + kFlush * weights;
+    const double step = kDotHalfStep * (largest / 127) + kFlush;
+    error.sum += step * weights;
+    error.squares += step * step * squares;
   }
   return error;
 }
@@ -182,8 +212,13 @@ double as_bytes(std::span<const double> x, std::span<const float> w) {
 }  // namespace
 
 double mixed_products(std::span<const double> x, std::span<const float> w, DType w_type) {
-  const double halves = as_f16(x, w);
-  return info(w_type).block_elems > 1 ? std::max(halves, as_bytes(x, w)) : halves;
+  const double halves = as_f16(x, w).sum;
+  return info(w_type).block_elems > 1 ? std::max(halves, as_bytes(x, w).sum) : halves;
+}
+
+double likely_mixed_products(std::span<const double> x, std::span<const float> w, DType w_type) {
+  const double halves = as_f16(x, w).squares;
+  return std::sqrt(info(w_type).block_elems > 1 ? std::max(halves, as_bytes(x, w).squares) : halves);
 }
 
 }  // namespace tessera::bounds

@@ -112,4 +112,11 @@ inline constexpr std::size_t kDotBlock = 32;
 inline constexpr double kDotHalfStep = 0.5 + 0x1p-8;  // the quotient x / step is itself rounded in f32
 double mixed_products(std::span<const double> x, std::span<const float> w, DType w_type);
 
+// The two above where each rounding is an accident of its own: the root of the sum of squares instead of the
+// sum. A device's errors of many sums, themselves summed up, stay within kDeviations times the root of the
+// squares of these (docs/verification.md, "Chains of products").
+inline constexpr double kDeviations = 4;
+double likely_products(const Products& sum, double bias, double scale = 1);
+double likely_mixed_products(std::span<const double> x, std::span<const float> w, DType w_type);
+
 }  // namespace tessera::bounds

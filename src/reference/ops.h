@@ -18,6 +18,8 @@ struct OpCall {
   StepState state;     // as it is before the op
   std::uint64_t rows;  // that the op computes (not for sample and advance)
   bool bounds;
+  // With bounds, of precision mixed: the likely error of rounded operands instead of the largest.
+  bool likely = false;
 
   // Operand i, kNoValue where it is absent.
   ValueId in(std::size_t i) const { return i < op.in.size() ? op.in[i] : kNoValue; }
@@ -69,22 +71,24 @@ Normed normalise(std::span<const double> s, bool rounded, bool layer_norm, doubl
 // Rows of x as a product takes them: as they are, or RMSNorm of them by a weight, or another product's.
 struct ProductRows {
   std::vector<double> value;
-  std::vector<double> error = {};  // with bounds, of what was computed: of each element, as it is multiplied
-  DType type = DType::f32;         // that they are read as
+  std::vector<double> error = {};   // with bounds, of what was computed: of each element, as it is multiplied
+  DType type = DType::f32;          // that they are read as
+  std::vector<double> likely = {};  // of rows that are products: see Product
 };
 Result<ProductRows> product_rows(const OpCall& call, std::size_t x, std::size_t norm);
 
 // Rows by columns, and the error of each.
 struct Product {
   std::vector<double> value;
-  std::vector<double> error;  // with bounds
+  std::vector<double> error;   // with bounds
+  std::vector<double> likely;  // with bounds, of an op with another product after it: bounds::likely_products
 };
 // scale x w^T + b, of all rows of x; w is matrix `matrix` of the weight.
 Result<Product> multiply(const OpCall& call, const ProductRows& x, ValueId weight,
                          std::span<const float> bias, std::uint64_t matrix = 0);
 // act(scale x w^T + b) [* (scale x up^T + up_bias)] of operands 1 to 4.
 Result<Product> first_product(const OpCall& call, const ProductRows& x, std::uint64_t matrix = 0);
-void activate(const OpCall& call, Activation act, Product& y);
+void activate(Activation act, Product& y);
 // y += operand `residual`, if it is there.
 void add_residual(const OpCall& call, std::size_t residual, Product& y);
 Outputs give(const OpCall& call, const Product& y);

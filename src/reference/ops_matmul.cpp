@@ -25,11 +25,30 @@ bounds::Products magnitudes(std::span<const double> x, DType x_type, std::span<c
   return sum;
 }
 
-// What errors of x add to a product with w.
-double carried(std::span<const double> errors, std::span<const float> w) {
-  double sum = 0;
-  for (std::size_t i = 0; i < errors.size(); ++i) sum += errors[i] * std::fabs(double{w[i]});
-  return sum;
+// What errors of x add to a product with w at most, and likely.
+struct Carried {
+  double most = 0, likely = 0;
+};
+Carried carried(const ProductRows& x, std::uint64_t row, std::span<const float> w) {
+  Carried out;
+  if (x.error.empty()) return out;
+  for (std::size_t i = 0; i < w.size(); ++i)
+    out.most += x.error[row * w.size() + i] * std::fabs(double{w[i]});
+  out.likely = out.most;  // those of a norm go together
+  if (x.likely.empty()) return out;
+  double squares = 0;
+  for (std::size_t i = 0; i < w.size(); ++i) {
+    const double error = x.likely[row * w.size() + i] * double{w[i]};
+    squares += error * error;
+  }
+  out.likely = std::sqrt(squares);
+  out.most = std::min(out.most, bounds::kDeviations * out.likely);
+  return out;
+}
+
+// Whether another product takes this op's first one.
+bool chained(const OpCall& call) {
+  return call.op.kind == OpKind::feed_forward || call.op.kind == OpKind::mlp;
 }
 
 // Magnitudes that elements may have.
@@ -76,6 +95,7 @@ Result<Product> multiply(const OpCall& call, const ProductRows& x, ValueId weigh
   const std::vector<double> largest = call.bounds ? largest_of(x) : std::vector<double>{};
   y.value.resize(rows * n);
   if (call.bounds) y.error.resize(rows * n);
+  if (call.bounds && chained(call)) y.likely.resize(rows * n);
   TSR_CHECK(call.tensors.for_rows(weight, first, n, [&](std::uint64_t at, std::span<const float> w) {
     const std::uint64_t column = at - first;
     const double b = bias.empty() ? 0 : double{bias[column]};
@@ -85,21 +105,28 @@ Result<Product> multiply(const OpCall& call, const ProductRows& x, ValueId weigh
       if (!call.bounds) continue;
       const DType type = w_value.dtype;
       const std::span<const double> most = std::span(largest).subspan(row * k, k);
-      double& error = y.error[row * n + column];
-      error = bounds::products(magnitudes(most, x.type, w, type), b, scale);
-      if (call.op.attrs.precision == Precision::mixed)
-        error += std::fabs(scale) * bounds::mixed_products(most, w, type);
-      if (!x.error.empty()) error += std::fabs(scale) * carried(std::span(x.error).subspan(row * k, k), w);
+      const bounds::Products sum = magnitudes(most, x.type, w, type);
+      const bool mixed = call.op.attrs.precision == Precision::mixed;
+      const double size = std::fabs(scale);
+      const Carried before = carried(x, row, w);
+      const double likely =
+          mixed && (call.likely || !y.likely.empty()) ? bounds::likely_mixed_products(most, w, type) : 0;
+      const double rounded = !mixed ? 0 : call.likely ? likely : bounds::mixed_products(most, w, type);
+      y.error[row * n + column] = bounds::products(sum, b, scale) + size * (rounded + before.most);
+      if (!y.likely.empty())
+        y.likely[row * n + column] = bounds::likely_products(sum, b, scale) + size * (likely + before.likely);
     }
   }));
   return y;
 }
 
-void activate(const OpCall& call, Activation act, Product& y) {
+void activate(Activation act, Product& y) {
   for (std::size_t i = 0; i < y.value.size(); ++i) {
-    if (call.bounds)
-      y.error[i] =
-          bounds::activation(act, y.value[i]) + bounds::activation_shift(act, y.value[i], y.error[i]);
+    for (std::vector<double>* errors : {&y.error, &y.likely})
+      if (!errors->empty()) {
+        double& error = (*errors)[i];
+        error = bounds::activation(act, y.value[i]) + bounds::activation_shift(act, y.value[i], error);
+      }
     y.value[i] = activate(act, y.value[i]);
   }
 }
@@ -108,7 +135,7 @@ Result<Product> first_product(const OpCall& call, const ProductRows& x, std::uin
   TSR_TRY(const std::vector<float> bias, call.vector_of(2));
   TSR_TRY(const std::vector<float> up_bias, call.vector_of(4));
   TSR_TRY(Product y, multiply(call, x, call.in(1), bias, matrix));
-  activate(call, call.op.attrs.act, y);
+  activate(call.op.attrs.act, y);
   if (call.in(3) == kNoValue) return y;
   TSR_TRY(const Product up, multiply(call, x, call.in(3), up_bias, matrix));
   for (std::size_t i = 0; i < y.value.size(); ++i) {
@@ -116,6 +143,9 @@ Result<Product> first_product(const OpCall& call, const ProductRows& x, std::uin
     if (call.bounds)
       y.error[i] = a * up.error[i] + b * y.error[i] + y.error[i] * up.error[i] + bounds::kUlp * a * b +
                    bounds::kFlush * (1 + a + b);
+    if (!y.likely.empty())
+      y.likely[i] = std::hypot(a * up.likely[i], b * y.likely[i]) + y.likely[i] * up.likely[i] +
+                    bounds::kUlp * a * b + bounds::kFlush * (1 + a + b);
     y.value[i] *= up.value[i];
   }
   return y;

@@ -49,7 +49,8 @@ class ReferenceWalker : public Walker {
 
   // Every op's output is moved by `fraction` of its bound with a random sign (fixed seed) before it is
   // rounded to its dtype: how much the final output moves tells how far an honest device may be off at the
-  // end. 0 switches it off. What is exact (ids, state) is not moved.
+  // end. 0 switches it off. What is exact (ids, state) is not moved. Rounded operands of precision mixed
+  // count with their likely sum (bounds::likely_mixed_products), not with the largest.
   virtual void perturb(double fraction, std::uint64_t seed) = 0;
 };
 
@@ -62,8 +63,8 @@ struct ToleranceOptions {
 };
 // `drive` does the whole run on the walker it is given: writes inputs, runs graphs, reads and returns the
 // numbers that will be compared. It must do the same each time: feed fixed ids, do not sample. Called once
-// exactly and `runs` times perturbed, on fresh walkers of `program`, which is the fused one (its ops are the
-// ones a device rounds after). Gives one tolerance for all numbers.
+// exactly and `runs` times perturbed, on fresh walkers of `program`, which is the unfused one: a device that
+// runs the fused one rounds no more often. Gives one tolerance for all numbers.
 using Drive = std::function<Result<std::vector<float>>(Walker& walker)>;
 Result<double> run_tolerance(const std::shared_ptr<const Program>& program, const Drive& drive,
                              const ToleranceOptions& options = {});

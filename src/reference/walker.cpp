@@ -69,7 +69,9 @@ class CpuWalker final : public ReferenceWalker {
     if (rows == state.rows && rows > g.max_rows)
       return Error{Code::invalid_argument, op.name + ": " + std::to_string(rows) + " rows, but graph " +
                                                g.name + " takes at most " + std::to_string(g.max_rows)};
-    TSR_TRY(Outputs outputs, run_kind({*program_, op, tensors_, state, rows, bounds || fraction_ != 0}));
+    const bool perturbed = fraction_ != 0;
+    TSR_TRY(Outputs outputs,
+            run_kind({*program_, op, tensors_, state, rows, bounds || perturbed, perturbed}));
     for (const ReferenceOutput& output : outputs) store(output);
     return outputs;
   }

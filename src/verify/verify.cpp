@@ -25,6 +25,16 @@ double element_at(const Value& value, std::span<const std::byte> bytes, std::uin
   return x;
 }
 
+double largest_of(std::span<const std::byte> floats) {
+  double largest = 0;
+  for (std::size_t i = 0; i + 4 <= floats.size(); i += 4) {
+    float x;
+    std::memcpy(&x, floats.data() + i, 4);
+    largest = std::max(largest, std::fabs(double{x}));
+  }
+  return largest;
+}
+
 bool stays(Storage storage) { return storage == Storage::weight || storage == Storage::constant; }
 
 class Verifier {
@@ -141,7 +151,7 @@ class Verifier {
       }
       return all;
     };
-    TSR_TRY(const double tolerance, run_tolerance(desc_.fused, drive));
+    TSR_TRY(const double tolerance, run_tolerance(desc_.unfused, drive));
     compare_whole(aliased, expected, tolerance);
     return {};
   }
@@ -187,6 +197,7 @@ class Verifier {
     VerifyRow& row = rows_["~whole"];
     row.kind = "whole";
     row.worst_bound = tolerance;
+    if (!expected.empty()) row.largest = largest_of(expected.back());
     for (std::size_t k = 0; k < found.size(); ++k) {
       ++row.ops;
       for (std::size_t i = 0; i + 4 <= found[k].size(); i += 4) {

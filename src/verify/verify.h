@@ -28,6 +28,9 @@ struct VerifyRow {
   std::string kind;  // of op; "whole"; "arena"
   std::uint64_t ops = 0, elements = 0;
   double worst_error = 0, worst_bound = 0, worst_ratio = 0;  // ratio: error / bound, over 1 fails
+  // whole: the largest magnitude of the last comparison, which the tolerance (worst_bound) has to be small
+  // beside for the comparison to mean something; else 0.
+  double largest = 0;
 };
 
 struct VerifyReport {

@@ -1,4 +1,5 @@
 #include <map>
+#include <string_view>
 
 #include "api/api_fixture.h"
 
@@ -16,6 +17,11 @@ TEST_P(Verification, TellsOfEveryKind) {
   desc.row = [](void* user, const tessera_verify_row* row) {
     EXPECT_EQ(row->size, sizeof(tessera_verify_row));
     EXPECT_GT(row->elements, 0u);
+    if (row->kind == std::string_view("whole")) {
+      EXPECT_LT(row->worst_bound, 0.1 * row->largest);
+    } else {
+      EXPECT_EQ(row->largest, 0);
+    }
     (*static_cast<std::map<std::string, double>*>(user))[row->kind] = row->worst_ratio;
   };
   if (!on_gpu()) {
@@ -44,6 +50,11 @@ TEST_P(Verification, IdsOfTheCaller) {
   desc.context = 8;
   expect_failure(model.verify(desc), TESSERA_INVALID_ARGUMENT, "context of 8");
   desc.context = 0;
+  desc.precision = static_cast<tessera_precision>(2);
+  expect_failure(model.verify(desc), TESSERA_INVALID_ARGUMENT, "precision 2 is not a tessera_precision");
+  desc.precision = TESSERA_PRECISION_MIXED;
+  take(model.verify(desc));
+  desc.precision = TESSERA_PRECISION_F32;
   desc.id_count = 3;
   expect_failure(model.verify(desc), TESSERA_INVALID_ARGUMENT, "more than 3");
   const Ids wrong(8, 320);

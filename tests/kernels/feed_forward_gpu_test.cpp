@@ -293,7 +293,7 @@ TEST_F(FeedForwardGpu, Windows) {
   auto choice = choose_feed_forward(b.shape, target_of(*device_));
   ASSERT_TRUE(choice) << choice.error().message;
   ASSERT_EQ(choice->dispatches.size(), 6u);
-  ASSERT_EQ(choice->refused.size(), 1u);
+  ASSERT_FALSE(choice->refused.empty());
   std::vector<Bytes> windows;
   const auto cut = [&](const Bytes& rows, std::size_t bytes) {
     std::vector<Bytes> out;

@@ -195,13 +195,13 @@ TEST_F(MlpGpu, WhatCannotBeFused) {
   auto choice = choose_mlp(net.shape, t);
   ASSERT_TRUE(choice);
   EXPECT_EQ(choice->dispatches.size(), 2u);
-  ASSERT_EQ(choice->refused.size(), 1u);
+  ASSERT_FALSE(choice->refused.empty());
   EXPECT_NE(choice->refused[0].reason.find("shared memory"), std::string::npos) << choice->refused[0].reason;
   net.shape.layers[0].n = 16;
   net.shape.weight_bytes = 0;
   choice = choose_mlp(net.shape, t);
   ASSERT_TRUE(choice);
-  ASSERT_EQ(choice->refused.size(), 1u);
+  ASSERT_FALSE(choice->refused.empty());
   EXPECT_NE(choice->refused[0].reason.find("one buffer"), std::string::npos) << choice->refused[0].reason;
 }
 

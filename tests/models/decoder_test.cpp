@@ -2,6 +2,8 @@
 
 #include <gmock/gmock.h>
 
+#include <map>
+
 #include "graph/fuse.h"
 #include "graph/plan.h"
 #include "models/tiny_gguf.h"
@@ -93,6 +95,32 @@ TEST(Decoder, CacheTypeFollowsTheMatrices) {
   EXPECT_EQ(value(*d, d->k_caches[0]).dtype, DType::f16);
   options.kv_type = DType::q8_0;
   EXPECT_THAT(build_decoder(f32.open(), options).error().message, HasSubstr("not Q8_0"));
+}
+
+TEST(Decoder, MixedReachesEveryProduct) {
+  DecoderOptions options;
+  options.precision = Precision::mixed;
+  const auto d = build_decoder(TinyGguf().fill().open(), options);
+  ASSERT_TRUE(d.ok()) << d.error().message;
+  expect_valid(*d);
+  const Program fused = fuse(*d->program);
+  for (const Program* program : {d->program.get(), &fused}) {
+    std::map<OpKind, std::size_t> found;
+    for (const Graph& graph : program->graphs)
+      for (const Op& op : graph.ops) {
+        ++found[op.kind];
+        if (op.kind == OpKind::matmul || op.kind == OpKind::feed_forward) {
+          EXPECT_EQ(op.attrs.precision, Precision::mixed) << op.name;
+        }
+        if (op.kind == OpKind::attention) {
+          EXPECT_EQ(op.attrs.attention.precision, Precision::mixed) << op.name;
+        }
+      }
+    EXPECT_GT(found[OpKind::matmul], 0u);
+    EXPECT_GT(found[OpKind::attention], 0u);
+    EXPECT_EQ(found[OpKind::feed_forward], program == &fused ? 4u : 0u);  // 2 layers in 2 graphs
+    EXPECT_EQ(found[OpKind::qkv_append], 0u);                             // its product has no form for mixed
+  }
 }
 
 TEST(Decoder, TiedOutputIsTheEmbedding) {

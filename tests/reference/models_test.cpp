@@ -153,7 +153,7 @@ TEST(Decoder, ChunksAndStepsAgree) {
   options.kv_type = DType::f32;
   const Words ids{311, 281, 82, 86, 263, 284, 308, 309, 287, 262, 310, 64};
   const DecoderProgram model = build(kQwen2, options);
-  const auto tolerance = run_tolerance(fused(model), teacher_forced(model, ids));
+  const auto tolerance = run_tolerance(model.program, teacher_forced(model, ids));
   ASSERT_TRUE(tolerance.ok()) << tolerance.error().message;
   EXPECT_LT(*tolerance, 0.05);
 
@@ -264,7 +264,7 @@ TEST(TinyStories, TheToleranceIsSmallBesideTheLogits) {
     DecoderOptions options;
     options.kv_type = kv;
     const DecoderProgram model = build(models_dir() + "/tinystories-260k/tinyllm.gguf", options);
-    const auto tolerance = run_tolerance(fused(model), teacher_forced(model, ids));
+    const auto tolerance = run_tolerance(model.program, teacher_forced(model, ids));
     ASSERT_TRUE(tolerance.ok()) << tolerance.error().message;
     RecordProperty(kv == DType::f16 ? "tolerance_f16" : "tolerance_f32", std::to_string(*tolerance));
     EXPECT_LT(*tolerance, kv == DType::f16 ? 0.5 : 0.05);

@@ -34,8 +34,7 @@ class Walkers : public GpuTest {
   void expect_all_ways_agree(Device& device, const DecoderProgram& model, const Ids& ids,
                              const std::vector<std::uint32_t>& chunks) {
     const Drive drive = [&](Walker& w) { return DecoderRunner(model, w).prefill(ids, model.chunk); };
-    const double tolerance =
-        take(run_tolerance(std::make_shared<const Program>(fuse(*model.program)), drive));
+    const double tolerance = take(run_tolerance(model.program, drive));
     EXPECT_LT(tolerance, 0.5);  // of logits of size about 1
     const auto reference = take(ReferenceWalker::create(model.program));
     ASSERT_TRUE(reference);

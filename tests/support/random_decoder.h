@@ -24,6 +24,7 @@ struct RandomDecoder {
   DType type = DType::f32;      // of matrices; for the k-quants `dim` and `hidden` must be multiples of 256
   bool tied = false;
   float output_scale = 1;  // NaN spoils the logits
+  Precision precision = Precision::f32;
 
   std::vector<std::byte> bytes() const {
     GgufBuilder b;
@@ -79,6 +80,7 @@ struct RandomDecoder {
     options.chunk = chunk;
     options.kv_type = kv_type;
     options.all_logits = all_logits;
+    options.precision = precision;
     auto file = ModelFile::open(source_of(bytes()));
     if (!file) return failed(file.error());
     auto built = build_decoder(std::make_shared<const ModelFile>(*std::move(file)), options);

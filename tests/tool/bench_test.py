@@ -102,8 +102,9 @@ class BenchOps(ToolTest):
         found = self.ok("bench", "ops", "--json", "--samples", 3, "--filter", names, *on_device())
         self.assertEqual(found.err, "")
         out = found.json
-        self.assertEqual(list(out), ["version", "date", "device", "driver", "clock", "copy_gbyte_per_s",
-                                     "peak_gflop_per_s", "ops"])
+        self.assertEqual(list(out), ["version", "date", "device", "driver", "clock", "precision", "form",
+                                     "copy_gbyte_per_s", "peak_gflop_per_s", "ops"])
+        self.assertEqual((out["precision"], out["form"]), ("f32", None))
         self.assertIn(out["clock"], ("gpu", "host"))
         self.assertGreater(out["copy_gbyte_per_s"], 0)
         self.assertGreater(out["peak_gflop_per_s"], 0)
@@ -140,6 +141,13 @@ class BenchOps(ToolTest):
         self.assertGreater(out["peak_gflop_per_s"], 0)
         self.assertIn("No GPU timestamps", self.ok("bench", "ops", *off).text)
 
+    def test_precision_and_form(self):
+        for precision, form in (("mixed", "matmul_scalar"), ("f32", "feed_forward_products"), ("f32", "mlp_fused")):
+            out = self.ok("bench", "ops", "--json", "--samples", 1, "--precision", precision, "--form", form, "--filter",
+                          "^(feed_forward/plain/q8_0/64x256/n8|add/1x4096)$", *on_device()).json
+            self.assertEqual((out["precision"], out["form"]), (precision, form))
+            self.assertEqual([op["failed"] for op in out["ops"]], [None, None])
+
     def test_table(self):
         text = self.ok("bench", "ops", "--samples", 1, "--filter", "^add/1x", *on_device()).text
         self.assertIn("GFLOP/s", text)
@@ -152,12 +160,15 @@ class BenchOps(ToolTest):
         self.refused("bench", status=2)
         on_device()
         self.refused("bench", "ops", "--json", "--filter", "^nothing$", *on_device(), says="no op")
+        self.refused("bench", "ops", "--form", "nonsense", *on_device(), says="no op has a form 'nonsense'; forms are matmul_")
+        self.refused("bench", "ops", "--precision", "f8", *on_device(), status=2, says="f8")
 
 
 class BenchForms(ToolTest):
-    def forms(self, pattern):
-        out = self.ok("bench", "forms", "--json", "--samples", 3, "--filter", pattern, *on_device()).json
-        self.assertEqual(list(out), ["version", "date", "device", "driver", "clock", "ops"])
+    def forms(self, pattern, *more):
+        out = self.ok("bench", "forms", "--json", "--samples", 3, "--filter", pattern, *on_device(), *more).json
+        self.assertEqual(list(out), ["version", "date", "device", "driver", "clock", "precision", "ops"])
+        self.assertEqual(out["precision"], "mixed" if "mixed" in more else "f32")
         return out["ops"]
 
     def test_json(self):
@@ -182,6 +193,26 @@ class BenchForms(ToolTest):
             self.assertAlmostEqual(products, 2 * 4 * 64 * 256 / rows + 2 * 4 * 64 + 2 * 4 * 256)
             if fused < products:  # else its sums are split
                 self.assertAlmostEqual(fused, products - 2 * 4 * 256)
+
+    def test_mixed(self):
+        for op in self.forms("^feed_forward/plain/q8_0/64x256/n64$", "--precision", "mixed"):
+            self.assertEqual([f["failed"] for f in op["forms"]], [None, None])
+
+    def test_a_form_that_is_refused(self):
+        """Matrices of 256 KiB in bindings of half as much."""
+        small = ["--cap", "max_storage_range=131072"]
+        (op,) = self.forms("^feed_forward/plain/f32/128x512/n8$", *small)
+        fused, products = op["forms"]
+        self.assertIn("do not fit one binding", fused["failed"])
+        self.assertEqual([fused[k] for k in ("min_s", "gflop_per_s", "bytes_per_row", "chosen")], [None, None, None, False])
+        self.assertIsNone(products["failed"])
+        self.assertGreater(products["bytes_per_row"], 0)
+        self.assertTrue(products["chosen"])
+        self.assertEqual(op["chosen_over_best"], 1)
+        text = self.ok("bench", "forms", "--samples", 1, "--filter", "^feed_forward/plain/f32/(64x256|128x512)/n8$",
+                       *on_device(), *small).text
+        self.assertIn("of 1 ops", text)
+        self.assertIn("not counted: 1 ops of which not every form was timed", text)
 
     def test_table(self):
         text = self.ok("bench", "forms", "--samples", 1, "--filter", "^mlp/f16/4x32/n64$", *on_device()).text

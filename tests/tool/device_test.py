@@ -90,8 +90,9 @@ class WithoutVulkan(ToolTest):
 
 
 class Verify(ToolTest):
-    def check(self, out):
-        self.assertEqual(list(out), ["device", "ok", "first_fault", "ops"])
+    def check(self, out, precision="f32"):
+        self.assertEqual(list(out), ["device", "precision", "ok", "first_fault", "ops"])
+        self.assertEqual(out["precision"], precision)
         self.assertIs(out["ok"], True)
         self.assertIsNone(out["first_fault"])
         kinds = {row["kind"] for row in out["ops"]}
@@ -99,6 +100,9 @@ class Verify(ToolTest):
         for row in out["ops"]:
             self.assertTrue(row["ok"] and row["ratio"] <= 1 and row["worst_error"] >= 0, row)
             self.assertGreater(row["elements"], 0)
+            self.assertEqual("largest" in row, row["kind"] == "whole")
+            if row["kind"] == "whole":  # else it proves nothing
+                self.assertLess(row["bound"], (0.01 if precision == "f32" else 0.1) * row["largest"])
 
     def test_device(self):
         result = self.ok("verify", "-m", MODEL, "--json", *on_device())
@@ -106,13 +110,15 @@ class Verify(ToolTest):
         self.check(result.json)
 
     def test_mixed(self):
-        self.check(self.ok("verify", "-m", MODEL, "--precision", "mixed", "--json", *on_device()).json)
+        self.check(self.ok("verify", "-m", MODEL, "--precision", "mixed", "--json", *on_device()).json, "mixed")
         self.refused("verify", "-m", MODEL, "--precision", "f8", status=2, says="f8")
 
     def test_table(self):
         text = self.ok("verify", "-m", MODEL, "--text", PROMPT, *on_device()).text
         self.assertIn("matmul", text)
         self.assertIn("within its bound", text)
+        self.assertIn(", precision f32\n", text)
+        self.assertRegex(text, "the tolerance of the whole is [0-9.e-]+ of the largest logit, [0-9.]+\n")
 
     def test_reference(self):
         result = self.run_tool("verify", "-m", MODEL, *REFERENCE)

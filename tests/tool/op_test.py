@@ -298,6 +298,20 @@ class Plan(OpTest):
                      *on_device(), says="V is (1, 1, 4)")
         self.refused("op", "softmax", "--plan", "--shape", "input=3", *REFERENCE, says="the reference has no kernels")
 
+    def test_forms_of_products_that_were_refused(self):
+        tiers = {"matmul_coopmat2", "matmul_coopmat", "matmul_dot"}
+        shapes = {"matmul": ("X=20,64", "W=33,64"), "feed_forward": ("X=20,64", "W=96,64", "W_down=32,96")}
+        for op, given in shapes.items():
+            for precision in ("f32", "mixed"):
+                plan = self.ok("op", op, "--plan", "--json", *(a for g in given for a in ("--shape", g)), "--set",
+                               f"precision={precision}", *on_device()).json
+                refused = [(r["tier"], r["reason"]) for r in plan["refused"]]
+                self.assertEqual(len(set(refused)), len(refused))
+                kernels = {k["name"] for k in plan["kernels"]}
+                if kernels & tiers or "feed_forward_fused" not in {t for t, _ in refused} and op == "feed_forward":
+                    continue
+                self.assertLessEqual(tiers, {t for t, _ in refused}, (op, precision))
+
 
 class Device(OpTest):
     """Every op but attention, on the device and the reference: |difference| <= 1e-5 + 1e-5 |reference|, which is

@@ -53,10 +53,12 @@ inline VerifyDesc describe(const DecoderProgram& d) {
 }
 
 // 27 tokens in chunks of 20, more than rows that are normalised on their load, then 2.
-inline DecoderProgram small_decoder(DType type = DType::f32, const std::string& arch = "qwen2") {
+inline DecoderProgram small_decoder(DType type = DType::f32, const std::string& arch = "qwen2",
+                                    Precision precision = Precision::f32) {
   RandomDecoder r;
   r.type = type;
   r.arch = arch;
+  r.precision = precision;
   if (info(type).block_elems == 256) r.dim = r.hidden = 256;
   return r.build(32, 20);
 }

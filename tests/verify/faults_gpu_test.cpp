@@ -137,6 +137,50 @@ TEST_F(Faults, AResidualLeftOut) {
   EXPECT_THAT(first_fault(model, wrong), StartsWith("the whole: "));
 }
 
+// In precision mixed too, where roundings are 8000 times as large.
+
+class FaultsInMixed : public Faults {
+ protected:
+  const DecoderProgram model_ = small_decoder(DType::f32, "qwen2", Precision::mixed);
+};
+
+TEST_F(FaultsInMixed, None) { EXPECT_EQ(first_fault(model_, fuse(*model_.program)), ""); }
+
+TEST_F(FaultsInMixed, AWrongColumnInAProduct) {
+  const auto edit = on("decode", "output", [](Step& s) { s.dispatch.push[kPushFirst] += 1; });
+  EXPECT_THAT(first_fault(model_, edit), StartsWith("matmul 'output' (graph 'decode'"));
+}
+
+TEST_F(FaultsInMixed, AWrongLengthInABlock) {
+  const auto edit = on("prefill", "blk.1.ffn_down", [](Step& s) { s.dispatch.push[kPushK] -= 4; });
+  EXPECT_THAT(first_fault(model_, edit),
+              StartsWith("feed_forward 'blk.1.ffn_down' (graph 'prefill', pass 0)"));
+}
+
+TEST_F(FaultsInMixed, GateAndUpSwapped) {
+  Program wrong = fuse(*model_.program);
+  for (Graph& graph : wrong.graphs)
+    for (Op& op : graph.ops)
+      if (op.kind == OpKind::feed_forward) {
+        std::swap(op.in[1], op.in[3]);
+        std::swap(op.in[2], op.in[4]);
+      }
+  EXPECT_THAT(first_fault(model_, wrong), StartsWith("the whole: "));
+}
+
+TEST_F(FaultsInMixed, ABiasDropped) {
+  Program wrong = fuse(*model_.program);
+  std::uint32_t dropped = 0;
+  for (Graph& graph : wrong.graphs)
+    for (Op& op : graph.ops)
+      if (op.kind == OpKind::matmul && op.in[2] != kNoValue && op.name.starts_with("blk.1.")) {
+        op.in[2] = kNoValue;
+        ++dropped;
+      }
+  EXPECT_GE(dropped, 2u);
+  EXPECT_THAT(first_fault(model_, wrong), StartsWith("the whole: "));
+}
+
 // (c) two values that live at once in one place; only the walker with the real arena is wrong.
 TEST_F(Faults, AWrongAlias) {
   const DecoderProgram model = small_decoder();
