@@ -132,7 +132,7 @@ class Builder {
     return id;
   }
   void op(std::vector<ValueId> in, std::vector<ValueId> out, OpAttrs attrs = {}) {
-    attrs.act = c_.act;
+    if (c_.kind != OpKind::mlp) attrs.act = c_.act;  // it has attrs.acts
     program_->graphs[0].ops.push_back({c_.kind, c_.name, attrs, std::move(in), std::move(out)});
   }
 

@@ -53,7 +53,7 @@ struct Mlp : OneOp {
     for (std::size_t i = 0; i < layers; ++i) {
       const std::uint64_t n = layers != 2 ? kK : i == 0 ? kHidden : kN;
       in.push_back(t.weight("w" + std::to_string(i + 1), {n, width}));
-      in.push_back(t.constant("bias" + std::to_string(i + 1), {n}));
+      in.push_back(t.weight("bias" + std::to_string(i + 1), {n}));
       attrs.acts.push_back(Activation::relu);
       width = n;
     }

@@ -199,9 +199,9 @@ class BenchForms(ToolTest):
             self.assertEqual([f["failed"] for f in op["forms"]], [None, None])
 
     def test_a_form_that_is_refused(self):
-        """Matrices of 256 KiB in bindings of half as much."""
-        small = ["--cap", "max_storage_range=131072"]
-        (op,) = self.forms("^feed_forward/plain/f32/128x512/n8$", *small)
+        """Matrices of 4 MiB in bindings of 1 MiB."""
+        small = ["--cap", "max_storage_range=1048576"]
+        (op,) = self.forms("^feed_forward/plain/f32/512x2048/n1$", *small)
         fused, products = op["forms"]
         self.assertIn("do not fit one binding", fused["failed"])
         self.assertEqual([fused[k] for k in ("min_s", "gflop_per_s", "bytes_per_row", "chosen")], [None, None, None, False])
@@ -209,7 +209,7 @@ class BenchForms(ToolTest):
         self.assertGreater(products["bytes_per_row"], 0)
         self.assertTrue(products["chosen"])
         self.assertEqual(op["chosen_over_best"], 1)
-        text = self.ok("bench", "forms", "--samples", 1, "--filter", "^feed_forward/plain/f32/(64x256|128x512)/n8$",
+        text = self.ok("bench", "forms", "--samples", 1, "--filter", "^feed_forward/plain/f32/(64x256|512x2048)/n1$",
                        *on_device(), *small).text
         self.assertIn("of 1 ops", text)
         self.assertIn("not counted: 1 ops of which not every form was timed", text)
