@@ -374,8 +374,8 @@ class Device(OpTest):
             gate = {"X": x, "W": w, "W_up": f32(*w[1]), "bias": f32(n), "residual": f32(*y[1])}
             for kind in ("F16", "Q8_0", "Q4_1"):
                 self.compare("matmul", gate, ["act=silu", "scale=0.25", f"weight_type={kind}", *layout], atol=1e-4)
-        # Matrices of 66,560 bytes: more than one binding where bindings are small.
-        self.compare("matmul", {"X": f32(33, 2, 260), "W": f32(33, 64, 260)}, atol=1e-4)
+        # Matrices of 81,920 bytes: more than one binding where bindings are small.
+        self.compare("matmul", {"X": f32(33, 2, 320), "W": f32(33, 64, 320)}, atol=1e-4)
         mixed = {"X": f32(3, 20, 64), "W": f32(3, 33, 64)}
         self.compare("matmul", mixed, ["precision=mixed"], atol=0.05)
 
