@@ -15,6 +15,7 @@ struct TranslateCommand {
   std::string model, text;
   bool has_text = false, json = false;
   uint32_t beams = 1;
+  tessera_precision precision = TESSERA_PRECISION_F32;
   tessera::TranslateOptions options;
 };
 
@@ -30,6 +31,7 @@ class Translation {
     desc.path = command_.model.c_str();
     desc.beams = command_.beams;
     desc.max_target = command_.options.max_tokens;
+    desc.precision = command_.precision;
     auto translator = (*context_)->translator(desc, bar_.callback());
     bar_.clear();
     if (!translator) return fail(translator.failure());
@@ -109,6 +111,7 @@ void add_translate(CLI::App& app, int& status) {
   sub->add_option("--prefix", command->options.prefix, "Every translation begins with this text");
   sub->add_option("-n,--tokens", command->options.max_tokens, "At most this many tokens a translation (256)")
       ->check(CLI::Range(1u, 65536u));
+  add_precision_option(*sub, command->precision);
   sub->add_flag("--json", command->json,
                 "A JSON object: device, source_ids, ids, text, score, hypotheses; one a line for\n"
                 "standard input");

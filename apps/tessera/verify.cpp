@@ -77,6 +77,7 @@ Json verify_folder(const tessera::Context& context, const VerifyOptions& options
   auto desc = tessera::init<tessera_translator_desc>();
   desc.path = options.model.c_str();
   desc.beams = 4;
+  desc.precision = options.precision;
   auto translator = context.translator(desc);
   if (!translator) {
     failure = translator.failure();
@@ -91,8 +92,10 @@ Json verify_folder(const tessera::Context& context, const VerifyOptions& options
     }
     ids = found->source_ids;
   }
-  return collect(options, std::move(ids), failure,
-                 [&](const tessera_verify_desc& d) { return translator->verify(d); });
+  return collect(options, std::move(ids), failure, [&](tessera_verify_desc d) {
+    d.precision = TESSERA_PRECISION_F32;  // it has the translator's
+    return translator->verify(d);
+  });
 }
 
 void print_rows(const Json& rows) {

@@ -342,6 +342,7 @@ typedef struct tessera_translator_desc {
   uint32_t max_target;          /* tokens of a translation, at most; 0: 256 */
   tessera_progress_fn progress; /* while creating and translating */
   void* progress_user;
+  tessera_precision precision;
 } tessera_translator_desc;
 
 /* Uploads the weights and makes every pipeline and command list. Used from one thread at a time; destroy it
@@ -409,7 +410,7 @@ typedef struct tessera_verify_desc {
 TESSERA_API tessera_status tessera_verify(tessera_model* model, const tessera_verify_desc* desc,
                                           tessera_error* error);
 /* The same of a translator: encodes a text and decodes a few positions with its beams, which are reordered in
- * between. `ids` are the text's; context, chunk, kv_type and precision must be 0. */
+ * between, at its precision. `ids` are the text's; context, chunk, kv_type and precision must be 0. */
 TESSERA_API tessera_status tessera_translator_verify(tessera_translator* translator,
                                                      const tessera_verify_desc* desc, tessera_error* error);
 

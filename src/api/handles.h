@@ -92,6 +92,7 @@ bool asks_for_reference(const tessera_context_desc& desc);
 Result<void> open_device(const tessera_context_desc& desc, tessera_context& context);
 Progress make_progress(tessera_progress_fn callback, void* user);
 Result<SamplerParams> make_sampler(const tessera_sampler& sampler);
+Result<Precision> make_precision(tessera_precision precision);
 Result<DecoderOptions> make_options(uint32_t context, uint32_t chunk, tessera_kv_type kv_type,
                                     tessera_precision precision);
 // Both walkers of `unfused` on this script, the rows handed out; invalid_argument on the reference.

@@ -47,20 +47,24 @@ Result<SamplerParams> make_sampler(const tessera_sampler& sampler) {
   return out;
 }
 
+Result<Precision> make_precision(tessera_precision precision) {
+  if (precision == TESSERA_PRECISION_F32) return Precision::f32;
+  if (precision == TESSERA_PRECISION_MIXED) return Precision::mixed;
+  return Error{Code::invalid_argument,
+               "precision " + std::to_string(static_cast<int>(precision)) + " is not a tessera_precision"};
+}
+
 Result<DecoderOptions> make_options(uint32_t context, uint32_t chunk, tessera_kv_type kv_type,
                                     tessera_precision precision) {
   if (kv_type != TESSERA_KV_DEFAULT && kv_type != TESSERA_KV_F32 && kv_type != TESSERA_KV_F16)
     return Error{Code::invalid_argument,
                  "kv_type " + std::to_string(static_cast<int>(kv_type)) + " is not a tessera_kv_type"};
-  if (precision != TESSERA_PRECISION_F32 && precision != TESSERA_PRECISION_MIXED)
-    return Error{Code::invalid_argument,
-                 "precision " + std::to_string(static_cast<int>(precision)) + " is not a tessera_precision"};
   DecoderOptions options;
   options.context = context;
   if (chunk != 0) options.chunk = chunk;
   if (kv_type == TESSERA_KV_F32) options.kv_type = DType::f32;
   if (kv_type == TESSERA_KV_F16) options.kv_type = DType::f16;
-  if (precision == TESSERA_PRECISION_MIXED) options.precision = Precision::mixed;
+  TSR_TRY(options.precision, make_precision(precision));
   return options;
 }
 

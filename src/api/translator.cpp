@@ -60,6 +60,7 @@ Result<Loaded> load(const tessera_translator_desc& desc) {
   options.beams = desc.beams ? desc.beams : 1;
   options.max_source = desc.max_source ? desc.max_source : kDefaultTokens;
   options.max_target = desc.max_target ? desc.max_target : kDefaultTokens;
+  TSR_TRY(options.precision, make_precision(desc.precision));
   TSR_TRY(loaded.transformer,
           build_transformer(std::make_shared<const ModelFile>(std::move(file)), config, options));
   TSR_CHECK(loaded.source.fit(loaded.transformer.source_vocab));
@@ -191,8 +192,10 @@ tessera_status tessera_translator_verify(tessera_translator* translator, const t
     TSR_CHECK(require(translator, "translator"));
     TSR_TRY(const tessera_verify_desc d, sized(desc, "tessera_verify_desc"));
     if (d.context != 0 || d.chunk != 0 || d.kv_type != 0 || d.precision != 0)
-      return Error{Code::invalid_argument,
-                   "an encoder-decoder's verification takes no context, chunk, kv_type or precision"};
+      return Error{
+          Code::invalid_argument,
+          "an encoder-decoder's verification takes no context, chunk, kv_type or precision (it has the "
+          "translator's)"};
     const TransformerProgram& t = translator->session->transformer();
     TSR_TRY(const std::vector<TokenId> ids, verify_ids(d, t));
     return run_verify(*translator->context, t.program, make_script(t, ids), d);

@@ -33,7 +33,8 @@ Result<void> check_value(const Program& program, std::size_t id) {
     if (part >= id) return fail(where, "a part must come before its stack");
     const Value& p = program.values[part];
     if (v.storage != Storage::weight || p.storage != Storage::weight || p.dtype != v.dtype ||
-        p.shape.size() != v.shape.size() || (v.shape.size() > 1 && p.last_dim() != v.last_dim()))
+        v.shape.size() > 2 || p.shape.size() != v.shape.size() ||
+        (v.shape.size() > 1 && p.last_dim() != v.last_dim()))
       return fail(where,
                   "part " + p.name + " " + print_shape(p) + " cannot be stacked in " + print_shape(v.shape));
     const RowOrder order = v.orders.empty() ? RowOrder{} : v.orders[i];

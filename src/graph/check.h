@@ -69,10 +69,14 @@ class OpCheck {
 
   // (rows, d), computed and not read-only.
   void expect_rows(ValueId id, std::uint64_t rows, std::uint64_t d, DType dtype = DType::f32) {
-    expect(id, {rows, d}, dtype);
+    expect_computed(id, {rows, d}, dtype);
+  }
+
+  void expect_computed(ValueId id, const Shape& shape, DType dtype) {
+    expect(id, shape, dtype);
     if (value(id).storage != Storage::activation && value(id).storage != Storage::output)
       reject("value " + value(id).name + " must be an activation or an output");
-    if (value(id).dynamic_rows && rows != graph_.max_rows)
+    if (value(id).dynamic_rows && shape[0] != graph_.max_rows)
       reject("value " + value(id).name + " has dynamic rows, but not max_rows of them");
   }
 
@@ -116,8 +120,8 @@ class OpCheck {
     if (!(op_.attrs.eps >= 0)) reject("eps must not be negative");
   }
 
-  void expect_weight(ValueId id, std::uint64_t n, std::uint64_t k, DType dtype) {
-    expect(id, {n, k}, dtype);
+  void expect_weight(ValueId id, const Shape& shape, DType dtype) {
+    expect(id, shape, dtype);
     expect_read_only(id);
     if (!is_real(dtype)) reject("value " + value(id).name + " must not be " + std::string(info(dtype).name));
   }

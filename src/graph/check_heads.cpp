@@ -200,7 +200,7 @@ class HeadsChecker : OpCheck {
     const std::uint64_t rows = in(0).shape[0], k = in(0).shape[1];
     if (in(0).dtype != DType::f32 && in(0).dtype != DType::f16) reject("activations must be F32 or F16");
     expect_rows(op_.in[0], rows, k, in(0).dtype);
-    expect_weight(op_.in[1], qkv_dim(), k, in(1).dtype);
+    expect_weight(op_.in[1], {qkv_dim(), k}, in(1).dtype);
     const RowOrder pairs{a.head_dim, a.rope_dims};
     const std::vector<RowOrder> orders =
         a.rope_adjacent ? std::vector<RowOrder>{} : std::vector<RowOrder>{pairs, pairs, {}};

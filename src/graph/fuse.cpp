@@ -104,8 +104,9 @@ class Fuser {
   static bool has_residual(const Op& op) { return op.in[residual_of(op)] != kNoValue; }
 
   bool is_plain_matmul(const Op& op) const {
-    return op.kind == OpKind::matmul && op.in[3] == kNoValue && !has_residual(op) && op.in[6] == kNoValue &&
-           op.attrs.act == Activation::none && op.attrs.scale == 1;
+    return op.kind == OpKind::matmul && program_.values[op.in[1]].shape.size() == 2 && op.in[3] == kNoValue &&
+           !has_residual(op) && op.in[6] == kNoValue && op.attrs.act == Activation::none &&
+           op.attrs.scale == 1;
   }
 
   // The value whose rows are those of `parts`, made once for all graphs; kNoValue when they do not stack.

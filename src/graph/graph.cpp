@@ -69,6 +69,31 @@ std::uint64_t row_bytes(const Value& weight) {
   return file_bytes(k, info(weight.dtype));
 }
 
+std::uint64_t row_count(const Value& weight) {
+  return weight.shape.size() < 2 ? weight.elems() : weight.elems() / weight.last_dim();
+}
+
+MatmulLayout matmul_layout(const Program& program, const Op& op) {
+  const Value &x = program.values[op.in[0]], &w = program.values[op.in[1]];
+  const std::size_t rank = w.shape.size();
+  MatmulLayout p{.n = w.shape[rank - 2], .k = w.last_dim()};
+  if (rank == 2) {
+    p.rows = x.shape[0];
+    p.x_row = p.k;
+    p.y_row = p.n;
+    return p;
+  }
+  const bool rows_first = op.attrs.rows_first;
+  p.batch = w.shape[0];
+  p.rows = x.shape[rows_first ? 0 : 1];
+  p.x_row = rows_first ? p.batch * p.k : p.k;
+  p.y_row = rows_first ? p.batch * p.n : p.n;
+  p.x_batch = rows_first ? p.k : p.rows * p.k;
+  p.y_batch = rows_first ? p.n : p.rows * p.n;
+  p.w_batch = p.n;
+  return p;
+}
+
 std::uint64_t value_bytes(const Value& value) {
   if (value.storage != Storage::cache) return file_bytes(value.elems(), info(value.dtype));
   return value.elems() / value.last_dim() * cache_row_bytes(value.dtype, value.last_dim());
@@ -81,7 +106,7 @@ Result<void> read_rows(const Program& program, ValueId weight, std::uint64_t fir
   const Value& value = program.values[weight];
   const std::uint64_t bytes = row_bytes(value);
   if (value.storage != Storage::weight || value.shape.empty() || bytes == 0 || out.size() % bytes != 0 ||
-      first > value.shape[0] || out.size() / bytes > value.shape[0] - first)
+      first > row_count(value) || out.size() / bytes > row_count(value) - first)
     return Error{Code::internal, "read_rows: " + std::to_string(out.size()) + " bytes from row " +
                                      std::to_string(first) + " are not rows of weight " + value.name + " " +
                                      print_shape(value)};

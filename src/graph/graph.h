@@ -27,7 +27,7 @@ using ValueId = std::uint32_t;
 inline constexpr ValueId kNoValue = 0xffffffffu;
 
 enum class Storage : std::uint8_t {
-  weight,      // read-only, from the model file; shape (n, k) or (k)
+  weight,      // read-only, from the model file; shape (n, k), (k), or (batch, n, k)
   constant,    // read-only, computed by models/ (Value::data), f32
   input,       // small, written by the host between passes, read and written by ops (tokens, state, sampler)
   cache,       // persistent, written in place by ops (KV cache)
@@ -77,7 +77,9 @@ enum class OpKind : std::uint8_t {
   matmul,  // in x(rows,k), w(n,k), bias(n)|-, up(n,k)|-, up_bias|-, residual(rows,n)|-, norm(k)|-
            // out y(rows,n) = act(scale x' w^T + b) [* (scale x' up^T + b2)] [+ residual]; x, y and residual,
            // which is like y, are f32 or f16; x' = x, or RMSNorm of x by `norm` and `eps`: f32, and no more
-           // than kNormOnLoadRows rows
+           // than kNormOnLoadRows rows. With w (and up) (batch,n,k) a product for each matrix: x is
+           // (batch,rows,k) and y and residual (batch,rows,n), not dynamic, or with rows_first x is
+           // (rows,batch,k) and y (rows,batch,n); the biases are of all products, a norm there is not
   feed_forward,  // in x(rows,k), w(f,k), bias(f)|-, up(f,k)|-, up_bias(f)|-, down(n,f), down_bias(n)|-,
                  // residual(rows,n)|-, norm(k)|-  out y(rows,n) = h down^T + down_bias [+ residual],
                  // h = act(x' w^T + bias) [* (x' up^T + up_bias)]; x' and types as of matmul
@@ -119,6 +121,7 @@ struct OpAttrs {
   Activation act = Activation::none;  // matmul, feed_forward, activation, glu
   std::vector<Activation> acts = {};  // mlp: of each layer
   float scale = 1;                    // matmul
+  bool rows_first = false;            // matmul of several matrices
   // matmul, feed_forward: mixed allows f16 operands, and with weights in blocks x in blocks of 32 8-bit
   // numbers; sums are f32 either way.
   Precision precision = Precision::f32;
@@ -190,8 +193,18 @@ struct Program {
   Result<void> check() const;
 };
 
-// File-format bytes of one row of a weight of this shape.
+// File-format bytes of one row of a weight of this shape, and how many rows it has: those of all its
+// matrices.
 std::uint64_t row_bytes(const Value& weight);
+std::uint64_t row_count(const Value& weight);
+
+// How a matmul's operands lie, in elements of x and y and rows of w: product i of `batch` has its x at
+// i x_batch, its y at i y_batch and its matrix at i w_batch.
+struct MatmulLayout {
+  std::uint64_t batch = 1, rows = 0, n = 0, k = 0;
+  std::uint64_t x_row = 0, x_batch = 0, w_batch = 0, y_row = 0, y_batch = 0;
+};
+MatmulLayout matmul_layout(const Program& program, const Op& op);
 
 // Bytes of a value between passes, as Walker::read and write see them: its elements without gaps; of a cache,
 // rows of base/cache_row.h.

@@ -90,6 +90,7 @@ std::string print_attrs(const Op& op) {
   if (op.kind == OpKind::matmul || op.kind == OpKind::feed_forward) {
     if (a.scale != 1) put("scale", number(a.scale));
     if (a.precision == Precision::mixed) put("precision", "mixed");
+    if (a.rows_first) put("rows_first", "1");
   }
   if (op.kind == OpKind::norm && a.layer_norm) put("layer_norm", "1");
   if (op.kind == OpKind::norm || a.eps != 0) put("eps", number(a.eps));

@@ -339,6 +339,7 @@ Result<TransformerProgram> build_transformer(std::shared_ptr<const ModelFile> we
   builder.add_values();
   builder.add_encoder();
   builder.add_decoder();
+  set_precision(*program, options.precision);
   TSR_CHECK(program->check());
   t.program = std::move(program);
   return t;

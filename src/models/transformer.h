@@ -37,9 +37,10 @@ Result<TransformerConfig> read_transformer_config(const ByteSource& file);
 std::vector<float> sinusoids(const TransformerConfig& config, std::uint32_t rows);
 
 struct TransformerOptions {
-  std::uint32_t beams = 1;         // sequences decoded at once
-  std::uint32_t max_source = 256;  // tokens of a source
-  std::uint32_t max_target = 256;  // tokens that a decoder takes, BOS included
+  std::uint32_t beams = 1;               // sequences decoded at once
+  std::uint32_t max_source = 256;        // tokens of a source
+  std::uint32_t max_target = 256;        // tokens that a decoder takes, BOS included
+  Precision precision = Precision::f32;  // of products and attention
 };
 
 // How to run it: write `source` and state {0, n}, run `encode`. Then for t = 0, 1, ...: write `lengths` (n of

@@ -24,8 +24,11 @@ Result<BuiltOp> build_kv_append(const Arguments& args);
 Result<BuiltOp> build_rope_append(const Arguments& args);
 
 class OpProgram;
-// A matrix of the caller's as a weight, encoded as `type` when it is of another.
+// A matrix of the caller's, or several, as a weight, encoded as `type` when it is of another; in another
+// shape if need be.
 ValueId weight_of(OpProgram& p, const Arguments& args, std::string_view name, DType type);
+ValueId weight_of(OpProgram& p, const Arguments& args, std::string_view name, DType type,
+                  const std::vector<std::uint64_t>& shape);
 // `bias` is absent or (n).
 Result<void> check_bias(const Arguments& args, std::string_view bias, std::uint64_t n);
 

@@ -1,4 +1,6 @@
 // matmul and embedding: a matrix in any weight type.
+#include <algorithm>
+
 #include "ops/builders.h"
 #include "ops/op_program.h"
 
@@ -7,13 +9,14 @@ namespace {
 
 using Kind = OpAttributeInfo::Kind;
 
-constexpr OpTensorInfo kMatmulIn[] = {{"X", kReals, "(..., k)", false, {}},
-                                      {"W", kWeights, "(n, k)", false, "read in its own type"},
-                                      {"bias", kReals, "(n)", true, {}},
-                                      {"W_up", kWeights, "(n, k)", true, "W's type; makes the product gated"},
-                                      {"bias_up", kReals, "(n)", true, {}},
-                                      {"residual", kReals, "(..., n)", true, "X's type; added last"}};
-constexpr OpTensorInfo kMatmulOut[] = {{"Y", "like X", "(..., n)", false, {}}};
+constexpr OpTensorInfo kMatmulIn[] = {
+    {"X", kReals, "(..., k), or (batch..., rows, k) with a W of as many dimensions", false, {}},
+    {"W", kWeights, "(n, k), or a matrix for each product: (batch..., n, k)", false, "read in its own type"},
+    {"bias", kReals, "(n)", true, "of every product"},
+    {"W_up", kWeights, "like W", true, "W's type; makes the product gated"},
+    {"bias_up", kReals, "(n)", true, "of every product"},
+    {"residual", kReals, "like Y", true, "X's type; added last"}};
+constexpr OpTensorInfo kMatmulOut[] = {{"Y", "like X", "like X, with n for k", false, {}}};
 constexpr OpAttributeInfo kMatmulAttrs[] = {
     {"act", Kind::choice, "none", "none|gelu_erf|gelu_tanh|silu|relu|relu2|sigmoid",
      "the activation: with W_up, sigmoid makes GLU, silu SwiGLU, gelu GEGLU"},
@@ -21,7 +24,9 @@ constexpr OpAttributeInfo kMatmulAttrs[] = {
     {"precision", Kind::choice, "f32", "f32|mixed",
      "mixed: X and W may be rounded to 16 bits, or X to blocks of 8-bit integers, where that is faster"},
     {"weight_type", Kind::choice, "stored", "stored|F32|F16|BF16|Q8_0|Q4_0|Q4_1|Q5_0|Q5_1",
-     "W and W_up are encoded as this type first, on the host"}};
+     "W and W_up are encoded as this type first, on the host"},
+    {"layout", Kind::choice, "batch_first", "batch_first|rows_first",
+     "of X, Y and residual with a W of (batch, n, k); rows_first: X is (rows..., batch, k)"}};
 
 constexpr OpTensorInfo kEmbeddingIn[] = {{"table", kWeights, "(vocab, d)", false, {}},
                                          {"ids", kIntegers, "any", false, "below vocab"},
@@ -36,11 +41,16 @@ constexpr OpAttributeInfo kEmbeddingAttrs[] = {
 }  // namespace
 
 ValueId weight_of(OpProgram& p, const Arguments& args, std::string_view name, DType type) {
+  return weight_of(p, args, name, type, args.in(name).shape());
+}
+
+ValueId weight_of(OpProgram& p, const Arguments& args, std::string_view name, DType type,
+                  const std::vector<std::uint64_t>& shape) {
   const OpInput& in = args.in(name);
-  if (in.real() == type) return p.weight(std::string(name), type, in.shape(), in.tensor->data);
+  if (in.real() == type) return p.weight(std::string(name), type, shape, in.tensor->data);
   std::vector<std::byte> bytes;
   if (!args.shapes_only()) bytes = encode(type, p.floats(name));
-  return p.weight(std::string(name), type, in.shape(), {}, std::move(bytes));
+  return p.weight(std::string(name), type, shape, {}, std::move(bytes));
 }
 
 Result<void> check_bias(const Arguments& args, std::string_view bias, std::uint64_t n) {
@@ -50,14 +60,18 @@ Result<void> check_bias(const Arguments& args, std::string_view bias, std::uint6
                      std::to_string(n) + ")");
 }
 
-const OpInfo kMatmulOp{"matmul",
-                       "Product with a matrix of weights, with bias, activation and gate",
-                       "Y = act(scale X W^T + bias), with W_up: act(scale X W^T + bias) * (scale X W_up^T + "
-                       "bias_up); + residual.\n"
-                       "Sums are F32. X of BF16 and Y like it are converted from and to F32 on the host.",
-                       kMatmulIn,
-                       kMatmulOut,
-                       kMatmulAttrs};
+const OpInfo kMatmulOp{
+    "matmul",
+    "Product with a matrix of weights, with bias, activation and gate",
+    "Y = act(scale X W^T + bias), with W_up: act(scale X W^T + bias) * (scale X W_up^T + "
+    "bias_up); + residual.\n"
+    "A W of (batch..., n, k) has a matrix for each of X; its last batch dimension may be a "
+    "divisor of X's:\nthen as many products in a row share a matrix, as query heads share a "
+    "key head.\n"
+    "Sums are F32. X of BF16 and Y like it are converted from and to F32 on the host.",
+    kMatmulIn,
+    kMatmulOut,
+    kMatmulAttrs};
 const OpInfo kEmbeddingOp{
     "embedding",
     "Rows of a table",
@@ -67,53 +81,113 @@ const OpInfo kEmbeddingOp{
     kEmbeddingOut,
     kEmbeddingAttrs};
 
-Result<BuiltOp> build_matmul(const Arguments& args) {
+namespace {
+
+// What a matmul multiplies: `batch` products with a matrix each, of (batch, rows, k), with rows_first of
+// (rows, batch, k).
+struct MatmulSizes {
+  std::uint64_t batch = 1, rows = 0, n = 0, k = 0;
+  bool rows_first = false;
+
+  std::vector<std::uint64_t> activations(std::uint64_t columns) const {
+    if (batch == 1) return {rows, columns};
+    return rows_first ? std::vector{rows, batch, columns} : std::vector{batch, rows, columns};
+  }
+};
+
+// The matrices of W that take `x`'s products in turn; nullopt when its dimensions do not say how.
+std::optional<std::uint64_t> matrices_of(const std::vector<std::uint64_t>& x,
+                                         const std::vector<std::uint64_t>& w, bool rows_first) {
+  if (rows_first)
+    return w.size() == 3 && x.size() > 2 && w[0] == x[x.size() - 2] ? std::optional(w[0]) : std::nullopt;
+  if (w.size() != x.size()) return std::nullopt;
+  const std::size_t last = x.size() - 3;
+  if (!std::equal(w.begin(), w.begin() + static_cast<std::ptrdiff_t>(last), x.begin()) ||
+      x[last] % w[last] != 0)
+    return std::nullopt;
+  return product(std::span(w).first(last + 1));
+}
+
+Result<MatmulSizes> matmul_sizes(const Arguments& args) {
   const OpInput &x = args.in("X"), &w = args.in("W");
-  if (w.rank() != 2) return args.refuse("W is " + shape_text(w.shape()) + ", it must be (n, k)");
-  const std::uint64_t n = w.shape()[0], k = w.shape()[1];
-  if (x.rank() == 0 || x.shape().back() != k)
-    return args.refuse("X is " + shape_text(x.shape()) + ", W is " + shape_text(w.shape()) +
+  const std::vector<std::uint64_t>& shape = w.shape();
+  if (w.rank() < 2)
+    return args.refuse("W is " + shape_text(shape) + ", it must be (n, k) or (batch..., n, k)");
+  MatmulSizes s{.n = shape[w.rank() - 2], .k = shape.back()};
+  if (x.rank() == 0 || x.shape().back() != s.k)
+    return args.refuse("X is " + shape_text(x.shape()) + ", W is " + shape_text(shape) +
                        ": their last dimensions must be equal");
-  const OpInput* up = args.find("W_up");
+  s.rows_first = args.choice("layout") == "rows_first";
+  if (w.rank() == 2) {
+    if (args.given("layout")) return args.refuse("layout is of a W of (batch, n, k), W has 2 dimensions");
+  } else {
+    const auto matrices = matrices_of(x.shape(), shape, s.rows_first);
+    if (!matrices)
+      return args.refuse("X is " + shape_text(x.shape()) + ", W is " + shape_text(shape) +
+                         (s.rows_first ? ": with layout rows_first they must be (rows..., batch, k) and "
+                                         "(batch, n, k)"
+                                       : ": W's batch dimensions must be X's, or the last a divisor of X's"));
+    s.batch = *matrices;
+  }
+  s.rows = x.elems / s.k / s.batch;
+  return s;
+}
+
+Result<void> check_gate(const Arguments& args, const MatmulSizes& s) {
+  const OpInput &w = args.in("W"), *up = args.find("W_up");
   if (up != nullptr && (up->shape() != w.shape() || up->type() != w.type()))
     return args.refuse("W_up is " + std::string(up->type()) + " " + shape_text(up->shape()) + ", W is " +
                        std::string(w.type()) + " " + shape_text(w.shape()));
   if (args.has("bias_up") && up == nullptr) return args.refuse("bias_up needs W_up");
-  TSR_CHECK(check_bias(args, "bias", n));
-  TSR_CHECK(check_bias(args, "bias_up", n));
-  const std::string wanted = args.choice("weight_type");
-  const DType type = wanted == "stored" ? w.real() : *parse_dtype(wanted);
-  if (k % info(type).block_elems != 0)
-    return args.refuse("W has rows of " + std::to_string(k) + ", which are no whole blocks of " + wanted);
+  TSR_CHECK(check_bias(args, "bias", s.n));
+  return check_bias(args, "bias_up", s.n);
+}
 
+Result<void> check_residual(const Arguments& args, const std::vector<std::uint64_t>& shape) {
   const OpInput* residual = args.find("residual");
+  const std::string_view type = args.in("X").type();
+  if (residual == nullptr || (residual->shape() == shape && residual->type() == type)) return {};
+  return args.refuse("residual is " + std::string(residual->type()) + " " + shape_text(residual->shape()) +
+                     ", it must be " + std::string(type) + " " + shape_text(shape));
+}
+
+}  // namespace
+
+Result<BuiltOp> build_matmul(const Arguments& args) {
+  TSR_TRY(const MatmulSizes s, matmul_sizes(args));
+  TSR_CHECK(check_gate(args, s));
+  const OpInput& x = args.in("X");
+  const std::string wanted = args.choice("weight_type");
+  const DType type = wanted == "stored" ? args.in("W").real() : *parse_dtype(wanted);
+  if (s.k % info(type).block_elems != 0)
+    return args.refuse("W has rows of " + std::to_string(s.k) + ", which are no whole blocks of " + wanted);
   std::vector<std::uint64_t> shape = x.shape();
-  shape.back() = n;
-  if (residual != nullptr && (residual->shape() != shape || residual->type() != x.type()))
-    return args.refuse("residual is " + std::string(residual->type()) + " " + shape_text(residual->shape()) +
-                       ", it must be " + std::string(x.type()) + " " + shape_text(shape));
+  shape.back() = s.n;
+  TSR_CHECK(check_residual(args, shape));
 
   OpProgram p(args, "matmul");
-  const std::uint64_t rows = x.elems / k;
   const DType io = x.type() == "F16" ? DType::f16 : DType::f32;
-  const ValueId in = p.given("X", io, {rows, k});
+  const std::vector<std::uint64_t> x_shape = s.activations(s.k), y_shape = s.activations(s.n);
+  std::vector<std::uint64_t> w_shape{s.n, s.k};
+  if (s.batch != 1) w_shape.insert(w_shape.begin(), s.batch);
   // Of two matrices both have a bias, or none.
-  const bool any_bias = args.has("bias") || args.has("bias_up");
+  const bool any_bias = args.has("bias") || args.has("bias_up"), gated = args.has("W_up");
   const auto bias = [&](std::string_view name, bool there) {
     if (!there) return kNoValue;
-    return p.constant(std::string(name), {n}, args.has(name) ? p.floats(name) : std::vector<float>(n));
+    return p.constant(std::string(name), {s.n}, args.has(name) ? p.floats(name) : std::vector<float>(s.n));
   };
-  std::vector<ValueId> operands{in,
-                                weight_of(p, args, "W", type),
+  std::vector<ValueId> operands{p.given("X", io, x_shape),
+                                weight_of(p, args, "W", type, w_shape),
                                 bias("bias", any_bias),
-                                up != nullptr ? weight_of(p, args, "W_up", type) : kNoValue,
-                                bias("bias_up", any_bias && up != nullptr),
-                                residual != nullptr ? p.given("residual", io, {rows, n}) : kNoValue,
+                                gated ? weight_of(p, args, "W_up", type, w_shape) : kNoValue,
+                                bias("bias_up", any_bias && gated),
+                                args.has("residual") ? p.given("residual", io, y_shape) : kNoValue,
                                 kNoValue};
-  const ValueId y = p.add("Y", Storage::output, io, {rows, n});
+  const ValueId y = p.add("Y", Storage::output, io, y_shape);
   OpAttrs attrs;
   attrs.act = parse_activation(args.choice("act"));
   attrs.scale = static_cast<float>(args.number("scale"));
+  attrs.rows_first = s.rows_first && s.batch != 1;
   if (args.choice("precision") == "mixed") attrs.precision = Precision::mixed;
   p.op(OpKind::matmul, attrs, std::move(operands), {y});
   p.output("Y", x.type(), std::move(shape), y);

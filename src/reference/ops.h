@@ -24,9 +24,9 @@ struct OpCall {
   ValueId out(std::size_t i) const { return i < op.out.size() ? op.out[i] : kNoValue; }
   const Value& value(ValueId id) const { return program.values[id]; }
   Error error(Code code, const std::string& what) const { return Error{code, op.name + ": " + what}; }
-  // `rows` rows of operand i, which has f32 elements.
+  // The first `rows` of the leading dimension of operand i, which is real.
   std::vector<float> rows_of(std::size_t i) const {
-    return tensors.floats(in(i), 0, rows * value(in(i)).last_dim());
+    return tensors.floats(in(i), 0, rows * (value(in(i)).elems() / value(in(i)).shape[0]));
   }
   // A weight of one dimension; empty when absent.
   Result<std::vector<float>> vector_of(std::size_t i) const;
@@ -79,11 +79,11 @@ struct Product {
   std::vector<double> value;
   std::vector<double> error;  // with bounds
 };
-// scale x w^T + b.
+// scale x w^T + b, of all rows of x; w is matrix `matrix` of the weight.
 Result<Product> multiply(const OpCall& call, const ProductRows& x, ValueId weight,
-                         std::span<const float> bias);
+                         std::span<const float> bias, std::uint64_t matrix = 0);
 // act(scale x w^T + b) [* (scale x up^T + up_bias)] of operands 1 to 4.
-Result<Product> first_product(const OpCall& call, const ProductRows& x);
+Result<Product> first_product(const OpCall& call, const ProductRows& x, std::uint64_t matrix = 0);
 void activate(const OpCall& call, Activation act, Product& y);
 // y += operand `residual`, if it is there.
 void add_residual(const OpCall& call, std::size_t residual, Product& y);

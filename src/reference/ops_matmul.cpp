@@ -67,20 +67,23 @@ Result<ProductRows> product_rows(const OpCall& call, std::size_t x, std::size_t 
 }
 
 Result<Product> multiply(const OpCall& call, const ProductRows& x, ValueId weight,
-                         std::span<const float> bias) {
-  const std::uint64_t n = call.value(weight).shape[0], k = call.value(weight).last_dim();
+                         std::span<const float> bias, std::uint64_t matrix) {
+  const Value& w_value = call.value(weight);
+  const std::uint64_t n = w_value.shape[w_value.shape.size() - 2], k = w_value.last_dim();
+  const std::uint64_t rows = x.value.size() / k, first = matrix * n;
   Product y;
   const double scale = call.op.attrs.scale;
   const std::vector<double> largest = call.bounds ? largest_of(x) : std::vector<double>{};
-  y.value.resize(call.rows * n);
-  if (call.bounds) y.error.resize(call.rows * n);
-  TSR_CHECK(call.tensors.for_rows(weight, 0, n, [&](std::uint64_t column, std::span<const float> w) {
+  y.value.resize(rows * n);
+  if (call.bounds) y.error.resize(rows * n);
+  TSR_CHECK(call.tensors.for_rows(weight, first, n, [&](std::uint64_t at, std::span<const float> w) {
+    const std::uint64_t column = at - first;
     const double b = bias.empty() ? 0 : double{bias[column]};
-    for (std::uint64_t row = 0; row < call.rows; ++row) {
+    for (std::uint64_t row = 0; row < rows; ++row) {
       const std::span<const double> x_row = std::span(x.value).subspan(row * k, k);
       y.value[row * n + column] = scale * dot(x_row, w) + b;
       if (!call.bounds) continue;
-      const DType type = call.value(weight).dtype;
+      const DType type = w_value.dtype;
       const std::span<const double> most = std::span(largest).subspan(row * k, k);
       double& error = y.error[row * n + column];
       error = bounds::products(magnitudes(most, x.type, w, type), b, scale);
@@ -101,13 +104,13 @@ void activate(const OpCall& call, Activation act, Product& y) {
   }
 }
 
-Result<Product> first_product(const OpCall& call, const ProductRows& x) {
+Result<Product> first_product(const OpCall& call, const ProductRows& x, std::uint64_t matrix) {
   TSR_TRY(const std::vector<float> bias, call.vector_of(2));
   TSR_TRY(const std::vector<float> up_bias, call.vector_of(4));
-  TSR_TRY(Product y, multiply(call, x, call.in(1), bias));
+  TSR_TRY(Product y, multiply(call, x, call.in(1), bias, matrix));
   activate(call, call.op.attrs.act, y);
   if (call.in(3) == kNoValue) return y;
-  TSR_TRY(const Product up, multiply(call, x, call.in(3), up_bias));
+  TSR_TRY(const Product up, multiply(call, x, call.in(3), up_bias, matrix));
   for (std::size_t i = 0; i < y.value.size(); ++i) {
     const double a = std::fabs(y.value[i]), b = std::fabs(up.value[i]);
     if (call.bounds)
@@ -134,9 +137,44 @@ Outputs give(const OpCall& call, const Product& y) {
   return Outputs{std::move(out)};
 }
 
+namespace {
+
+// Rows of one product of a batch, out of those of all.
+ProductRows rows_of_product(const ProductRows& x, const MatmulLayout& at, std::uint64_t rows,
+                            std::uint64_t product) {
+  ProductRows out{.value = {}, .type = x.type};
+  for (std::uint64_t row = 0; row < rows; ++row) {
+    const std::span<const double> from =
+        std::span(x.value).subspan(product * at.x_batch + row * at.x_row, at.k);
+    out.value.insert(out.value.end(), from.begin(), from.end());
+  }
+  return out;
+}
+
+// A product with each matrix of w.
+Result<Product> products(const OpCall& call, const ProductRows& x) {
+  const MatmulLayout at = matmul_layout(call.program, call.op);
+  const std::uint64_t rows = call.op.attrs.rows_first ? call.rows : at.rows;
+  Product y;
+  y.value.resize(at.batch * rows * at.n);
+  if (call.bounds) y.error.resize(y.value.size());
+  for (std::uint64_t product = 0; product < at.batch; ++product) {
+    TSR_TRY(const Product one, first_product(call, rows_of_product(x, at, rows, product), product));
+    for (std::uint64_t i = 0; i < one.value.size(); ++i) {
+      const std::uint64_t to = product * at.y_batch + i / at.n * at.y_row + i % at.n;
+      y.value[to] = one.value[i];
+      if (call.bounds) y.error[to] = one.error[i];
+    }
+  }
+  return y;
+}
+
+}  // namespace
+
 Result<Outputs> run_matmul(const OpCall& call) {
   TSR_TRY(const ProductRows x, product_rows(call, 0, 6));
-  TSR_TRY(Product y, first_product(call, x));
+  const bool several = call.value(call.in(1)).shape.size() == 3;
+  TSR_TRY(Product y, several ? products(call, x) : first_product(call, x));
   add_residual(call, 5, y);
   return give(call, y);
 }

@@ -132,43 +132,105 @@ class Lowering {
                  state()});
   }
 
+  // Without the columns.
+  MatmulShape matmul_shape(const Op& op, const MatmulLayout& at) const {
+    const ValueId w = op.in[1], y = op.out[0];
+    return {.rows = u32(at.rows),
+            .n = u32(at.n),
+            .k = u32(at.k),
+            .y_stride = u32(at.y_row),
+            .dynamic_rows = value(y).dynamic_rows,
+            .type = value(w).dtype,
+            .act = static_cast<std::uint32_t>(op.attrs.act),
+            .gated = op.in[3] != kNoValue,
+            .bias = op.in[2] != kNoValue,
+            .residual = op.in[5] != kNoValue,
+            .scale = op.attrs.scale,
+            .x_type = value(op.in[0]).dtype,
+            .y_type = value(y).dtype,
+            .x_stride = u32(at.x_row),
+            .precision = op.attrs.precision,
+            .norm = op.in[6] != kNoValue,
+            .eps = op.attrs.eps};
+  }
+
   Result<void> lower_matmul(const Op& op) {
-    const ValueId w = op.in[1], bias = op.in[2], up = op.in[3], up_bias = op.in[4], y = op.out[0];
-    const ValueId residual = op.in[5], norm = op.in[6];
+    const MatmulLayout at = matmul_layout(program_, op);
+    const MatmulShape whole = matmul_shape(op, at);
+    const ValueId w = op.in[1], up = op.in[3];
+    if (value(w).shape.size() == 3) return lower_batch(op, at, whole);
     TSR_TRY(std::uint64_t window, window_rows(w));
     if (up != kNoValue) {
       TSR_TRY(const std::uint64_t up_window, window_rows(up));
       window = std::min(window, up_window);
     }
-    const std::uint64_t n = value(w).shape[0];
-    for (std::uint64_t first = 0; first < n; first += window) {
-      const std::uint64_t count = std::min(window, n - first);
-      emit(MatmulShape{.rows = rows(y),
-                       .n = u32(count),
-                       .k = dim(w),
-                       .first = u32(first),
-                       .y_stride = dim(y),
-                       .dynamic_rows = value(y).dynamic_rows,
-                       .type = value(w).dtype,
-                       .act = static_cast<std::uint32_t>(op.attrs.act),
-                       .gated = up != kNoValue,
-                       .bias = bias != kNoValue,
-                       .residual = residual != kNoValue,
-                       .scale = op.attrs.scale,
-                       .x_type = value(op.in[0]).dtype,
-                       .y_type = value(y).dtype,
-                       .precision = op.attrs.precision,
-                       .norm = norm != kNoValue,
-                       .eps = op.attrs.eps},
-           {{op.in[0]},
-            {w, first, count},
-            {up, first, up == kNoValue ? 0 : count},
-            {bias},
-            {up_bias},
-            {y},
-            state(),
-            {residual}});
-      if (norm != kNoValue) calls_.back().operands.push_back({norm});
+    for (std::uint64_t first = 0; first < at.n; first += window) {
+      const std::uint64_t count = std::min(window, at.n - first);
+      MatmulShape shape = whole;
+      shape.n = u32(count);
+      shape.first = u32(first);
+      emit(shape, {{op.in[0]},
+                   {w, first, count},
+                   {up, first, up == kNoValue ? 0 : count},
+                   {op.in[2]},
+                   {op.in[4]},
+                   {op.out[0]},
+                   state(),
+                   {op.in[5]}});
+      if (whole.norm) calls_.back().operands.push_back({op.in[6]});
+    }
+    return {};
+  }
+
+  // The most matrices of a weight (and of `up`) that one binding covers; those after them, and their rows of
+  // x, y and residual, begin at aligned offsets.
+  Result<std::uint64_t> window_matrices(const Op& op, const MatmulLayout& at) const {
+    const std::uint64_t matrix_bytes = at.n * map_.places[op.in[1]].row_bytes;  // of `up` as well
+    const std::uint64_t most = limits_.max_storage_range / matrix_bytes;
+    if (most >= at.batch) return at.batch;
+    const auto too_large = [&](std::uint64_t matrices) {
+      return Error{Code::unsupported, "'" + value(op.in[1]).name + "' is bound " + std::to_string(matrices) +
+                                          (matrices == 1 ? " matrix" : " matrices") + " at a time, of " +
+                                          std::to_string(matrix_bytes) +
+                                          " bytes each: too much for bindings of " +
+                                          std::to_string(limits_.max_storage_range)};
+    };
+    if (most == 0) return too_large(1);
+    const std::uint64_t align = std::max<std::uint64_t>(limits_.min_storage_alignment, 16);
+    std::uint64_t step = 1;
+    for (const std::uint64_t bytes :
+         {matrix_bytes, at.x_batch * element_bytes(op.in[0]), at.y_batch * element_bytes(op.out[0])})
+      step = std::lcm(step, align / std::gcd(bytes, align));
+    if (most < step) return too_large(step);
+    return most / step * step;
+  }
+
+  std::uint64_t element_bytes(ValueId id) const { return info(value(id).dtype).block_bytes; }
+
+  Result<void> lower_batch(const Op& op, const MatmulLayout& at, const MatmulShape& whole) {
+    TSR_TRY(const std::uint64_t window, window_matrices(op, at));
+    const ValueId x = op.in[0], w = op.in[1], up = op.in[3], y = op.out[0], residual = op.in[5];
+    for (std::uint64_t first = 0; first < at.batch; first += window) {
+      const std::uint64_t count = std::min(window, at.batch - first);
+      MatmulShape shape = whole;
+      shape.batch = u32(count);
+      shape.x_batch = u32(at.x_batch);
+      shape.w_batch = u32(at.w_batch);
+      shape.y_batch = u32(at.y_batch);
+      const auto matrices = [&](ValueId id) {
+        return Operand{id, first * at.n, id == kNoValue ? 0 : count * at.n};
+      };
+      const auto from = [&](ValueId id, std::uint64_t stride) {
+        return Operand{.value = id, .from_byte = id == kNoValue ? 0 : first * stride * element_bytes(id)};
+      };
+      emit(shape, {from(x, at.x_batch),
+                   matrices(w),
+                   matrices(up),
+                   {op.in[2]},
+                   {op.in[4]},
+                   from(y, at.y_batch),
+                   state(),
+                   from(residual, at.y_batch)});
     }
     return {};
   }

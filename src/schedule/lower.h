@@ -9,13 +9,14 @@
 
 namespace tessera {
 
-// A value, or some rows of a weight, or nothing (an absent optional tensor).
+// A value, or some rows of a weight, or a value from some byte on, or nothing (an absent optional tensor).
 struct Operand {
   ValueId value = kNoValue;
   std::uint64_t first_row = 0;
   std::uint64_t rows = 0;  // 0: the whole value
   ValueId last =
       kNoValue;  // of weights that lie in one buffer: all from the start of `value` to the end of this
+  std::uint64_t from_byte = 0;  // of no weight
 };
 
 struct RopeCall : RopeAppendShape {};

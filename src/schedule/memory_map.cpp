@@ -25,7 +25,7 @@ Error too_large(const Value& value, std::uint64_t bytes, std::string_view limit,
               (value.storage == Storage::weight ? "" : " (a smaller context or chunk needs less)")};
 }
 
-// Rows are the leading dimension of a matrix; a vector is one row.
+// A vector is one row.
 std::uint64_t rows_of(const Value& value) { return value.elems() / value.last_dim(); }
 
 }  // namespace
@@ -56,7 +56,7 @@ Result<MemoryMap> map_memory(const Program& program, const Limits& limits) {
     if (place.bytes > limits.max_buffer_size)
       return too_large(value, place.bytes, "max_buffer_size", limits.max_buffer_size);
     // Only matrices are read through row windows.
-    const bool windowed = value.storage == Storage::weight && value.shape.size() == 2;
+    const bool windowed = value.storage == Storage::weight && value.shape.size() > 1;
     if (!windowed && place.bytes > limits.max_storage_range)
       return too_large(value, place.bytes, "max_storage_range", limits.max_storage_range);
 

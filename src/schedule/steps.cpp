@@ -150,14 +150,17 @@ class Binding {
       return {kParams, params_at(step.dispatch.params), step.dispatch.params.size() * 4, access};
     const Placement* placed =
         operand.value == kScratch ? of_scratch_[step.op][operand.first_row] : of_value_[operand.value];
-    if (placed != nullptr) return {kArena, placed->offset, placed->bytes, access};
+    if (placed != nullptr)
+      return {kArena, placed->offset + operand.from_byte, placed->bytes - operand.from_byte, access};
     const Place& place = map_.places[operand.value];
     if (operand.last != kNoValue) {
       const Place& last = map_.places[operand.last];
       return {place.buffer, place.offset, last.offset + last.bytes - place.offset, access};
     }
-    return {place.buffer, place.offset + operand.first_row * place.row_bytes,
-            operand.rows != 0 ? operand.rows * place.row_bytes : place.bytes, access};
+    if (operand.rows != 0)
+      return {place.buffer, place.offset + operand.first_row * place.row_bytes,
+              operand.rows * place.row_bytes, access};
+    return {place.buffer, place.offset + operand.from_byte, place.bytes - operand.from_byte, access};
   }
 
  private:

@@ -84,6 +84,16 @@ TEST_P(TranslatorTest, WhatDoesNotFit) {
   tessera_translator_destroy(nullptr);
 }
 
+TEST_P(TranslatorTest, InPrecisionMixed) {
+  tessera_translator_desc d = desc(3);
+  d.precision = TESSERA_PRECISION_MIXED;
+  Translator translator = take(context().translator(d));
+  EXPECT_EQ(take(translator.translate("gacfg")).source_ids, (Ids{9, 3, 5, 8, 9}));
+  if (on_gpu()) take(translator.verify(init<tessera_verify_desc>()));
+  d.precision = static_cast<tessera_precision>(2);
+  expect_failure(context().translator(d), TESSERA_INVALID_ARGUMENT, "precision 2 is not a tessera_precision");
+}
+
 TEST_P(TranslatorTest, Cancelled) {
   bool stop = false;
   Translator translator = take(

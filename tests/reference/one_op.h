@@ -21,7 +21,7 @@ class MemoryWeights : public WeightReader {
  public:
   Result<void> read(const Value& weight, std::uint64_t first_row, std::span<std::byte> out) const override {
     const std::vector<std::byte>& all = files.at(weight.name);
-    const std::uint64_t row = all.size() / weight.shape[0];
+    const std::uint64_t row = row_bytes(weight);
     if (first_row * row + out.size() > all.size()) return Error{Code::internal, weight.name + ": too far"};
     std::memcpy(out.data(), all.data() + first_row * row, out.size());
     return {};

@@ -179,6 +179,22 @@ class Refused(OpTest):
                      {"X": f32(2, 4), "W": f32(3, 4), "residual": f32(2, 4)})
         self.refuses("residual is F16 (2, 3), it must be F32 (2, 3)", "matmul",
                      {"X": f32(2, 4), "W": f32(3, 4), "residual": f16(2, 3)})
+        self.refuses("W is (4), it must be (n, k) or (batch..., n, k)", "matmul", {"X": f32(2, 4), "W": f32(4)})
+        dims = "W's batch dimensions must be X's, or the last a divisor of X's"
+        for x, w in (((2, 4), (2, 3, 4)), ((4, 5, 4), (3, 3, 4)), ((2, 5, 4), (4, 3, 4)), ((2, 6, 5, 4), (6, 3, 4)),
+                     ((2, 6, 5, 4), (1, 6, 3, 4))):
+            self.refuses(f"X is {x}, W is {w}: {dims}", "matmul", {"X": f32(*x), "W": f32(*w)})
+        rows = "with layout rows_first they must be (rows..., batch, k) and (batch, n, k)"
+        for x, w in (((2, 4), (2, 3, 4)), ((2, 6, 4), (3, 3, 4)), ((5, 2, 2, 4), (2, 2, 3, 4))):
+            self.refuses(f"X is {x}, W is {w}: {rows}", "matmul", {"X": f32(*x), "W": f32(*w)}, ["layout=rows_first"])
+        self.refuses("layout is of a W of (batch, n, k), W has 2 dimensions", "matmul",
+                     {"X": f32(2, 4), "W": f32(3, 4)}, ["layout=rows_first"])
+        self.refuses("bias is (2, 3), it must be (3)", "matmul",
+                     {"X": f32(2, 5, 4), "W": f32(2, 3, 4), "bias": f32(2, 3)})
+        self.refuses("residual is F32 (2, 5, 4), it must be F32 (2, 5, 3)", "matmul",
+                     {"X": f32(2, 5, 4), "W": f32(2, 3, 4), "residual": f32(2, 5, 4)})
+        self.refuses("W_up is F32 (3, 4), W is F32 (2, 3, 4)", "matmul",
+                     {"X": f32(2, 5, 4), "W": f32(2, 3, 4), "W_up": f32(3, 4)})
         self.refuses("rows of 4, which are no whole blocks of Q8_0", "matmul", {"X": f32(2, 4), "W": f32(3, 4)},
                      ["weight_type=Q8_0"])
         self.refuses("ids[1] is 5, the table has 5 rows", "embedding", {"table": f32(5, 4), "ids": i64(0, 5)})
@@ -329,6 +345,39 @@ class Device(OpTest):
         half = {name: f16(2, n) for name, n in (("X", 96), ("residual", 33))}
         for kind in ("F32", "Q5_1"):  # below 8, where an ulp of f16 is 2^-8
             self.compare("matmul", {**half, "W": f32(33, 96)}, [f"weight_type={kind}", "scale=0.1"], atol=4e-3)
+
+    def test_matmul_of_a_batch(self):
+        def products(x, w, x_at, w_at, k, n):
+            """Elements of Y, in order: row i of X by the matrix that w_at gives, of every row that x_at gives."""
+            x, w = (struct.unpack(f"<{len(t[2]) // 4}f", t[2]) for t in (x, w))
+            for row, matrix in zip(x_at, w_at):
+                for column in range(n):
+                    at = (matrix * n + column) * k
+                    yield sum(a * b for a, b in zip(x[row * k:(row + 1) * k], w[at:at + k]))
+
+        k, n = 32, 7
+        for batch, rows, matrices, layout in (
+                ([3], [5], [3], []), ([2, 3], [5], [2, 3], []), ([3], [1], [3], []), ([3], [40], [3], []),  # one each
+                ([6], [5], [2], []), ([2, 6], [3], [2, 2], []), ([2, 3], [5], [2, 1], []), ([4], [3], [1], []),  # shared
+                ([3], [5], [3], ["layout=rows_first"]), ([3], [2, 20], [3], ["layout=rows_first"]),
+                ([1], [5], [1], ["layout=rows_first"]), ([2], [3], [2], ["layout=batch_first"])):
+            first = layout == ["layout=rows_first"]
+            x, w = f32(*(rows + batch if first else batch + rows), k), f32(*matrices, n, k)
+            y = self.compare("matmul", {"X": x, "W": w}, layout)["Y"]
+            self.assertEqual(y[1], x[1][:-1] + [n])
+            of = math.prod(x[1][:-1])
+            group = math.prod(batch) // math.prod(matrices)
+            at = [i % batch[0] if first else i // rows[0] // group for i in range(of)]
+            found = struct.unpack(f"<{of * n}f", y[2])
+            for i, (got, want) in enumerate(zip(found, products(x, w, range(of), at, k, n))):
+                self.assertAlmostEqual(got, want, delta=1e-5, msg=(batch, rows, matrices, layout, i))
+            gate = {"X": x, "W": w, "W_up": f32(*w[1]), "bias": f32(n), "residual": f32(*y[1])}
+            for kind in ("F16", "Q8_0", "Q4_1"):
+                self.compare("matmul", gate, ["act=silu", "scale=0.25", f"weight_type={kind}", *layout], atol=1e-4)
+        # Matrices of 81,920 bytes: more than one binding where bindings are small.
+        self.compare("matmul", {"X": f32(33, 2, 320), "W": f32(33, 64, 320)}, atol=1e-4)
+        mixed = {"X": f32(3, 20, 64), "W": f32(3, 33, 64)}
+        self.compare("matmul", mixed, ["precision=mixed"], atol=0.05)
 
     def test_feed_forward(self):
         block = {"X": f32(2, 20, 64), "W": f32(96, 64), "bias": f32(96), "W_down": f32(37, 96), "bias_down": f32(37)}

@@ -60,6 +60,14 @@ class Translate(ToolTest):
         for model in ("pre", "post"):
             self.agrees(model, on_device())
 
+    def test_precision(self):
+        """mixed may change scores a little; the reference rounds nothing in either."""
+        exact = self.translate("abc", "--json").json
+        self.assertEqual(self.translate("abc", "--json", "--precision", "mixed").json, exact)
+        found = self.translate("abc", "--json", "--precision", "mixed", device=on_device()).json
+        self.assertEqual(found["source_ids"], exact["source_ids"])
+        self.refused("translate", "-m", DATA / "pre", "abc", "--precision", "f8", *REFERENCE, status=2, says="f8")
+
     def test_lines_of_standard_input(self):
         golden = self.golden("pre")
         cases = golden["cases"]
@@ -133,6 +141,8 @@ class Translate(ToolTest):
             for kind in ("embedding", "attention", "kv_append", "matmul", "norm", "arena", "whole"):
                 self.assertIn(kind, kinds)
         self.ok("verify", "-m", DATA / "pre", *device, "--text", "abc")
+        out = self.ok("verify", "-m", DATA / "pre", *device, "--precision", "mixed", "--json").json
+        self.assertTrue(out["ok"])
         self.refused("verify", "-m", DATA / "pre", *device, "--context", 9, says="context")
 
     def test_inspect(self):
