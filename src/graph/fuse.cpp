@@ -232,9 +232,10 @@ class Fuser {
   bool fits_epilogue(const Qkv& m) const {
     const OpAttrs& turn = graph_.ops[m.q_rope].attrs;
     const std::uint32_t v_dim = graph_.ops[m.v_append].attrs.head_dim;
-    return what_.heads && graph_.ops[m.q].attrs.precision == Precision::f32 &&
-           program_.values[graph_.ops[m.k_append].out[0]].dtype != DType::q8_0 && turn.head_dim % 4 == 0 &&
-           v_dim % 4 == 0 && turn.rope_dims % 4 == 0;
+    const DType cache = program_.values[graph_.ops[m.k_append].out[0]].dtype;
+    const Precision precision = graph_.ops[m.q].attrs.precision;
+    return what_.heads &&
+           append_epilogue_fault(turn.head_dim, v_dim, turn.rope_dims, cache, precision).empty();
   }
 
   // q, k, v matmuls -> one over stacked weights; rope and the two appends -> its epilogue, or rope_append.

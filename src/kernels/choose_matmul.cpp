@@ -154,9 +154,11 @@ Result<Dispatch> choose_qkv_append(const QkvShape& shape, const Target& target) 
   const std::uint32_t columns = (heads.heads + heads.kv_heads) * heads.head_dim + heads.kv_heads * v_dim;
   MatmulShape product = shape.product;
   const std::string what = "qkv_append: " + describe(product);
-  if ((heads.head_dim | v_dim | heads.rope_dims | product.first | product.n) % 4 != 0)
-    return Error{Code::unsupported, what + ": heads do not come in fours of columns"};
-  if (heads.kv_type == DType::q8_0) return Error{Code::unsupported, what + ": into caches of Q8_0"};
+  const std::string_view fault =
+      append_epilogue_fault(heads.head_dim, v_dim, heads.rope_dims, heads.kv_type, product.precision);
+  if (!fault.empty()) return Error{Code::unsupported, what + ": " + std::string(fault)};
+  if ((product.first | product.n) % 4 != 0)
+    return Error{Code::unsupported, what + ": a window's columns do not come in fours"};
   if (product.rows != heads.rows * heads.batch || product.gated || product.residual || product.act != 0 ||
       product.scale != 1 || product.batch != 1 || product.y_type != DType::f32)
     return Error{Code::invalid_argument,
