@@ -88,39 +88,29 @@ TSR_CONST uint kWholeSpecStages = 11;
 TSR_CONST uint kWholeSpecs = 12;
 TSR_CONST uint kProductScopeWorkgroup = 2, kProductScopeSubgroup = 3;  // SPIR-V's numbers
 
+// Both push structs begin with these.
+#define TSR_MATMUL_PUSH                                                                    \
+  uint rows;                                                                               \
+  uint n;                                                                                  \
+  uint k;                                                                                  \
+  uint row_words; /* uvec4 a row of w */                                                   \
+  uint first;     /* column of y, bias, up_bias and residual that row 0 of w belongs to */ \
+  uint y_stride;  /* elements between rows, of residual too */                             \
+  uint groups_x;                                                                           \
+  uint groups_y;                                                                           \
+  uint x_stride; /* elements between rows */                                               \
+  uint x_batch;  /* elements between products */                                           \
+  uint w_batch;  /* uvec4 between products, of up too */                                   \
+  uint y_batch;  /* elements between products, of residual too */                          \
+  uint batch;                                                                              \
+  uint scale; /* bits of a float */
+
 struct MatmulPush {
-  uint rows;
-  uint n;
-  uint k;
-  uint row_words;  // uvec4 a row of w
-  uint first;      // column of y, bias, up_bias and residual that row 0 of w belongs to
-  uint y_stride;   // elements between rows, of residual too
-  uint groups_x;
-  uint groups_y;
-  uint x_stride;  // elements between rows
-  uint x_batch;   // elements between products
-  uint w_batch;   // uvec4 between products, of up too
-  uint y_batch;   // elements between products, of residual too
-  uint batch;
-  uint scale;  // bits of a float
+  TSR_MATMUL_PUSH
 };
 
-struct FusedMatmulPush {  // MatmulPush, then
-  uint rows;
-  uint n;
-  uint k;
-  uint row_words;
-  uint first;
-  uint y_stride;
-  uint groups_x;
-  uint groups_y;
-  uint x_stride;
-  uint x_batch;
-  uint w_batch;
-  uint y_batch;
-  uint batch;
-  uint scale;
-
+struct FusedMatmulPush {
+  TSR_MATMUL_PUSH
   uint eps;  // bits of a float
   // As in RopePush:
   uint sequence_rows;

@@ -31,6 +31,14 @@ void resolve_strides(AttentionAttrs& a) {
   fill(a.v_strides, a.cache || a.heads_first, a.kv_heads, rows, a.v_dim);
 }
 
+std::string_view append_epilogue_fault(std::uint64_t head_dim, std::uint64_t v_dim, std::uint64_t rope_dims,
+                                       DType cache, Precision precision) {
+  if ((head_dim | v_dim | rope_dims) % 4 != 0) return "head_dim, v_dim and rope_dims must be multiples of 4";
+  if (precision != Precision::f32) return "precision must be f32";
+  if (cache == DType::q8_0) return "its caches must not be Q8_0";
+  return {};
+}
+
 VisibleKeys visible_keys(const AttentionAttrs& a, std::uint32_t first, std::uint32_t rows) {
   if (rows == 0) return {};
   const std::int64_t keys = a.kv_len, reach = keys + a.q_len;  // more hides nothing

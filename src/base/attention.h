@@ -21,6 +21,7 @@
 #include <array>
 #include <cstdint>
 #include <optional>
+#include <string_view>
 
 #include "base/dtype.h"
 
@@ -88,6 +89,11 @@ struct AttentionOperands {
 // Fills in the strides that are all zero, from the layout. Those of a Q8_0 cache count elements like the
 // others.
 void resolve_strides(AttentionAttrs& attrs);
+
+// Why rotation and append to a cache cannot be the end of the product that makes q, k and v, whose lanes hold
+// four columns each; empty: they can.
+std::string_view append_epilogue_fault(std::uint64_t head_dim, std::uint64_t v_dim, std::uint64_t rope_dims,
+                                       DType cache, Precision precision);
 
 // What causality and the window leave of rows [first, first + rows) of a head, in a sequence as long as it
 // may be: n_q = q_len, n_k = kv_len, one document.

@@ -16,13 +16,6 @@ std::string check_heads(const Program& program, const Graph& graph, const Op& op
 // Kinds matmul, feed_forward and mlp.
 std::string check_products(const Program& program, const Graph& graph, const Op& op);
 
-// "(64,128)"
-inline std::string print_shape(const std::vector<std::uint64_t>& shape) {
-  Value value;
-  value.shape = shape;
-  return print_shape(value);
-}
-
 // One op of one graph, and what several kinds ask of their operands. The first thing that does not fit is
 // kept.
 class OpCheck {

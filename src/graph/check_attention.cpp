@@ -5,10 +5,10 @@
 namespace tessera {
 namespace {
 
-class AttentionChecker {
+class AttentionChecker : OpCheck {
  public:
   AttentionChecker(const Program& program, const Graph& graph, const Op& op)
-      : program_(program), graph_(graph), op_(op), a_(op.attrs.attention) {
+      : OpCheck(program, graph, op), a_(op.attrs.attention) {
     resolve_strides(a_);
   }
 
@@ -24,12 +24,9 @@ class AttentionChecker {
   }
 
  private:
-  void reject(const std::string& what) {
-    if (error_.empty()) error_ = what;
-  }
-  const Value& value(ValueId id) const { return program_.values[id]; }
-  bool has(AttentionIn in) const { return op_.in[static_cast<std::size_t>(in)] != kNoValue; }
-  const Value& in(AttentionIn which) const { return value(op_.in[static_cast<std::size_t>(which)]); }
+  ValueId id_of(AttentionIn which) const { return op_.in[static_cast<std::size_t>(which)]; }
+  bool has(AttentionIn which) const { return id_of(which) != kNoValue; }
+  const Value& in(AttentionIn which) const { return value(id_of(which)); }
 
   void sizes() {
     if (a_.batch == 0) reject("batch is 0");
@@ -66,11 +63,8 @@ class AttentionChecker {
       }
       return;
     }
-    const std::vector<std::uint64_t> shape = a_.heads_first
-                                                 ? std::vector<std::uint64_t>{a_.batch, heads, len, dim}
-                                                 : std::vector<std::uint64_t>{a_.batch * len, heads * dim};
-    if (v.shape != shape)
-      reject("value " + v.name + " is " + print_shape(v) + ", expected " + print_shape(shape));
+    expect(id, a_.heads_first ? Shape{a_.batch, heads, len, dim} : Shape{a_.batch * len, heads * dim},
+           v.dtype);
   }
 
   void expect_real(const Value& v) {
@@ -87,16 +81,10 @@ class AttentionChecker {
                   a_.head_dim);
     expect_layout(op_.out[0], op_.attrs.attention.y_strides != Strides{}, a_.y_strides, a_.heads, a_.q_len,
                   a_.v_dim);
-    if (q.dynamic_rows != y.dynamic_rows)
-      reject("values " + q.name + " and " + y.name + " do not both have dynamic rows");
+    same_rows(op_.in[0], op_.out[0]);
     if (q.dynamic_rows && (!has(AttentionIn::state) || a_.batch != 1 || a_.q_len != graph_.max_rows))
       reject("dynamic rows need a state, one sequence, and q_len rows of the graph");
-    if (has(AttentionIn::state)) {
-      if (op_.in[static_cast<std::size_t>(AttentionIn::state)] != program_.state)
-        reject("value " + in(AttentionIn::state).name + " is not the program's state");
-    } else if (q.dynamic_rows) {
-      reject("dynamic rows need a state");
-    }
+    if (has(AttentionIn::state)) expect_state(id_of(AttentionIn::state));
   }
 
   void keys() {
@@ -112,13 +100,13 @@ class AttentionChecker {
     if (!a_.cache) {
       expect_real(v);
       if (a_.block_size != 0 || a_.ring) reject("only a cache is paged or a ring");
-      expect_layout(op_.in[static_cast<std::size_t>(which)], given, strides, a_.kv_heads, a_.kv_len, dim);
+      expect_layout(id_of(which), given, strides, a_.kv_heads, a_.kv_len, dim);
       return;
     }
     if (v.dtype != DType::q8_0) expect_real(v);
     if (v.storage != Storage::cache) return reject("value " + v.name + " must be a cache");
     if (given) return reject("a cache has no strides of its own");
-    std::vector<std::uint64_t> shape{a_.batch, a_.kv_heads, a_.kv_len, dim};
+    Shape shape{a_.batch, a_.kv_heads, a_.kv_len, dim};
     if (a_.block_size != 0) {
       shape[0] = v.shape.size() == 4 ? v.shape[0] : 0;  // any number of blocks
       shape[2] = a_.block_size;
@@ -126,25 +114,18 @@ class AttentionChecker {
     } else if (a_.batch == 1 && v.shape.size() == 3) {
       shape.erase(shape.begin());
     }
-    if (v.shape != shape)
-      reject("value " + v.name + " is " + print_shape(v) + ", expected " + print_shape(shape));
+    expect(id_of(which), shape, v.dtype);
   }
 
-  void expect(AttentionIn which, const std::vector<std::uint64_t>& shape, DType type) {
-    if (!has(which)) return;
-    const Value& v = in(which);
-    if (v.shape != shape)
-      reject("value " + v.name + " is " + print_shape(v) + ", expected " + print_shape(shape));
-    if (v.dtype != type)
-      reject("value " + v.name + " is " + std::string(info(v.dtype).name) + ", expected " +
-             std::string(info(type).name));
+  void expect_list(AttentionIn which, const Shape& shape, DType type) {
+    if (has(which)) expect(id_of(which), shape, type);
   }
 
   void expect_broadcast(AttentionIn which, bool boolean) {
     if (!has(which)) return;
     const Value& v = in(which);
     if (!boolean || v.dtype != DType::u8) expect_real(v);
-    const std::vector<std::uint64_t> whole{a_.batch, a_.heads, a_.q_len, a_.kv_len};
+    const Shape whole{a_.batch, a_.heads, a_.q_len, a_.kv_len};
     bool fits = v.shape.size() == 4;
     for (std::size_t i = 0; fits && i < 4; ++i) fits = v.shape[i] == 1 || v.shape[i] == whole[i];
     if (!fits)
@@ -154,11 +135,12 @@ class AttentionChecker {
   void lists() {
     expect_broadcast(AttentionIn::mask, true);
     expect_broadcast(AttentionIn::bias, false);
-    expect(AttentionIn::slopes, {a_.heads}, DType::f32);
-    expect(AttentionIn::sinks, {a_.heads}, DType::f32);
-    expect(AttentionIn::lengths, {a_.batch}, DType::u32);
+    expect_list(AttentionIn::slopes, {a_.heads}, DType::f32);
+    expect_list(AttentionIn::sinks, {a_.heads}, DType::f32);
+    expect_list(AttentionIn::lengths, {a_.batch}, DType::u32);
     if (has(AttentionIn::table) != (a_.block_size != 0)) reject("a block table and block_size come together");
-    if (a_.block_size != 0) expect(AttentionIn::table, {a_.batch, a_.kv_len / a_.block_size}, DType::u32);
+    if (a_.block_size != 0)
+      expect_list(AttentionIn::table, {a_.batch, a_.kv_len / a_.block_size}, DType::u32);
     if (!has(AttentionIn::documents)) return;
     const Value& v = in(AttentionIn::documents);
     if (v.dtype != DType::u32 || v.shape.size() != 2 || v.shape[0] != 2 || v.shape[1] < 2)
@@ -180,11 +162,8 @@ class AttentionChecker {
   }
 
   void outputs() {
-    const auto expect_out = [&](std::size_t i, const std::vector<std::uint64_t>& shape) {
-      if (op_.out[i] == kNoValue) return;
-      const Value& v = value(op_.out[i]);
-      if (v.dtype != DType::f32 || v.shape != shape)
-        reject("value " + v.name + " is " + print_shape(v) + ", expected F32 " + print_shape(shape));
+    const auto expect_out = [&](std::size_t i, const Shape& shape) {
+      if (op_.out[i] != kNoValue) expect(op_.out[i], shape);
     };
     expect_out(1, {a_.batch, a_.heads, a_.q_len});
     if ((op_.out[2] != kNoValue) != (a_.scores != AttentionScores::none))
@@ -196,11 +175,7 @@ class AttentionChecker {
                    a_.score_rows ? a_.score_rows : a_.q_len - a_.score_row, a_.kv_len});
   }
 
-  const Program& program_;
-  const Graph& graph_;
-  const Op& op_;
   AttentionAttrs a_;
-  std::string error_;
 };
 
 }  // namespace

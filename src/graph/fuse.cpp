@@ -218,7 +218,7 @@ class Fuser {
   // The fused pair takes the place of the last op; nothing else on the way may touch the caches.
   bool nothing_between(const Qkv& m) const {
     const auto all = m.all();
-    const std::size_t first = *std::ranges::min_element(all), last = *std::ranges::max_element(all);
+    const auto [first, last] = std::ranges::minmax(all);
     const ValueId k_cache = graph_.ops[m.k_append].out[0], v_cache = graph_.ops[m.v_append].out[0];
     for (std::size_t i = first; i <= last; ++i) {
       if (removed_[i] || std::ranges::find(all, i) != all.end()) continue;
@@ -233,9 +233,10 @@ class Fuser {
   bool fits_epilogue(const Qkv& m) const {
     const OpAttrs& turn = graph_.ops[m.q_rope].attrs;
     const std::uint32_t v_dim = graph_.ops[m.v_append].attrs.head_dim;
-    return what_.heads && graph_.ops[m.q].attrs.precision == Precision::f32 &&
-           program_.values[graph_.ops[m.k_append].out[0]].dtype != DType::q8_0 && turn.head_dim % 4 == 0 &&
-           v_dim % 4 == 0 && turn.rope_dims % 4 == 0;
+    const DType cache = program_.values[graph_.ops[m.k_append].out[0]].dtype;
+    const Precision precision = graph_.ops[m.q].attrs.precision;
+    return what_.heads &&
+           append_epilogue_fault(turn.head_dim, v_dim, turn.rope_dims, cache, precision).empty();
   }
 
   // q, k, v matmuls -> one over stacked weights; rope and the two appends -> its epilogue, or rope_append.
@@ -252,7 +253,7 @@ class Fuser {
     const ValueId bias = q.in[2] == kNoValue ? kNoValue : stack({q.in[2], k.in[2], v.in[2]}, orders);
     if (weight == kNoValue || (q.in[2] != kNoValue && bias == kNoValue)) return;
 
-    if (epilogue) return replace(*m, fused_append(*m, weight, bias));
+    if (epilogue) return replace(*m, {fused_append(*m, weight, bias)});
 
     Value qkv = program_.values[q.out[0]];
     qkv.name = stacked_name({qkv.name, program_.values[k.out[0]].name, program_.values[v.out[0]].name});
@@ -269,12 +270,7 @@ class Fuser {
     append.in = {qkv_id, q_rope.in[1], q_rope.in[2], k_cache, v_cache, graph_.ops[m->k_append].in[3]};
     append.out = {q_rope.out[0], k_cache, v_cache};
 
-    const auto all = m->all();
-    for (std::size_t i : all) removed_[i] = true;
-    const std::size_t first = *std::ranges::min_element(all), last = *std::ranges::max_element(all);
-    graph_.ops[first] = std::move(product);
-    graph_.ops[last] = std::move(append);
-    removed_[first] = removed_[last] = false;
+    replace(*m, {std::move(product), std::move(append)});
   }
 
   OpAttrs append_attrs(const Qkv& m) const {
@@ -297,12 +293,17 @@ class Fuser {
     return out;
   }
 
-  void replace(const Qkv& m, Op op) {
+  // One op takes the place of the last, the first of two that of the first.
+  void replace(const Qkv& m, std::vector<Op> ops) {
     const auto all = m.all();
     for (std::size_t i : all) removed_[i] = true;
-    const std::size_t last = *std::ranges::max_element(all);
-    graph_.ops[last] = std::move(op);
-    removed_[last] = false;
+    const auto [first, last] = std::ranges::minmax(all);
+    const auto put = [&](std::size_t at, Op& op) {
+      graph_.ops[at] = std::move(op);
+      removed_[at] = false;
+    };
+    if (ops.size() > 1) put(first, ops.front());
+    put(last, ops.back());
   }
 
   // gate and up matmuls + glu -> one gated matmul.

@@ -214,7 +214,8 @@ std::uint64_t value_bytes(const Value& value);
 // internal when the rows are not the weight's.
 Result<void> read_rows(const Program& program, ValueId weight, std::uint64_t first, std::span<std::byte> out);
 
-// "(64,128)", with "rows" for a dynamic leading dimension.
+// "(64,128)"; of a value with "rows" for a dynamic leading dimension.
+std::string print_shape(const std::vector<std::uint64_t>& shape);
 std::string print_shape(const Value& value);
 
 // One line an op: "%7 blk.0.attn_q (rows,64) = matmul(%3 blk.0.norm (rows,64), ...)"; attributes that a kind

@@ -18,6 +18,15 @@ std::string numbers(const Strides& strides) {
   return text;
 }
 
+std::string print_dims(const std::vector<std::uint64_t>& shape, bool dynamic_rows) {
+  std::string text = "(";
+  for (std::size_t i = 0; i < shape.size(); ++i) {
+    if (i) text += ",";
+    text += i == 0 && dynamic_rows ? "rows" : std::to_string(shape[i]);
+  }
+  return text + ")";
+}
+
 std::string print_value(const Program& program, ValueId id) {
   if (id == kNoValue) return "-";
   if (id >= program.values.size()) return "%" + std::to_string(id) + " ?";
@@ -125,14 +134,9 @@ std::string print_attrs(const Op& op) {
 
 }  // namespace
 
-std::string print_shape(const Value& value) {
-  std::string text = "(";
-  for (std::size_t i = 0; i < value.shape.size(); ++i) {
-    if (i) text += ",";
-    text += i == 0 && value.dynamic_rows ? "rows" : std::to_string(value.shape[i]);
-  }
-  return text + ")";
-}
+std::string print_shape(const std::vector<std::uint64_t>& shape) { return print_dims(shape, false); }
+
+std::string print_shape(const Value& value) { return print_dims(value.shape, value.dynamic_rows); }
 
 std::string print(const Program& program, const Graph& graph) {
   std::string text = "graph " + graph.name + ", max_rows=" + std::to_string(graph.max_rows) + "\n";

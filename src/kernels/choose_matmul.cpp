@@ -5,8 +5,7 @@
 
 #include "base/dtype.h"
 #include "interface/matmul.h"
-#include "interface/rope.h"
-#include "kernels/choose.h"
+#include "kernels/append_part.h"
 #include "kernels/grid.h"
 #include "kernels/layout.h"
 #include "kernels/matmul_shape.h"
@@ -148,17 +147,18 @@ Result<Dispatch> choose_matmul(const MatmulShape& shape, const Target& target) {
 }
 
 Result<Dispatch> choose_qkv_append(const QkvShape& shape, const Target& target) {
-  // What the caches and the table must be is what it is for rope_append.
-  TSR_TRY(const Dispatch append, choose_rope_append(shape.append, target));
+  TSR_TRY(const AppendPart append, append_part(shape.append, target));
   static_assert(std::ranges::all_of(kTiles, [](const Tile& t) { return t.lane_n % 4 == 0; }));  // fours
   const RopeAppendShape& heads = shape.append;
   const std::uint32_t v_dim = heads.v_dim ? heads.v_dim : heads.head_dim;
   const std::uint32_t columns = (heads.heads + heads.kv_heads) * heads.head_dim + heads.kv_heads * v_dim;
   MatmulShape product = shape.product;
   const std::string what = "qkv_append: " + describe(product);
-  if ((heads.head_dim | v_dim | heads.rope_dims | product.first | product.n) % 4 != 0)
-    return Error{Code::unsupported, what + ": heads do not come in fours of columns"};
-  if (heads.kv_type == DType::q8_0) return Error{Code::unsupported, what + ": into caches of Q8_0"};
+  const std::string_view fault =
+      append_epilogue_fault(heads.head_dim, v_dim, heads.rope_dims, heads.kv_type, product.precision);
+  if (!fault.empty()) return Error{Code::unsupported, what + ": " + std::string(fault)};
+  if ((product.first | product.n) % 4 != 0)
+    return Error{Code::unsupported, what + ": a window's columns do not come in fours"};
   if (product.rows != heads.rows * heads.batch || product.gated || product.residual || product.act != 0 ||
       product.scale != 1 || product.batch != 1 || product.y_type != DType::f32)
     return Error{Code::invalid_argument,
@@ -175,20 +175,19 @@ Result<Dispatch> choose_qkv_append(const QkvShape& shape, const Target& target) 
   put(offsetof(P, head_dim), heads.head_dim);
   put(offsetof(P, v_dim), v_dim);
   put(offsetof(P, rope_dims), heads.rope_dims);
-  using R = shader::RopePush;
-  put(offsetof(P, positions), append.push[offsetof(R, positions) / 4]);
-  put(offsetof(P, capacity), append.push[offsetof(R, capacity) / 4]);
-  put(offsetof(P, slots), append.push[offsetof(R, slots) / 4]);
-  put(offsetof(P, blocks), append.push[offsetof(R, blocks) / 4]);
-  put(offsetof(P, table_stride), append.push[offsetof(R, table_stride) / 4]);
+  put(offsetof(P, positions), append.positions);
+  put(offsetof(P, capacity), append.capacity);
+  put(offsetof(P, slots), append.slots);
+  put(offsetof(P, blocks), append.blocks);
+  put(offsetof(P, table_stride), append.table_stride);
   d.spec[shader::kMatmulSpecAct] = static_cast<std::uint32_t>(heads.kv_type);
   d.spec[shader::kMatmulSpecFlags] |=
       shader::kMatmulFlagHeads | (heads.adjacent ? shader::kMatmulFlagAdjacent : 0) |
       (heads.block_size != 0 ? shader::kMatmulFlagPaged : 0) | (heads.ring ? shader::kMatmulFlagRing : 0);
   for (std::uint8_t i = shader::kFusedTable; i < shader::kFusedBindings; ++i) d.operands[i] = i;
-  // The part of rope_append's bytes that is left: all but reading q, k and v, which are not written either.
+  // q, k and v, which the product's bytes have in them, are not written.
   const double share = static_cast<double>(product.n) / columns;
-  d.bytes += share * (append.bytes - 8.0 * product.rows * columns);
+  d.bytes += share * (append.bytes - 4.0 * product.rows * columns);
   return d;
 }
 

@@ -2,7 +2,7 @@
 
 #include "base/cache_row.h"
 #include "interface/rope.h"
-#include "kernels/choose.h"
+#include "kernels/append_part.h"
 #include "kernels/grid.h"
 
 namespace tessera {
@@ -21,7 +21,7 @@ class Choice {
 
   Result<Dispatch> make() const {
     TSR_CHECK(check_shape());
-    TSR_CHECK(check_sizes());
+    TSR_CHECK(check_sizes(activation_bytes()));
     const std::uint64_t lanes = lanes_a_head();
     const std::uint32_t group = group_size(heads() * lanes, kGroup, limits_);
     const std::uint64_t groups = ceil_div(heads() * lanes, group);
@@ -34,9 +34,14 @@ class Choice {
     d.push = push(static_cast<std::uint32_t>(lanes));
     d.grid = {static_cast<std::uint32_t>(groups), s_.rows, s_.batch};
     d.flops = 3.0 * s_.batch * s_.rows * static_cast<double>(heads()) * s_.rope_dims;
-    d.bytes = static_cast<double>(activation_bytes()) + written_bytes() +
-              (id_ == KernelId::kv_append ? 0 : 4.0 * s_.rows * s_.rope_dims);
+    d.bytes = static_cast<double>(activation_bytes()) + other_bytes();
     return d;
+  }
+
+  Result<AppendPart> part() const {
+    TSR_CHECK(check_shape());
+    TSR_CHECK(check_sizes(0));
+    return places();
   }
 
  private:
@@ -60,6 +65,9 @@ class Choice {
     };
     if (id_ == KernelId::kv_append) return of_cache(s_.head_dim);
     return turned + of_cache(s_.head_dim) + of_cache(s_.v_dim);
+  }
+  double other_bytes() const {
+    return written_bytes() + (id_ == KernelId::kv_append ? 0 : 4.0 * s_.rows * s_.rope_dims);
   }
   bool paged() const { return s_.block_size != 0; }
 
@@ -91,13 +99,13 @@ class Choice {
     return {};
   }
 
-  Result<void> check_sizes() const {
+  Result<void> check_sizes(std::uint64_t activations) const {
     const std::uint64_t rows = std::uint64_t{s_.kv_heads} * (paged() ? s_.block_size : s_.context);
     const std::uint64_t row_bytes = cache_row_bytes(s_.kv_type, std::max(s_.head_dim, s_.v_dim));
     const std::uint64_t most = limits_.max_storage_range;
     const std::uint64_t sequences = paged() ? s_.blocks : s_.batch;
     const bool fits = !has_cache() || (rows <= most / row_bytes && sequences <= most / (rows * row_bytes));
-    if (fits && activation_bytes() <= most) return {};
+    if (fits && activations <= most) return {};
     return refuse("in a context of " + std::to_string(s_.context) +
                   " a tensor is larger than this device's maxStorageBufferRange");
   }
@@ -116,35 +124,28 @@ class Choice {
            (s_.table_by_row ? shader::kRopeFlagByRow : 0) | (s_.all_rows ? shader::kRopeFlagAllRows : 0);
   }
 
-  std::vector<std::uint32_t> push(std::uint32_t lanes) const {
+  AppendPart places() const {
     // A table's and a cache's own limit; a ring has none.
     const std::uint32_t held = has_cache() && s_.ring ? 0xffffffffu : s_.context;
-    const std::uint32_t positions = id_ == KernelId::rope_append ? std::min(held, s_.table_rows) : held;
+    return {.positions = id_ == KernelId::rope_append ? std::min(held, s_.table_rows) : held,
+            .capacity = s_.context,
+            .slots = paged() ? s_.block_size : s_.context,
+            .blocks = s_.blocks,
+            .table_stride = paged() ? s_.context / s_.block_size : 0,
+            .bytes = other_bytes()};
+  }
+
+  std::vector<std::uint32_t> push(std::uint32_t lanes) const {
+    const AppendPart at = places();
     const auto width = static_cast<std::uint32_t>(row_elems()), dim = s_.head_dim;
     const auto strides = [&](const std::array<std::uint32_t, 3>& given, std::uint32_t row) {
       return given == std::array<std::uint32_t, 3>{} ? std::array{s_.rows * row, dim, row} : given;
     };
     const auto x = strides(s_.x_strides, width);
     const auto y = strides(s_.y_strides, id_ == KernelId::rope_append ? s_.heads * dim : width);
-    return {s_.rows,
-            s_.heads,
-            s_.kv_heads,
-            dim,
-            s_.v_dim,
-            s_.rope_dims,
-            s_.adjacent ? 1u : 0u,
-            lanes,
-            positions,
-            s_.context,
-            paged() ? s_.block_size : s_.context,
-            s_.blocks,
-            paged() ? s_.context / s_.block_size : 0,
-            x[0],
-            x[1],
-            x[2],
-            y[0],
-            y[1],
-            y[2]};
+    return {s_.rows, s_.heads,     s_.kv_heads, dim,      s_.v_dim,  s_.rope_dims,    s_.adjacent ? 1u : 0u,
+            lanes,   at.positions, at.capacity, at.slots, at.blocks, at.table_stride, x[0],
+            x[1],    x[2],         y[0],        y[1],     y[2]};
   }
 
   KernelId id_;
@@ -156,6 +157,10 @@ class Choice {
 
 Result<Dispatch> choose_rope_append(const RopeAppendShape& s, const Target& target) {
   return Choice(KernelId::rope_append, s, target).make();
+}
+
+Result<AppendPart> append_part(const RopeAppendShape& s, const Target& target) {
+  return Choice(KernelId::rope_append, s, target).part();
 }
 
 Result<Dispatch> choose_rope(const RopeAppendShape& s, const Target& target) {

@@ -135,17 +135,10 @@ class List {
                           .type = type,
                           .norm = rows <= kMatmulFewRows,
                           .eps = 1e-5f};
-        const RopeAppendShape append{.rows = rows,
-                                     .heads = kHeads,
-                                     .kv_heads = kKvHeads,
-                                     .head_dim = 128,
-                                     .rope_dims = 128,
-                                     .context = kContext,
-                                     .kv_type = DType::f16};
         const std::string name =
             type_name(type) + ", " + std::to_string(rows) + (rows == 1 ? " row" : " rows");
         add("qkv_append", "qkv, f16 KV, " + name,
-            choose_qkv_append({.product = shape, .append = append}, target_));
+            choose_qkv_append({.product = shape, .append = append_shape(rows, DType::f16)}, target_));
         if (!shape.norm) continue;
         shape.n = shape.y_stride = kDim;
         shape.gated = true;
@@ -202,14 +195,18 @@ class List {
     one("glu, silu", Elementwise::glu, 1);
   }
 
+  static RopeAppendShape append_shape(std::uint32_t rows, DType kv_type) {
+    return {.rows = rows,
+            .heads = kHeads,
+            .kv_heads = kKvHeads,
+            .head_dim = 128,
+            .rope_dims = 128,
+            .context = kContext,
+            .kv_type = kv_type};
+  }
+
   void ropes() {
-    RopeAppendShape shape{.rows = kPrompt,
-                          .heads = kHeads,
-                          .kv_heads = kKvHeads,
-                          .head_dim = 128,
-                          .rope_dims = 128,
-                          .context = kContext,
-                          .kv_type = DType::f16};
+    RopeAppendShape shape = append_shape(kPrompt, DType::f16);
     add("rope_append", "f16", choose_rope_append(shape, target_));
     add("kv_append", "f16", choose_kv_append(shape, target_));
     shape.kv_type = DType::f32;

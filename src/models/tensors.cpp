@@ -7,12 +7,6 @@
 namespace tessera {
 namespace {
 
-std::string print_shape(const std::vector<std::uint64_t>& shape) {
-  Value value;
-  value.shape = shape;
-  return tessera::print_shape(value);
-}
-
 class FileWeights : public WeightReader {
  public:
   FileWeights(std::shared_ptr<const ModelFile> file, TensorSlices slices)

@@ -155,6 +155,38 @@ class Cache {
   ReferenceOutput out_;
 };
 
+// rope_append of rows of q, k and v. Operands from `table` on: table, state, caches, block table.
+// head_at(first, n, turns): n elements of those rows from element `first` on, a head of q or k when it turns.
+template <typename HeadAt>
+Result<Outputs> turn_and_append(const Pass& pass, std::size_t table, const HeadAt& head_at) {
+  const OpCall& call = pass.call;
+  const OpAttrs& attrs = call.op.attrs;
+  const std::uint64_t dim = attrs.head_dim, v_dim = attrs.attention.v_dim ? attrs.attention.v_dim : dim;
+  const std::uint64_t turned = std::uint64_t{attrs.heads} + attrs.kv_heads;
+  const std::uint64_t width = turned * dim + attrs.kv_heads * v_dim;
+  const ValueId blocks = call.in(table + 4);
+  ReferenceOutput q{.value = call.out(0)};
+  Cache k(pass, call.out(1), blocks), v(pass, call.out(2), blocks);
+  TSR_CHECK(pass.fits(call.value(call.in(table)).shape[0]));
+  TSR_CHECK(k.fits());
+  const auto one_row = [&](std::uint64_t b, std::uint64_t row) -> Result<void> {
+    const std::vector<float> angles = pass.angles(b, row, table);
+    const std::uint64_t r = b * pass.sequences.rows + row, first = r * width;
+    for (std::uint64_t head = 0; head < turned; ++head) {
+      const std::vector<Exact> x = rotate(head_at(first + head * dim, dim, true), angles, attrs);
+      if (head < attrs.heads)
+        put_head(call, q, (r * attrs.heads + head) * dim, x);
+      else
+        TSR_CHECK(k.append(b, row, head - attrs.heads, x));
+    }
+    for (std::uint64_t head = 0; head < attrs.kv_heads; ++head)
+      TSR_CHECK(v.append(b, row, head, head_at(first + turned * dim + head * v_dim, v_dim, false)));
+    return {};
+  };
+  TSR_CHECK(pass.for_rows(one_row));
+  return Outputs{std::move(q), k.take(), v.take()};
+}
+
 }  // namespace
 
 Result<Outputs> run_rope(const OpCall& call) {
@@ -194,43 +226,13 @@ Result<Outputs> run_kv_append(const OpCall& call) {
 }
 
 Result<Outputs> run_rope_append(const OpCall& call) {
-  const OpAttrs& attrs = call.op.attrs;
-  const std::uint64_t dim = attrs.head_dim, width = call.value(call.in(0)).last_dim();
-  const std::uint64_t v_dim = attrs.attention.v_dim ? attrs.attention.v_dim : dim;
-  const std::uint64_t turned = std::uint64_t{attrs.heads} + attrs.kv_heads;
   const Pass pass(call, true);
-  ReferenceOutput q{.value = call.out(0)};
-  Cache k(pass, call.out(1), call.in(5)), v(pass, call.out(2), call.in(5));
-  TSR_CHECK(pass.fits(call.value(call.in(1)).shape[0]));
-  TSR_CHECK(k.fits());
-  const auto one_row = [&](std::uint64_t b, std::uint64_t row) -> Result<void> {
-    const std::vector<float> table = pass.angles(b, row);
-    const std::uint64_t r = b * pass.sequences.rows + row, first = r * width;
-    for (std::uint64_t head = 0; head < turned; ++head) {
-      const std::vector<Exact> x = rotate(pass.head(first + head * dim, dim), table, attrs);
-      if (head < attrs.heads)
-        put_head(call, q, (r * attrs.heads + head) * dim, x);
-      else
-        TSR_CHECK(k.append(b, row, head - attrs.heads, x));
-    }
-    for (std::uint64_t head = 0; head < attrs.kv_heads; ++head)
-      TSR_CHECK(v.append(b, row, head, untouched(pass.head(first + turned * dim + head * v_dim, v_dim))));
-    return {};
-  };
-  TSR_CHECK(pass.for_rows(one_row));
-  return Outputs{std::move(q), k.take(), v.take()};
+  return turn_and_append(
+      pass, 1, [&](std::uint64_t first, std::uint64_t n, bool) { return untouched(pass.head(first, n)); });
 }
 
 Result<Outputs> run_qkv_append(const OpCall& call) {
   const OpAttrs& attrs = call.op.attrs;
-  const std::uint64_t dim = attrs.head_dim, v_dim = attrs.attention.v_dim ? attrs.attention.v_dim : dim;
-  const std::uint64_t turned = std::uint64_t{attrs.heads} + attrs.kv_heads;
-  const std::uint64_t width = turned * dim + attrs.kv_heads * v_dim;
-  const Pass pass(call, true);
-  ReferenceOutput q{.value = call.out(0)};
-  Cache k(pass, call.out(1), call.in(8)), v(pass, call.out(2), call.in(8));
-  TSR_CHECK(pass.fits(call.value(call.in(4)).shape[0]));
-  TSR_CHECK(k.fits());
   TSR_TRY(const std::vector<float> bias, call.vector_of(2));
   TSR_TRY(const ProductRows x, product_rows(call, 0, 3));
   TSR_TRY(const Product product, multiply(call, x, call.in(1), bias));
@@ -242,22 +244,7 @@ Result<Outputs> run_qkv_append(const OpCall& call) {
                                            call.bounds ? product.error[first + i] : 0};
     return head;
   };
-  const auto one_row = [&](std::uint64_t b, std::uint64_t row) -> Result<void> {
-    const std::vector<float> table = pass.angles(b, row, 4);
-    const std::uint64_t r = b * pass.sequences.rows + row, first = r * width;
-    for (std::uint64_t head = 0; head < turned; ++head) {
-      const std::vector<Exact> out = rotate(head_at(first + head * dim, dim, true), table, attrs);
-      if (head < attrs.heads)
-        put_head(call, q, (r * attrs.heads + head) * dim, out);
-      else
-        TSR_CHECK(k.append(b, row, head - attrs.heads, out));
-    }
-    for (std::uint64_t head = 0; head < attrs.kv_heads; ++head)
-      TSR_CHECK(v.append(b, row, head, head_at(first + turned * dim + head * v_dim, v_dim, false)));
-    return {};
-  };
-  TSR_CHECK(pass.for_rows(one_row));
-  return Outputs{std::move(q), k.take(), v.take()};
+  return turn_and_append(Pass(call, true), 4, head_at);
 }
 
 }  // namespace tessera

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <numeric>
 
-#include "graph/fuse.h"
 #include "graph/kv_cache.h"
 #include "interface/attention_params.h"
 

@@ -155,6 +155,21 @@ TEST_P(MatmulTiersGpu, StridesAndBatches) {
       }
 }
 
+// Products side by side in the rows of x and y.
+TEST_P(MatmulTiersGpu, BatchesAcrossRows) {
+  for (DType type : {DType::f16, DType::q4_0, DType::q6_k})
+    for (std::uint32_t n : {13u, 16u}) {
+      MatmulShape s = shape_of(type, 35, n, block_of(type));
+      s.batch = 3;
+      s.x_stride = s.batch * s.k;
+      s.y_stride = s.batch * s.n;
+      s.x_batch = s.k;
+      s.y_batch = s.w_batch = s.n;
+      s.residual = n == 13;
+      check(s);
+    }
+}
+
 TEST_P(MatmulTiersGpu, AWindowOfColumns) {
   for (std::uint32_t first : {10u, 12u}) {
     MatmulShape s = shape_of(DType::q8_0, 20, 32, 64);

@@ -5,6 +5,7 @@
 #include <functional>
 #include <map>
 #include <optional>
+#include <span>
 
 #include "kernels/data.h"
 #include "support/gpu_fixture.h"
@@ -206,6 +207,18 @@ class RopeGpu : public GpuTest {
     return out;
   }
 
+  // Head h of row `row` of q; an empty `head` was not to be touched.
+  static void check_q_head(const RopeAppendShape& s, std::span<const float> q, std::uint32_t row,
+                           std::uint32_t h, const std::vector<Turned>& head, const std::string& what) {
+    const std::span<const float> got = q.subspan((std::size_t{row} * s.heads + h) * s.head_dim, s.head_dim);
+    for (std::size_t d = 0; d < got.size(); ++d) {
+      if (head.empty())
+        ASSERT_TRUE(std::isnan(got[d])) << what << ": q row " << row << " was touched";
+      else
+        ASSERT_NO_FATAL_FAILURE(expect_near(got[d], head[d], what));
+    }
+  }
+
   void check_append(Case c) {
     RopeAppendShape& s = c.shape;
     if (c.live == 0) c.live = s.rows;
@@ -234,12 +247,8 @@ class RopeGpu : public GpuTest {
           std::vector<Turned> head;
           for (std::uint32_t d = 0; d < s.head_dim && there; ++d)
             head.push_back(turn(s, table, from + h * s.head_dim, d, c.position + row));
-          for (std::uint32_t d = 0; d < s.head_dim && h < s.heads; ++d) {
-            const float got = q_out[(std::size_t{b * s.rows + row} * s.heads + h) * s.head_dim + d];
-            if (there)
-              ASSERT_NO_FATAL_FAILURE(expect_near(got, head[d], what));
-            else
-              ASSERT_TRUE(std::isnan(got)) << "q row " << row << " was touched";
+          if (h < s.heads) {
+            ASSERT_NO_FATAL_FAILURE(check_q_head(s, q_out, b * s.rows + row, h, head, what));
           }
           if (there && h >= s.heads) k.append(b, row, h - s.heads, std::move(head));
         }

@@ -86,26 +86,25 @@ class MatmulBatchGpu : public GpuTest {
 
 struct Sizes {
   std::uint64_t batch, rows, n, k;
+  bool rows_first, more;
 };
+constexpr Sizes kSizes[] = {{2, 1, 1, 1, false, true},      {3, 1, 13, 67, true, false},
+                            {5, 3, 7, 96, false, true},     {2, 16, 65, 37, true, true},
+                            {3, 17, 63, 129, false, false}, {2, 65, 33, 64, true, true}};
 
 class EveryTypeOfBatch : public MatmulBatchGpu, public testing::WithParamInterface<DType> {};
 
 TEST_P(EveryTypeOfBatch, AgreesWithTheReference) {
-  const DType type = GetParam();
-  const std::uint64_t block = info(type).block_elems;
-  for (const Sizes s :
-       {Sizes{2, 1, 1, 1}, {3, 1, 13, 67}, {5, 3, 7, 96}, {2, 16, 65, 37}, {3, 17, 63, 129}, {2, 65, 33, 64}})
-    for (const bool more : {false, true}) {
-      const std::uint64_t k = block == 1 ? s.k : (s.k + block - 1) / block * block;
-      check({.batch = s.batch,
-             .rows = s.rows,
-             .n = s.n,
-             .k = k,
-             .rows_first = more == (s.rows % 2 == 1),
-             .gated = more,
-             .more = more,
-             .type = type});
-    }
+  const std::uint64_t block = tessera::info(GetParam()).block_elems;
+  for (const Sizes& s : kSizes)
+    check({.batch = s.batch,
+           .rows = s.rows,
+           .n = s.n,
+           .k = (s.k + block - 1) / block * block,
+           .rows_first = s.rows_first,
+           .gated = s.more,
+           .more = s.more,
+           .type = GetParam()});
 }
 
 INSTANTIATE_TEST_SUITE_P(Types, EveryTypeOfBatch, testing::ValuesIn(swept_weight_types()),
@@ -113,7 +112,7 @@ INSTANTIATE_TEST_SUITE_P(Types, EveryTypeOfBatch, testing::ValuesIn(swept_weight
 
 TEST_F(MatmulBatchGpu, BothLayoutsOfEverySize) {
   for (const bool rows_first : {false, true})
-    for (const std::uint64_t rows : {1, 2, 16, 17, 63, 64, 65})
+    for (const std::uint64_t rows : {1, 2, 16, 17, 64, 65})
       for (const std::uint64_t n : {1, 31, 64})
         check({.batch = 3, .rows = rows, .n = n, .k = 36, .rows_first = rows_first, .more = true});
 }
@@ -153,7 +152,7 @@ TEST_F(MatmulBatchGpu, OnlyTheRowsOfThePass) {
     check({.batch = 3, .rows = 20, .n = 9, .k = 48, .rows_first = true, .dynamic = true, .more = true}, live);
 }
 
-// 66,560 bytes a matrix: 15 of the 41 fit a binding of 1 MiB.
+// 81,920 bytes a matrix: 12 of the 41 fit a binding of 1 MiB.
 TEST_F(MatmulBatchGpu, MoreMatricesThanABinding) {
   constexpr std::uint64_t kRange = 1 << 20;
   auto caps = take(caps_from_env());
@@ -164,7 +163,7 @@ TEST_F(MatmulBatchGpu, MoreMatricesThanABinding) {
     check({.batch = 41,
            .rows = 2,
            .n = 64,
-           .k = 260,
+           .k = 320,
            .rows_first = rows_first,
            .gated = rows_first,
            .more = true},
