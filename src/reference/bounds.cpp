@@ -153,14 +153,22 @@ double products(const Products& sum, double bias, double scale) {
 
 namespace {
 
-double as_f16(std::span<const double> x, std::span<const float> w) {
-  const double relative =
-      2 * kRoundF16 + kRoundF16 * kRoundF16 + kMatrixSum * gamma(static_cast<double>(x.size()) + 4);
+// How far an operand of magnitude a is off as f16. x may carry an error across the edge of what is flushed.
+double to_f16(double a, DType type) {
+  if (a == 0) return 0;
+  const bool kept = type == DType::f16 || type == DType::bf16;
+  const double flushed = a < 2 * kFlushF16 ? std::min(a, kFlushF16) : 0;
+  return std::max({flushed, kept ? 0 : kRoundF16 * a, a < kFlushF16 && type != DType::f16 ? kStepF16 : 0});
+}
+
+double as_f16(std::span<const double> x, DType x_type, std::span<const float> w, DType w_type) {
+  const double sums = kMatrixSum * gamma(static_cast<double>(x.size()) + 4);
   double error = 0;
   for (std::size_t i = 0; i < x.size(); ++i) {
-    const double a = std::fabs(x[i]), b = std::fabs(w[i]);
+    const double a = std::fabs(x[i]), b = std::fabs(double{w[i]});
     if (a > kMostF16 || b > kMostF16) return kInfinity;
-    error += relative * a * b + kFlushF16 * ((a < kFlushF16 ? b : 0) + (b < kFlushF16 ? a : 0));
+    const double off_x = to_f16(a, x_type), off_w = to_f16(b, w_type);
+    error += sums * a * b + a * off_w + off_x * (b + off_w);
   }
   return error;
 }
@@ -174,15 +182,16 @@ double as_bytes(std::span<const double> x, std::span<const float> w) {
       largest = std::max(largest, std::fabs(x[i]));
       weights += std::fabs(double{w[i]});
     }
-    error += kDotHalfStep * (largest / 127) * weights + kFlush * weights;
+    const double zeroed = largest < kDotLeast ? largest : 0;
+    error += (kDotHalfStep * (largest / 127) + zeroed + kFlush) * weights;
   }
   return error;
 }
 
 }  // namespace
 
-double mixed_products(std::span<const double> x, std::span<const float> w, DType w_type) {
-  const double halves = as_f16(x, w);
+double mixed_products(std::span<const double> x, DType x_type, std::span<const float> w, DType w_type) {
+  const double halves = as_f16(x, x_type, w, w_type);
   return info(w_type).block_elems > 1 ? std::max(halves, as_bytes(x, w)) : halves;
 }
 

@@ -85,7 +85,7 @@ Result<Product> multiply(const OpCall& call, const ProductRows& x, ValueId weigh
       double& error = y.error[row * n + column];
       error = bounds::products(magnitudes(most, x.type, w, type), b, scale);
       if (call.op.attrs.precision == Precision::mixed)
-        error += std::fabs(scale) * bounds::mixed_products(most, w, type);
+        error += std::fabs(scale) * bounds::mixed_products(most, x.type, w, type);
       if (!x.error.empty()) error += std::fabs(scale) * carried(std::span(x.error).subspan(row * k, k), w);
     }
   }));

@@ -70,6 +70,19 @@ class Product {
     if (shape.y_type == DType::f16) y.bound += std::max(0x1p-11 * (std::abs(y.value) + y.bound), 0x1p-25);
     return y;
   }
+  // Of x w alone, without a batch.
+  struct Sum {
+    double value = 0, magnitude = 0;
+  };
+  Sum sum(std::uint32_t row, std::uint32_t n) const {
+    Sum out;
+    for (std::uint32_t i = 0; i < shape.k; ++i) {
+      const double term = double(x[x_at(0, row) + i]) * w.values[std::size_t{n} * shape.k + i];
+      out.value += term;
+      out.magnitude += std::abs(term);
+    }
+    return out;
+  }
   std::size_t y_at(std::uint32_t b, std::uint32_t row, std::uint32_t n) const {
     return std::size_t{b} * shape.y_batch + std::size_t{row} * shape.y_stride + shape.first + n;
   }
@@ -118,8 +131,8 @@ class Product {
     const double steps = shape.norm ? 1.5 * shape.k + 28 : shape.k + 8;
     double bound = steps * 0x1p-24 * magnitude;
     if (shape.precision == Precision::mixed)
-      bound +=
-          std::abs(shape.scale) * bounds::mixed_products(multiplied, {&weights[from], shape.k}, shape.type);
+      bound += std::abs(shape.scale) * bounds::mixed_products(multiplied, shape.x_type,
+                                                              {&weights[from], shape.k}, shape.type);
     return {value, bound};
   }
   double norm_factor(std::size_t at) const {

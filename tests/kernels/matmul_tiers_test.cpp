@@ -178,6 +178,60 @@ TEST_P(MatmulTiersGpu, LongRowsAndManyTiles) {
   check(shape_of(DType::q8_0, 600, 200, 64));  // more than a band of tiles
 }
 
+// Operands that no form rounds: x of whole numbers with one +-127 in every 32, weights of small ones, also as
+// blocks with a scale of 1. Every sum is a whole number that f32 holds.
+TEST_P(MatmulTiersGpu, WholeNumbersAreExact) {
+  const bool dots = std::string_view(GetParam()) == "matmul_dot";
+  const std::uint32_t n = 37;
+  for (DType type : {DType::f32, DType::f16, DType::bf16, DType::q8_0, DType::q4_0})
+    for (std::uint32_t k : {2048u, 8192u})
+      for (std::uint32_t rows : {1u, 13u, 40u}) {
+        if (!dots && rows <= kMatmulFewRows) continue;
+        Product p(shape_of(type, rows, n, k));
+        for (std::size_t i = 0; i < p.x.size(); ++i) {
+          p.x[i] = i % 32 == i / 32 % 16 * 2 ? (i / 32 % 3 == 0 ? -127.0f : 127.0f) : std::trunc(4 * p.x[i]);
+        }
+        std::vector<float> w = random_floats(std::size_t{n} * k, 8, 4);
+        for (std::size_t i = 0; i < w.size(); ++i) {
+          const bool most = i % 32 == i / 32 % 13 * 2 + 1;  // never where x is +-127
+          w[i] = !most ? std::trunc(w[i]) : type == DType::q8_0 ? 127 : type == DType::q4_0 ? -8 : 5;
+        }
+        p.w = encoded_weights(type, n, k, w);
+        ASSERT_EQ(p.w.values, w);
+        const auto choice = choose_matmul_call(p.shape, target());
+        if (!choice) continue;  // check() asks why elsewhere
+        const std::vector<float> y = from_bytes<float>(run_product(*device_, p, *choice));
+        ASSERT_EQ(y.size(), std::size_t{rows} * n);
+        for (std::uint32_t row = 0; row < rows; ++row)
+          for (std::uint32_t i = 0; i < n; ++i)
+            ASSERT_NEAR(y[row * n + i], p.sum(row, i).value, 0.4) << p.what() << " row " << row << " n " << i;
+      }
+}
+
+// The same x, with weights that dots alone do not round.
+TEST_P(MatmulTiersGpu, DotsRoundNoWeights) {
+  if (std::string_view(GetParam()) != "matmul_dot") return;
+  const std::uint32_t n = 37;
+  for (DType type : kWeightTypes)
+    for (std::uint32_t k : {2048u, 8192u})
+      for (std::uint32_t rows : {1u, 13u, 40u}) {
+        if (info(type).block_elems == 1) continue;
+        Product p(shape_of(type, rows, n, k));
+        for (std::size_t i = 0; i < p.x.size(); ++i)
+          p.x[i] = i % 32 == i / 32 % 32 ? (i / 32 % 3 == 0 ? -127.0f : 127.0f) : std::trunc(127 * p.x[i]);
+        const auto choice = choose_matmul_call(p.shape, target());
+        if (!choice) continue;
+        const std::vector<float> y = from_bytes<float>(run_product(*device_, p, *choice));
+        ASSERT_EQ(y.size(), std::size_t{rows} * n);
+        for (std::uint32_t row = 0; row < rows; ++row)
+          for (std::uint32_t i = 0; i < n; ++i) {
+            const Product::Sum e = p.sum(row, i);
+            ASSERT_NEAR(y[row * n + i], e.value, (k + 8) * 0x1p-24 * e.magnitude)
+                << p.what() << " row " << row << " n " << i;
+          }
+      }
+}
+
 TEST_P(MatmulTiersGpu, SlicesAndAFoldedGrid) {
   auto small = make_device({{"max_group_count_x", 3}});
   ASSERT_TRUE(small);
