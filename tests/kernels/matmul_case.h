@@ -13,6 +13,21 @@
 
 namespace tessera::test {
 
+// 0: alone and dense; 1: a window of columns; 2 and 3: so many products, of one w or of w each, with gaps that
+// are multiples of 8 or odd.
+inline void put_in_place(MatmulShape& s, std::size_t place) {
+  if (place == 0) return;
+  const std::uint32_t gap = place == 3 ? 3 : 8;
+  s.first = place == 1 ? 10 : 0;
+  s.y_stride = s.first + s.n + gap;
+  s.x_stride = s.k + gap;
+  if (place == 1) return;
+  s.batch = static_cast<std::uint32_t>(place);
+  s.x_batch = s.rows * s.x_stride + gap;
+  s.y_batch = s.rows * s.y_stride + 1;
+  s.w_batch = place == 2 ? 0 : s.n + 1;
+}
+
 class Product {
  public:
   MatmulShape shape;
