@@ -78,7 +78,7 @@ void write_out(uint m0, uint n0, uint rows) {
         store_y4(m0 + i * M + row, n0 + 4 * c, uintBitsToFloat(tiles[at]),
                  uintBitsToFloat(tiles[at + (MATRICES - 1) * STRIP]));
     }
-    subgroupBarrier();
+    if (i + 1 < FRAGS_M) subgroupBarrier();
   }
 }
 
@@ -101,6 +101,6 @@ void main() {
     else
       stage = STAGE - stage;
   }
-  barrier();
+  if (STAGES != 1) barrier();  // one stage ends its steps with one
   write_out(tile.x + part_m, tile.y + part_n, rows);
 }

@@ -15,7 +15,6 @@ layout(constant_id = kMatmulSpecFlags) const uint FLAGS = 0;
 layout(constant_id = kMatmulSpecAct) const uint ACT = kActNone;
 layout(constant_id = kTileSpecM) const uint TILE_M = 64;
 layout(constant_id = kTileSpecN) const uint TILE_N = 64;
-layout(constant_id = kTileSpecK) const uint TILE_K = 32;  // a block; the constant is there to be like tile's
 layout(constant_id = kTileSpecLaneM) const uint LANE_M = 4;
 layout(constant_id = kTileSpecLaneN) const uint LANE_N = 8;
 layout(local_size_x_id = kMatmulSpecGroup) in;
@@ -101,10 +100,10 @@ void main() {
   float sums[SUMS], up_sums[SUMS];
   [[unroll]] for (uint i = 0; i < SUMS; ++i) sums[i] = up_sums[i] = 0.0;
   fetch(m0, n0, rows, 0);
-  [[dont_unroll]] for (uint col = 0; col < p.k; col += TILE_K) {
+  [[dont_unroll]] for (uint col = 0; col < p.k; col += kQuantisedBlock) {
     keep(col);
     barrier();
-    fetch(m0, n0, rows, col + TILE_K);  // past the end nothing is read
+    fetch(m0, n0, rows, col + kQuantisedBlock);  // past the end nothing is read
     multiply(0, lane_m, lane_n, sums);
     if (GATED) multiply(1, lane_m, lane_n, up_sums);
     barrier();

@@ -12,9 +12,6 @@ layout(constant_id = kQuantiseSpecEvenFirst) const uint EVEN_FIRST = 0;
 layout(local_size_x_id = kQuantiseSpecGroup) in;
 
 layout(push_constant) uniform Push { QuantisePush p; };
-layout(std430, binding = kQuantiseX) readonly buffer X4 { vec4 x4[]; };  // (batch, rows, k)
-layout(std430, binding = kQuantiseX) readonly buffer X2 { uvec2 x2[]; };
-layout(std430, binding = kQuantiseX) readonly buffer X1 { uint x1[]; };
 layout(std430, binding = kQuantiseState) readonly buffer State { uint state[]; };
 layout(std430, binding = kQuantiseBlocks) writeonly buffer Blocks { uvec4 blocks[]; };  // (batch, rows, k/32, 3)
 
@@ -26,16 +23,11 @@ const float kLeast = 3.0e-36;
 
 #include "lib/grid.glsl"
 #include "lib/half.glsl"
-
-float load_x1(uint i) {
-  if (!X_HALF) return uintBitsToFloat(x1[i]);
-  return half_of(x1[i >> 1], i);
-}
+#define X_BINDING kQuantiseX  // (batch, rows, k)
+#include "lib/x_elements.glsl"
 
 vec4 load_x(uint i) {
-  if (!VEC4) return vec4(load_x1(i), load_x1(i + 1), load_x1(i + 2), load_x1(i + 3));
-  if (!X_HALF) return x4[i >> 2];
-  return vec4(unpackHalf2x16(x2[i >> 2].x), unpackHalf2x16(x2[i >> 2].y));
+  return VEC4 ? load_x4(i) : vec4(load_x1(i), load_x1(i + 1), load_x1(i + 2), load_x1(i + 3));
 }
 
 uint bytes_of(ivec4 q) {
@@ -62,8 +54,10 @@ void main() {
   ivec4 q[8];
   ivec2 sums = ivec2(0);
   [[unroll]] for (uint j = 0; j < 8; ++j) {
-    // What is not finite is in the step, and spreads from there.
-    q[j] = finite ? ivec4(roundEven(x[j] * scale)) : ivec4(1);
+    // What is not finite is in the step, and spreads from there: times its sign, or by an infinity times 0.
+    ivec4 bits = floatBitsToInt(x[j]), spreads = (bits >> 31) * 2 + 1;
+    q[j] = finite ? ivec4(roundEven(x[j] * scale))
+                  : mix(spreads, ivec4(0), lessThan(bits & 0x7fffffff, ivec4(0x7f800000)));
     sums[j / 4] += q[j].x + q[j].y + q[j].z + q[j].w;
   }
   uvec4 words[2];

@@ -15,9 +15,6 @@ layout(push_constant) uniform Push { FusedMatmulPush p; };
 #else
 layout(push_constant) uniform Push { MatmulPush p; };
 #endif
-layout(std430, binding = kMatmulX) readonly buffer X4 { vec4 x4[]; };  // (rows, k)
-layout(std430, binding = kMatmulX) readonly buffer X2 { uvec2 x2[]; };
-layout(std430, binding = kMatmulX) readonly buffer X1 { uint x1[]; };
 layout(std430, binding = kMatmulW) readonly buffer W4 { uvec4 w4[]; };  // (n, row_words)
 layout(std430, binding = kMatmulW) readonly buffer W1 { uint w1[]; };
 layout(std430, binding = kMatmulUp) readonly buffer Up4 { uvec4 up4[]; };  // (n, row_words)
@@ -56,10 +53,8 @@ uint group_of_product(uint groups) {
 
 bool past_batch() { return BATCH && batch >= p.batch; }
 
-float load_x1(uint i) {
-  if (!X_HALF) return uintBitsToFloat(x1[i]);
-  return half_of(x1[i >> 1], i);
-}
+#define X_BINDING kMatmulX  // (rows, k)
+#include "x_elements.glsl"
 
 // x[row, col..col+3], zero past k; col is a multiple of 4.
 vec4 load_x(uint row, uint col) {
@@ -67,9 +62,7 @@ vec4 load_x(uint row, uint col) {
   if (BATCH) i += batch * p.x_batch;
   if (VEC4) {
     if (col >= p.k) return vec4(0);
-    if (!X_HALF) return x4[i >> 2];
-    uvec2 raw = x2[i >> 2];
-    return vec4(unpackHalf2x16(raw.x), unpackHalf2x16(raw.y));
+    return load_x4(i);
   }
   return vec4(col < p.k ? load_x1(i) : 0.0, col + 1 < p.k ? load_x1(i + 1) : 0.0,
               col + 2 < p.k ? load_x1(i + 2) : 0.0, col + 3 < p.k ? load_x1(i + 3) : 0.0);

@@ -43,7 +43,10 @@ uvec4 to_halves(vec4 lo, vec4 hi) {
 }
 
 // Saturates: an infinity would meet a zero. NaN stays NaN.
-vec4 within_f16(vec4 v) { return mix(clamp(v, -65504.0, 65504.0), v, isnan(v)); }
+vec4 within_f16(vec4 v) {
+  bvec4 nan = greaterThan(floatBitsToUint(v) & 0x7fffffffu, uvec4(0x7f800000u));  // drivers may fold isnan() away
+  return mix(clamp(v, -65504.0, 65504.0), v, nan);
+}
 
 uvec4 halves_of_x(Raw8 raw) {
   if (X_HALF && VEC8) return raw.words;
@@ -118,6 +121,7 @@ const uint BAND = 16;
 uvec2 tile_of(uint tile_m, uint tile_n) {
   uint tiles_m = (p.rows + tile_m - 1) / tile_m, tiles_n = (p.n + tile_n - 1) / tile_n;
   uint tile = group_of_product(tiles_m * tiles_n), first = tile / (BAND * tiles_n) * BAND;
-  uint in_band = tile - first * tiles_n, height = min(tiles_m - first, BAND);
+  // A workgroup past the end of a folded grid may start a band of no rows.
+  uint in_band = tile - first * tiles_n, height = max(min(tiles_m - first, BAND), 1u);
   return uvec2((first + in_band % height) * tile_m, in_band / height * tile_n);
 }

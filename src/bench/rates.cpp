@@ -35,7 +35,7 @@ OpCase matmul_case(std::uint32_t rows, std::uint32_t n, std::uint32_t k) {
 }  // namespace
 
 std::vector<OpCase> rate_shapes(OpKind kind, bool few_rows) {
-  if (kind == OpKind::matmul && few_rows) return {matmul_case(1, 4096, 4096), matmul_case(1, 16384, 8192)};
+  if (kind == OpKind::matmul && few_rows) return {matmul_case(8, 4096, 4096), matmul_case(8, 16384, 8192)};
   if (kind == OpKind::matmul)
     return {matmul_case(64, 2048, 2048), matmul_case(512, 4096, 4096), matmul_case(4096, 8192, 8192)};
   if (few_rows) return {attention_case(32, 1, 4096), attention_case(32, 1, 32768)};

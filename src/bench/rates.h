@@ -20,7 +20,7 @@ struct FormTime {
 //   few rows    32/8 heads, one row on 4096, 32768 keys
 // and products of q8_0 (n x k)
 //   many rows   64 by 2048 x 2048, 512 by 4096 x 4096, 4096 by 8192 x 8192
-//   few rows    1 by 4096 x 4096, 16384 x 8192
+//   few rows    8 by 4096 x 4096, 16384 x 8192
 // A choice is measured at the first shape that its first form works on for kLongEnough, or the largest.
 std::vector<OpCase> rate_shapes(OpKind kind, bool few_rows);
 inline constexpr double kLongEnough = 1e-3;  // s: far above what a dispatch costs to start

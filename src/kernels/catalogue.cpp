@@ -1,5 +1,8 @@
 #include "kernels/catalogue.h"
 
+#include <algorithm>
+#include <vector>
+
 #include "interface/attention.h"
 #include "interface/elementwise.h"
 #include "interface/embedding.h"
@@ -52,18 +55,21 @@ PipelineDesc pipeline_desc(const Dispatch& dispatch) {
 }
 
 std::string_view missing_capability(KernelId id, const Caps& caps) {
-  struct WithNone : Caps {
-    bool none = true;
-  } have{caps, true};
-  switch (id) {
-#define TESSERA_KERNEL(name, source, Push, bindings, specs, capability, defines, needs) \
-  case KernelId::name:                                                                  \
-    return have.capability ? std::string_view{} : std::string_view{#capability};
+  constexpr std::array<std::string_view, static_cast<std::size_t>(KernelId::count)> kNeeds{
+#define TESSERA_KERNEL(name, source, Push, bindings, specs, capability, defines, needs) #capability,
 #include "kernels.inc"
 #undef TESSERA_KERNEL
-    case KernelId::count: break;
+  };
+  std::string_view left = kNeeds[static_cast<std::size_t>(id)];
+  if (left == "none") return {};
+  const std::vector<NamedValue> have = list({}, caps);
+  while (!left.empty()) {
+    const std::string_view needed = left.substr(0, left.find(' '));
+    left.remove_prefix(std::min(left.size(), needed.size() + 1));
+    const auto has = [&](const NamedValue& v) { return v.is_cap && v.name == needed && v.value != 0; };
+    if (std::ranges::none_of(have, has)) return needed;
   }
-  return "no such kernel";
+  return {};
 }
 
 }  // namespace tessera

@@ -32,7 +32,7 @@ struct Kernel {
 };
 const Kernel& kernel(KernelId id);
 std::span<const Kernel> kernels();
-// Empty when `caps` allow the module, else the capability that is missing ("subgroup_arithmetic").
+// Empty when `caps` allow the module, else the first capability that is missing ("subgroup_arithmetic").
 std::string_view missing_capability(KernelId id, const Caps& caps);
 
 }  // namespace tessera

@@ -99,8 +99,6 @@ std::uint32_t flags_of(const FeedForwardShape& s, bool split) {
          (s.y_type == DType::f16 ? kFeedForwardFlagYHalf : 0) | (split ? kFeedForwardFlagSplit : 0);
 }
 
-double element_bytes(DType type) { return type == DType::f16 ? 2 : 4; }
-
 // What no form can avoid.
 double compulsory_bytes(const FeedForwardShape& s) {
   return static_cast<double>(device_row_bytes(s.type, s.k)) * s.hidden * (s.gated ? 2 : 1) +

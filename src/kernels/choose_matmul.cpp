@@ -13,8 +13,6 @@
 namespace tessera {
 namespace {
 
-constexpr std::uint32_t kMatvecGroupRows = 8;  // of x that a workgroup of the matrix-vector family multiplies
-
 struct Tile {
   std::uint32_t group, m, n, k, lane_m, lane_n;
 };
@@ -47,14 +45,6 @@ std::optional<Tile> pick_tile(const MatmulShape& shape, const Limits& limits) {
   return best;
 }
 
-// Columns a workgroup computes at once: x is read once for all of them, and as many loads are in flight.
-// Fewer where n is small, to leave enough workgroups, and where a lane would hold more than 16 sums.
-std::uint32_t matvec_columns(const MatmulShape& shape, std::uint32_t rows) {
-  const std::uint32_t by_n = shape.n >= 1024 ? 4 : 2;  // 1 below 256 would be one more pipeline a model
-  const std::uint32_t by_sums = std::max(1u, std::bit_floor(16 / (rows * (shape.gated ? 2 : 1))));
-  return std::min({by_n, by_sums, shape.gated ? 2u : 4u});
-}
-
 std::uint32_t chunk_elems(DType type) {  // elements in 16 bytes: CHUNK in lib/load.glsl
   switch (type) {
     case DType::f32: return 4;
@@ -65,18 +55,6 @@ std::uint32_t chunk_elems(DType type) {  // elements in 16 bytes: CHUNK in lib/l
   }
 }
 
-// One subgroup reduces without a barrier, so it is the workgroup, unless that leaves a device idle: 65536
-// lanes with 4 loads of 16 bytes have 4 MiB in flight, which is what 4.8 TB/s at 0.8 us ask for. Narrow
-// subgroups are the vectors of processors that hide no latency (on one, 2 subgroups of 8 took 1.7 times as
-// long as 1).
-std::uint32_t matvec_lanes(const MatmulShape& shape, std::uint64_t groups, const Limits& limits) {
-  std::uint32_t lanes = limits.subgroup_size > 1 ? std::min(limits.subgroup_size, 64u) : 32;
-  while (limits.subgroup_size >= 32 && lanes < 128 && lanes * groups < 65536 &&
-         shape.k >= std::uint64_t{2} * lanes * chunk_elems(shape.type))
-    lanes *= 2;
-  return lanes;
-}
-
 void use_matvec(const MatmulShape& shape, bool fours, const Target& target, Dispatch& d,
                 std::uint64_t& groups) {
   // Fours leave 4 rows for 16 sums.
@@ -84,7 +62,7 @@ void use_matvec(const MatmulShape& shape, bool fours, const Target& target, Disp
   const auto rows = static_cast<std::uint32_t>(ceil_div(shape.rows, tiles_m));
   const std::uint32_t columns = fours ? 4 : matvec_columns(shape, rows);
   groups = tiles_m * ceil_div(shape.n, columns);
-  const std::uint32_t lanes = matvec_lanes(shape, groups * shape.batch, target.limits);
+  const std::uint32_t lanes = matvec_lanes(shape, groups * shape.batch, chunk_elems(shape.type), target.limits);
   d.kernel = target.caps.subgroup_arithmetic ? KernelId::matvec_subgroup : KernelId::matvec;
   d.spec = {group_size(lanes, lanes, target.limits), 0, 0, 0, columns, rows};
 }
@@ -141,6 +119,27 @@ Result<Dispatch> choose_product(const MatmulShape& shape, bool fours, const Targ
 }
 
 }  // namespace
+
+// Columns a workgroup computes at once: x is read once for all of them, and as many loads are in flight.
+// Fewer where n is small, to leave enough workgroups, and where a lane would hold more than 16 sums.
+std::uint32_t matvec_columns(const MatmulShape& shape, std::uint32_t rows) {
+  const std::uint32_t by_n = shape.n >= 1024 ? 4 : 2;  // 1 below 256 would be one more pipeline a model
+  const std::uint32_t by_sums = std::max(1u, std::bit_floor(16 / (rows * (shape.gated ? 2 : 1))));
+  return std::min({by_n, by_sums, shape.gated ? 2u : 4u});
+}
+
+// One subgroup reduces without a barrier, so it is the workgroup, unless that leaves a device idle: 65536
+// lanes with 4 loads of 16 bytes have 4 MiB in flight, which is what 4.8 TB/s at 0.8 us ask for. Narrow
+// subgroups are the vectors of processors that hide no latency (on one, 2 subgroups of 8 took 1.7 times as
+// long as 1).
+std::uint32_t matvec_lanes(const MatmulShape& shape, std::uint64_t groups, std::uint32_t chunk,
+                           const Limits& limits) {
+  std::uint32_t lanes = limits.subgroup_size > 1 ? std::min(limits.subgroup_size, 64u) : 32;
+  while (limits.subgroup_size >= 32 && lanes < 128 && lanes * groups < 65536 &&
+         shape.k >= std::uint64_t{2} * lanes * chunk)
+    lanes *= 2;
+  return lanes;
+}
 
 Result<Dispatch> choose_matmul(const MatmulShape& shape, const Target& target) {
   return choose_product(shape, false, target);

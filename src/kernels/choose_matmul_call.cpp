@@ -22,8 +22,8 @@ Result<void> add_dot(const MatmulShape& s, const Target& target, MatmulChoice& o
 
 using Form = FormOf<MatmulShape, MatmulChoice>;
 // In the order of preference where nothing was measured. The scalar forms are choose_matmul's own business.
-constexpr Form kForms[] = {{"matmul_coopmat2", &add_one<choose_matmul_coopmat2>},
-                           {"matmul_coopmat", &add_one<choose_matmul_coopmat>},
+constexpr Form kForms[] = {{"matmul_coopmat2", &add_one<choose_matmul_coopmat2>, false, true},
+                           {"matmul_coopmat", &add_one<choose_matmul_coopmat>, false, true},
                            {"matmul_dot", &add_dot},
                            {"matmul_scalar", &add_one<choose_matmul>}};
 constexpr Form kFewRowsForms[] = {{"matmul_dot/few_rows", &add_dot},
@@ -33,9 +33,10 @@ constexpr auto kRateNames = rate_names_of(kForms, kFewRowsForms);
 
 constexpr const char* kTiers[] = {"matmul_coopmat2", "matmul_coopmat", "matmul_dot"};
 
-bool is_mine(std::string_view form) {
-  const auto named = [&](const Form& f) { return f.name() == form; };
-  return std::ranges::any_of(kForms, named) || std::ranges::any_of(kFewRowsForms, named);
+constexpr const char* kFewRowsReason = "few rows: reading the weights decides";
+
+bool has(std::span<const Form> forms, std::string_view form) {
+  return std::ranges::any_of(forms, [&](const Form& f) { return f.name() == form; });
 }
 
 }  // namespace
@@ -46,15 +47,16 @@ Result<MatmulChoice> choose_matmul_call(const MatmulShape& s, const Target& targ
   TSR_CHECK(check_matmul(s));
   MatmulChoice out;
   Target mine = target;
-  if (!is_mine(mine.form)) mine.form.clear();  // another op's
+  if (!has(kForms, mine.form) && !has(kFewRowsForms, mine.form)) mine.form.clear();  // another op's
+  if (info(s.type).block_elems == 1) mine.rates.list.clear();  // they are those of weights in blocks
   if (s.precision != Precision::mixed && mine.form.empty()) {
     for (const char* form : kTiers) out.refused.push_back({form, std::string(kNeedsMixed)});
     TSR_CHECK(add_one<choose_matmul>(s, mine, out));
     return out;
   }
   if (s.rows <= kMatmulFewRows) {
-    for (const char* form : {"matmul_coopmat2", "matmul_coopmat"})
-      out.refused.push_back({form, "few rows: reading the weights decides"});
+    if (!mine.form.empty() && !has(kFewRowsForms, mine.form)) return Error{Code::unsupported, kFewRowsReason};
+    for (const char* form : {"matmul_coopmat2", "matmul_coopmat"}) out.refused.push_back({form, kFewRowsReason});
     TSR_CHECK(choose_form(std::span<const Form>(kFewRowsForms), s, mine, out));
   } else {
     TSR_CHECK(choose_form(std::span<const Form>(kForms), s, mine, out));

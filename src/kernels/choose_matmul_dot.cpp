@@ -1,7 +1,6 @@
 // Products of weights in blocks by integer dot products: x is quantised by a dispatch of its own first.
 // docs/kernels/matmul.md.
 #include <algorithm>
-#include <bit>
 
 #include "interface/matmul.h"
 #include "interface/quantise.h"
@@ -10,10 +9,6 @@
 
 namespace tessera {
 namespace {
-
-constexpr std::uint32_t kGroupRows = 8;  // that a workgroup multiplies
-// Lanes that have enough loads in flight for a large device (choose_matmul.cpp).
-constexpr std::uint64_t kFill = 65536;
 
 struct DotTile {
   std::uint32_t group, m, n, lane_m, lane_n;
@@ -51,22 +46,18 @@ Result<Dispatch> quantise(const MatmulShape& s, const Target& target) {
   d.operands = {0, 6, kScratchOperand};
   d.flops = 2.0 * static_cast<double>(blocks) * shader::kQuantisedBlock;
   d.bytes = static_cast<double>(blocks) *
-            (shader::kQuantisedBlock * (s.x_type == DType::f16 ? 2 : 4) + shader::kQuantisedVectors * 16);
+            (shader::kQuantisedBlock * element_bytes(s.x_type) + shader::kQuantisedVectors * 16);
   return d;
 }
 
 std::uint64_t use_few(const MatmulShape& s, const Limits& limits, Dispatch& d) {
-  const std::uint64_t tiles_m = ceil_div(s.rows, kGroupRows);
+  const std::uint64_t tiles_m = ceil_div(s.rows, kMatvecGroupRows);
   const auto rows = static_cast<std::uint32_t>(ceil_div(s.rows, tiles_m));
-  const std::uint32_t most = std::max(1u, std::bit_floor(16 / (rows * matrices(s))));
-  const std::uint32_t columns = std::min({s.n >= 1024 ? 4u : 2u, most, s.gated ? 2u : 4u});
+  const std::uint32_t columns = matvec_columns(s, rows);
   const std::uint64_t groups = tiles_m * ceil_div(s.n, columns);
-  std::uint32_t lanes = limits.subgroup_size > 1 ? std::min(limits.subgroup_size, 64u) : 32;
-  while (limits.subgroup_size >= 32 && lanes < 128 && lanes * groups < kFill &&
-         s.k >= 2 * lanes * shader::kQuantisedBlock)
-    lanes *= 2;
+  const std::uint32_t lanes = matvec_lanes(s, groups * s.batch, shader::kQuantisedBlock, limits);
   d.kernel = KernelId::matmul_dot_few;
-  d.spec = {lanes, 0, 0, 0, columns, rows};
+  d.spec = {group_size(lanes, lanes, limits), 0, 0, 0, columns, rows};
   return groups;
 }
 

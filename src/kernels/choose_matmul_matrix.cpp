@@ -4,6 +4,7 @@
 
 #include "interface/matmul.h"
 #include "kernels/grid.h"
+#include "kernels/layout.h"
 #include "kernels/matmul_shape.h"
 
 namespace tessera {
@@ -21,6 +22,11 @@ constexpr std::uint32_t kSoftwareSums = 16;
 constexpr std::uint32_t kMostShared = 48 * 1024;
 // Workgroups that fill a large device: the processors of an H100.
 constexpr double kFill = 132;
+// Up to so many rows there are few workgroups, and what a step waits for decides: cycles from a load to its
+// data, bytes of weights and of x that a processor gets a cycle (from memory and from a cache), and the lanes
+// that one has at once.
+constexpr std::uint32_t kWaitingRows = 128;
+constexpr double kLatency = 800, kWeightBytes = 16, kXBytes = 64, kProcessorLanes = 1024;
 
 // What a device multiplies: fragments of this size, or matrices of any multiple of it.
 struct Matrix {
@@ -60,7 +66,7 @@ struct MatrixTile {
   std::uint32_t sums() const { return part_m() * part_n() * matrices / of.lanes; }
   // Sums, the operands of a step, which compilers load together, and what is fetched ahead.
   std::uint64_t words(const MatmulShape& s) const {
-    const std::uint32_t x_words = s.x_type == DType::f16 && s.k % 8 == 0 ? 4 : 8;
+    const std::uint32_t x_words = s.x_type == DType::f16 && (wide_flags(s) & shader::kMatmulFlagVec8) != 0 ? 4 : 8;
     const bool headers = s.type == DType::q4_k || s.type == DType::q5_k;
     const std::uint32_t w_words = s.type == DType::f32 ? 9 : headers ? 6 : 4;  // f32: two loads
     const std::uint64_t operands = (part_m() + (of.most != 0 ? part_n() : of.n)) * k / 2 / of.lanes;
@@ -82,6 +88,22 @@ struct MatrixTile {
     const double step = 8.0 / k + (stages == 1 ? 0.25 : 0);
     return tiles * m * n * (1 + staged + read + step) * std::max(1.0, kFill / (tiles * s.batch));
   }
+  // The same for few rows, in cycles a column of k. A step lasts as long as its workgroups keep a processor
+  // busy, or as one of them takes alone: the wait for its loads, a quarter of the matrix units to each of its
+  // subgroups, and its share of decoding.
+  double waiting_cost(const MatmulShape& s) const {
+    const double tiles = static_cast<double>(ceil_div(s.rows, m) * ceil_div(s.n, n)) * s.batch;
+    const double each = std::max(1.0, tiles / kFill);
+    const double most = std::max(1.0, std::min(kProcessorLanes / lanes(), 2.0 * kMostShared / static_cast<double>(shared_bytes())));
+    const double resident = std::min(each, most);
+    const double busy = cost(s) / (tiles / s.batch * std::max(1.0, kFill / tiles)) * matrices * k / 1024;
+    const double weights = static_cast<double>(device_row_bytes(s.type, s.k)) / s.k * matrices * n * k;
+    const double x = (s.x_type == DType::f16 ? 2.0 : 4.0) * m * k;
+    const double alone = kLatency + resident * (weights / kWeightBytes + x / kXBytes) +
+                         double(part_m()) * part_n() * matrices * k / 256 +
+                         4.0 * (m + matrices * n) * k / lanes();
+    return each / resident * std::max(resident * busy, alone) / k;
+  }
 };
 
 // Replaces `best` where one of these tiles is cheaper.
@@ -95,16 +117,18 @@ void try_tiles(const MatmulShape& s, const Matrix& of, const Target& target,
   const std::uint32_t taken = of.of_workgroup ? target.matrices.reserved_shared : 0;
   const std::uint32_t shared =
       std::min(kMostShared, limits.max_shared_bytes > taken ? limits.max_shared_bytes - taken : 0);
+  const bool waits = s.rows <= kWaitingRows && !target.caps.software;
+  const auto cost = [&](const MatrixTile& t) { return waits ? t.waiting_cost(s) : t.cost(s); };
   if (of.lanes == 0 || of.lanes > limits.max_group_invocations || of.lanes > limits.max_group_size[0]) return;
   for (std::uint32_t m : {128u, 64u, 32u, 16u})
     for (std::uint32_t n : {128u, 64u, 32u, 16u})
-      for (std::uint32_t k : {32u, 16u})
+      for (std::uint32_t k : {waits ? 64u : 32u, 32u, 16u})
         for (std::uint32_t groups_m = 1; groups_m * of.lanes <= most; groups_m *= 2)
           for (std::uint32_t groups_n = 1; groups_m * groups_n * of.lanes <= most; groups_n *= 2)
             for (std::uint32_t stages : {2u, 1u}) {
               const MatrixTile t{of, matrices(s), m, n, k, groups_m, groups_n, stages};
               if (t.divides() && t.sums() <= sums && t.words(s) <= (narrow ? kNarrowWords : kWideWords) &&
-                  t.shared_bytes() <= shared && (!best || t.cost(s) < best->cost(s)))
+                  t.shared_bytes() <= shared && (!best || cost(t) < cost(*best)))
                 best = t;
             }
 }

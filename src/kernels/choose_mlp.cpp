@@ -120,8 +120,6 @@ std::vector<std::uint32_t> params_of(const MlpShape& s) {
   return words;
 }
 
-double element_bytes(DType type) { return type == DType::f16 ? 2 : 4; }
-
 Result<void> use_fused(const MlpShape& s, const Target& target, const Tile& t, MlpChoice& out) {
   Dispatch d;
   const bool lanes = takes_lanes(target);

@@ -72,44 +72,52 @@ class List {
         shape.act = 1;  // silu
         add("matmul", name + ", gated", choose_matmul(shape, target_));
       }
-    for (const std::uint32_t rows : {1u, 16u, kPrompt}) {  // everything that an epilogue and loads can do
+    for (const std::uint32_t rows : {1u, 16u, kPrompt}) {
       MatmulShape shape{.rows = rows, .n = kDim, .k = kDim, .y_stride = kDim, .dynamic_rows = true};
       shape.type = DType::q5_k;
-      shape.act = 3;  // gelu, by erf
-      shape.gated = shape.bias = shape.residual = true;
-      shape.scale = 0.5f;
-      shape.x_type = shape.y_type = DType::f16;
-      shape.batch = 2;
-      shape.x_batch = shape.y_batch = rows * kDim;
       add("matmul", "everything, " + std::to_string(rows) + (rows == 1 ? " row" : " rows"),
-          choose_matmul(shape, target_));
+          choose_matmul(with_everything(shape), target_));
     }
     if (target_.caps.coopmat2) mixed_matmuls("matmul_coopmat2");
     if (target_.caps.coopmat) mixed_matmuls("matmul_coopmat");
     if (target_.caps.int_dot_fast) mixed_matmuls("matmul_dot");
   }
 
+  // All that an epilogue and loads can do.
+  static MatmulShape with_everything(MatmulShape shape) {
+    shape.act = 3;  // gelu, by erf
+    shape.gated = shape.bias = shape.residual = true;
+    shape.scale = 0.5f;
+    shape.x_type = shape.y_type = DType::f16;
+    shape.batch = 2;
+    shape.x_batch = shape.y_batch = shape.rows * kDim;
+    return shape;
+  }
+
   // A form in precision mixed, whatever else the device prefers: measured rates may choose it.
   void mixed_matmuls(const char* form) {
     for (const DType type : kWeightTypes)
       for (const bool gated : {false, true}) {
-        if (gated && type != DType::f16 && type != DType::q4_k) continue;
+        if (gated && type != DType::f32 && type != DType::f16 && type != DType::q4_k) continue;
         MatmulShape shape{
             .rows = kPrompt, .n = kDim, .k = kDim, .y_stride = kDim, .dynamic_rows = true, .type = type};
         shape.precision = Precision::mixed;
         shape.gated = gated;
         shape.act = gated ? 1 : 0;
         mixed_matmul(form, type_name(type) + (gated ? ", gated" : "") + ", 512 rows", shape);
-        if (type == DType::f16 && !gated) {
-          shape.rows = kDim;
-          shape.x_type = shape.y_type = DType::f16;
-          mixed_matmul(form, "f16, f16 activations, 4096 rows", shape);
+        if (gated) mixed_matmul(form, "everything, " + type_name(type) + ", 512 rows", with_everything(shape));
+        if ((type == DType::f16 || type == DType::q4_0) && !gated) {
+          MatmulShape halves = shape;
+          halves.rows = kDim;
+          halves.x_type = halves.y_type = DType::f16;
+          mixed_matmul(form, type_name(type) + ", f16 activations, 4096 rows", halves);
         }
         if (std::string_view(form) != "matmul_dot") continue;
         for (const std::uint32_t rows : {1u, 8u}) {
           shape.rows = rows;
-          mixed_matmul(form, type_name(type) + (gated ? ", gated, " : ", ") + std::to_string(rows) + " rows",
-                       shape);
+          const std::string of = std::to_string(rows) + (rows == 1 ? " row" : " rows");
+          mixed_matmul(form, type_name(type) + (gated ? ", gated, " : ", ") + of, shape);
+          if (gated) mixed_matmul(form, "everything, " + type_name(type) + ", " + of, with_everything(shape));
         }
       }
   }

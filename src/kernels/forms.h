@@ -19,6 +19,7 @@ struct FormOf {
   std::string_view rate_name;  // the form's name, with "/few_rows" behind it in the list for few rows
   Result<void> (*choose)(const Shape&, const Target&, Choice&);
   bool software_only = false;  // nobody asks why others do not get it
+  bool matrix_units = false;   // on a software driver, which has none, after the others
   std::string_view name() const { return rate_name.substr(0, rate_name.find('/')); }
 };
 
@@ -42,10 +43,14 @@ struct Offer {
 
 // Those that may be asked for, up to one that nothing measured can displace.
 template <typename Shape, typename Choice>
-std::vector<Offer<Choice>> offers_of(std::span<const FormOf<Shape, Choice>> forms, const Shape& s,
+std::vector<Offer<Choice>> offers_of(std::span<const FormOf<Shape, Choice>> all, const Shape& s,
                                      const Target& target) {
+  using Form = FormOf<Shape, Choice>;
+  std::vector<Form> forms(all.begin(), all.end());
+  if (target.caps.software)
+    std::ranges::stable_partition(forms, [](const Form& form) { return !form.matrix_units; });
   std::vector<Offer<Choice>> out;
-  for (const auto& form : forms) {
+  for (const Form& form : forms) {
     if (target.form.empty() ? form.software_only && !target.caps.software : form.name() != target.form)
       continue;
     out.push_back({form.name(), {}, {}, target.rates.of(form.rate_name)});

@@ -24,8 +24,6 @@ bool apart(const MatmulShape& s) {
          (s.y_batch >= s.n && s.first + span_of(1, 0, s.n, s.batch, s.y_batch) <= s.y_stride);
 }
 
-double element_bytes(DType type) { return type == DType::f16 ? 2 : 4; }
-
 }  // namespace
 
 std::uint32_t matmul_flags(const MatmulShape& s) {

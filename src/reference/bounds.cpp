@@ -174,22 +174,32 @@ struct Errors {
   double sum = 0, squares = 0;
 };
 
-Errors as_f16(std::span<const double> x, std::span<const float> w) {
+// How far an operand of magnitude a is off as f16. x may carry an error across the edge of what is flushed.
+double to_f16(double a, DType type) {
+  if (a == 0) return 0;
+  const bool kept = type == DType::f16 || type == DType::bf16;
+  const double flushed = a < 2 * kFlushF16 ? std::min(a, kFlushF16) : 0;
+  return std::max({flushed, kept ? 0 : kRoundF16 * a, a < kFlushF16 && type != DType::f16 ? kStepF16 : 0});
+}
+
+Errors as_f16(std::span<const double> x, DType x_type, std::span<const float> w, DType w_type) {
   const double cut = kMatrixSum * gamma(static_cast<double>(x.size()) + 4);
-  Errors error;
-  double magnitude = 0, flushed = 0;
+  double one_way = 0, either_way = 0, squares = 0;  // what is flushed or cut off adds up
   for (std::size_t i = 0; i < x.size(); ++i) {
-    const double a = std::fabs(x[i]), b = std::fabs(w[i]);
+    const double a = std::fabs(x[i]), b = std::fabs(double{w[i]});
     if (a > kMostF16 || b > kMostF16) return {kInfinity, kInfinity};
-    magnitude += a * b;
-    error.squares += a * b * a * b;
-    flushed += kFlushF16 * ((a < kFlushF16 ? b : 0) + (b < kFlushF16 ? a : 0));
+    one_way += cut * a * b;
+    const double off_x = to_f16(a, x_type), off_w = to_f16(b, w_type);
+    const double error = a * off_w + off_x * (b + off_w);
+    if (std::min(a, b) < 2 * kFlushF16) {
+      one_way += error;
+    } else {
+      either_way += error;
+      squares += a * off_w * a * off_w + off_x * b * off_x * b;
+    }
   }
-  // What matrix units cut off goes one way, so that it adds up in both.
-  error.sum = (2 * kRoundF16 + kRoundF16 * kRoundF16 + cut) * magnitude + flushed;
-  const double root = std::sqrt(2 * error.squares) * kRoundF16 + cut * magnitude + flushed;
-  error.squares = root * root;
-  return error;
+  const double root = std::sqrt(squares) + one_way;
+  return {one_way + either_way, root * root};
 }
 
 Errors as_bytes(std::span<const double> x, std::span<const float> w) {
@@ -202,7 +212,8 @@ Errors as_bytes(std::span<const double> x, std::span<const float> w) {
       weights += std::fabs(double{w[i]});
       squares += double{w[i]} * w[i];
     }
-    const double step = kDotHalfStep * (largest / 127) + kFlush;
+    const double zeroed = largest < kDotLeast ? largest : 0;
+    const double step = kDotHalfStep * (largest / 127) + zeroed + kFlush;
     error.sum += step * weights;
     error.squares += step * step * squares;
   }
@@ -211,13 +222,13 @@ Errors as_bytes(std::span<const double> x, std::span<const float> w) {
 
 }  // namespace
 
-double mixed_products(std::span<const double> x, std::span<const float> w, DType w_type) {
-  const double halves = as_f16(x, w).sum;
+double mixed_products(std::span<const double> x, DType x_type, std::span<const float> w, DType w_type) {
+  const double halves = as_f16(x, x_type, w, w_type).sum;
   return info(w_type).block_elems > 1 ? std::max(halves, as_bytes(x, w).sum) : halves;
 }
 
-double likely_mixed_products(std::span<const double> x, std::span<const float> w, DType w_type) {
-  const double halves = as_f16(x, w).squares;
+double likely_mixed_products(std::span<const double> x, DType x_type, std::span<const float> w, DType w_type) {
+  const double halves = as_f16(x, x_type, w, w_type).squares;
   return std::sqrt(info(w_type).block_elems > 1 ? std::max(halves, as_bytes(x, w).squares) : halves);
 }
 

@@ -26,6 +26,8 @@ inline constexpr double kFlushF16 = 0x1p-14;
 inline constexpr double kRoundF16 = 0x1p-10;
 inline constexpr double kRoundBf16 = 0x1p-7;
 inline constexpr double kMostF16 = 65504;
+// The smallest f16: rounding below kFlushF16 is off by that at most.
+inline constexpr double kStepF16 = 0x1p-24;
 // log2 of a sum, absolute: 2^-21 near 1, 3 ulps elsewhere (those count with the result).
 inline constexpr double kLog = 0x1p-20;
 // OpFDiv, in ulps.
@@ -110,13 +112,14 @@ double products(const Products& sum, double bias, double scale = 1);
 inline constexpr double kMatrixSum = 4;  // times gamma, as a matrix unit may keep two bits less
 inline constexpr std::size_t kDotBlock = 32;
 inline constexpr double kDotHalfStep = 0.5 + 0x1p-8;  // the quotient x / step is itself rounded in f32
-double mixed_products(std::span<const double> x, std::span<const float> w, DType w_type);
+inline constexpr double kDotLeast = 3.01e-36;         // blocks below it may become zero
+double mixed_products(std::span<const double> x, DType x_type, std::span<const float> w, DType w_type);
 
 // The two above where each rounding is an accident of its own: the root of the sum of squares instead of the
 // sum. A device's errors of many sums, themselves summed up, stay within kDeviations times the root of the
 // squares of these (docs/verification.md, "Chains of products").
 inline constexpr double kDeviations = 4;
 double likely_products(const Products& sum, double bias, double scale = 1);
-double likely_mixed_products(std::span<const double> x, std::span<const float> w, DType w_type);
+double likely_mixed_products(std::span<const double> x, DType x_type, std::span<const float> w, DType w_type);
 
 }  // namespace tessera::bounds

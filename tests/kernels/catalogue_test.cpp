@@ -63,5 +63,22 @@ TEST(Catalogue, MissingCapabilities) {
   EXPECT_EQ(missing_capability(KernelId::norm_subgroup, caps), "");
 }
 
+TEST(Catalogue, SeveralCapabilities) {
+  Caps caps;
+  EXPECT_EQ(missing_capability(KernelId::matmul_dot_few, caps), "int_dot");
+  caps.int_dot = true;
+  EXPECT_EQ(missing_capability(KernelId::matmul_dot_few, caps), "subgroup_arithmetic");
+  caps.coopmat = caps.subgroup_arithmetic = true;
+  EXPECT_EQ(missing_capability(KernelId::matmul_dot_few, caps), "");
+  EXPECT_EQ(missing_capability(KernelId::matmul_coopmat, caps), "fp16");
+}
+
+TEST(Catalogue, CapabilitiesAreMembersOfCaps) {
+  Caps caps;
+  caps.fp16 = caps.int_dot = caps.coopmat = caps.coopmat2 = true;
+  caps.subgroup_arithmetic = caps.subgroup_shuffle = true;
+  for (const Kernel& k : kernels()) EXPECT_EQ(missing_capability(k.id, caps), "") << k.name;
+}
+
 }  // namespace
 }  // namespace tessera

@@ -39,6 +39,12 @@ std::string_view form_of(const MatmulShape& s, const Target& t) {
   return choice ? kernel(choice->dispatches.back().kernel).name : std::string_view("refused");
 }
 
+std::string describe_spec(const Dispatch& d) {
+  std::string text;
+  for (std::uint32_t value : d.spec) text += (text.empty() ? "" : " ") + std::to_string(value);
+  return text;
+}
+
 std::string refusal(const MatmulShape& s, const Target& t, std::string_view tier) {
   const auto choice = choose_matmul_call(s, t);
   if (choice)
@@ -101,6 +107,24 @@ TEST(ChooseMatmulForm, SmallProductsGetSmallTiles) {
   ASSERT_TRUE(small);
   EXPECT_LT(small->dispatches[0].spec[shader::kFragmentSpecTileN], 128u);
   EXPECT_GE(small->dispatches[0].grid[0], 32u);
+}
+
+// A step waits for its loads: subgroups share what comes before and after, and every processor has some.
+TEST(ChooseMatmulForm, FewRowsHaveManyLanesAndLongSteps) {
+  for (const DType type : {DType::f32, DType::f16, DType::q8_0, DType::q4_k})
+    for (std::uint32_t rows : {17u, 32u, 64u, 128u})
+      for (bool gated : {false, true}) {
+        MatmulShape s = product(rows, 4096, 4096, type);
+        s.gated = gated;
+        const auto choice = choose_matmul_call(s, large());
+        ASSERT_TRUE(choice);
+        const Dispatch& d = choice->dispatches[0];
+        const std::string what = describe_spec(d) + " for " + std::to_string(rows);
+        EXPECT_GE(d.spec[0], 128u) << what;
+        EXPECT_GE(d.grid[0], 128u) << what;
+        EXPECT_EQ(d.spec[shader::kFragmentSpecTileK], 64u) << what;
+        EXPECT_LE(d.spec[shader::kFragmentSpecTileM], std::max(32u, rows)) << what;
+      }
 }
 
 TEST(ChooseMatmulForm, RefusalsHaveReasons) {
@@ -203,12 +227,13 @@ TEST(ChooseMatmulForm, BlocksOfXAreAScratch) {
   EXPECT_THAT(refusal(s, t, "matmul_dot"), HasSubstr("max_storage_range"));
 }
 
-TEST(ChooseMatmulForm, MeasuredRatesDecide) {
-  const MatmulShape s = product(512, 512, 512);
+TEST(ChooseMatmulForm, MeasuredRatesDecideOfWeightsInBlocks) {
+  const MatmulShape s = product(512, 512, 512, DType::q4_k);
   Target t = large();
   t.rates.list = {{"matmul_coopmat", 1e12}, {"matmul_scalar", 2e12}};
   EXPECT_EQ(form_of(s, t), "tile");
   EXPECT_THAT(refusal(s, t, "matmul_coopmat"), HasSubstr("measured at"));
+  EXPECT_EQ(form_of(product(512, 512, 512, DType::f16), t), "matmul_coopmat");
   t.rates.list[0].flops_per_s = 3e12;
   EXPECT_EQ(form_of(s, t), "matmul_coopmat");
 }
@@ -224,6 +249,42 @@ TEST(ChooseMatmulForm, AForcedFormOrWhyNot) {
   const auto refused = choose_matmul_call(product(512, 512, 512), t);
   ASSERT_FALSE(refused);
   EXPECT_EQ(refused.error().code, Code::unsupported);
+}
+
+TEST(ChooseMatmulForm, AFormForManyRowsRefusesFew) {
+  Target t = with_dots();
+  for (const char* form : {"matmul_coopmat", "matmul_coopmat2"}) {
+    t.form = form;
+    const auto refused = choose_matmul_call(product(16, 512, 512), t);
+    ASSERT_FALSE(refused);
+    EXPECT_EQ(refused.error().code, Code::unsupported);
+    EXPECT_THAT(refused.error().message, HasSubstr("few rows"));
+  }
+}
+
+TEST(ChooseMatmulForm, SoftwareHasNoMatrixUnits) {
+  Target t = large();
+  t.caps.software = t.caps.subgroup_shuffle = true;
+  const MatmulShape s = product(512, 512, 512, DType::q8_0);
+  EXPECT_EQ(form_of(s, t), "matmul_lanes");
+  t.rates.list = {{"matmul_coopmat", 2e12}, {"matmul_scalar", 1e12}};
+  EXPECT_EQ(form_of(s, t), "matmul_coopmat");
+  t.form = "matmul_coopmat";
+  EXPECT_EQ(form_of(s, t), "matmul_coopmat");
+}
+
+// As many lanes as those of the batch need, not of one product.
+TEST(ChooseMatmulForm, BatchesFillTheDeviceWithDots) {
+  const Target t = with_dots();
+  MatmulShape s = product(1, 1024, 8192, DType::q8_0);
+  const auto one = choose_matmul_call(s, t);
+  s.batch = 64;
+  s.x_batch = s.k;
+  s.y_batch = s.n;
+  const auto many = choose_matmul_call(s, t);
+  ASSERT_TRUE(one && many);
+  EXPECT_EQ(one->dispatches[1].spec[0], 128u);
+  EXPECT_EQ(many->dispatches[1].spec[0], 32u);
 }
 
 TEST(ChooseMatmulForm, BadShapesAreErrors) {

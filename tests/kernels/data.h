@@ -26,19 +26,29 @@ struct TestWeights {
   Bytes device;               // n rows of device layout
 };
 
-inline TestWeights make_weights(DType type, std::uint32_t n, std::uint32_t k, std::uint32_t seed) {
+// n rows of a file's blocks.
+inline TestWeights weights_of(DType type, std::uint32_t n, std::uint32_t k, const Bytes& file) {
   const std::uint64_t row = device_row_bytes(type, k), row_bytes = file_bytes(k, info(type));
-  TestWeights out{random_floats(std::size_t{n} * k, seed), Bytes(n * row)};
-  Bytes file(n * row_bytes);
-  if (info(type).block_elems > 1)
-    file = random_blocks(type, file.size() / info(type).block_bytes, seed);
-  else
-    encode_row(type, out.values, file);
+  TestWeights out{std::vector<float>(std::size_t{n} * k), Bytes(n * row)};
   decode_row(type, file, out.values);
   for (std::uint32_t i = 0; i < n; ++i)
     repack_row(type, k, std::span(file).subspan(i * row_bytes, row_bytes),
                std::span(out.device).subspan(i * row, row));
   return out;
+}
+
+inline TestWeights encoded_weights(DType type, std::uint32_t n, std::uint32_t k,
+                                   const std::vector<float>& values) {
+  Bytes file(n * file_bytes(k, info(type)));
+  encode_row(type, values, file);
+  return weights_of(type, n, k, file);
+}
+
+inline TestWeights make_weights(DType type, std::uint32_t n, std::uint32_t k, std::uint32_t seed) {
+  if (info(type).block_elems == 1)
+    return encoded_weights(type, n, k, random_floats(std::size_t{n} * k, seed));
+  return weights_of(type, n, k,
+                    random_blocks(type, n * file_bytes(k, info(type)) / info(type).block_bytes, seed));
 }
 
 inline Bytes state_bytes(std::uint32_t position, std::uint32_t rows) {

@@ -13,6 +13,21 @@
 
 namespace tessera::test {
 
+// 0: alone and dense; 1: a window of columns; 2 and 3: so many products, of one w or of w each, with gaps that
+// are multiples of 8 or odd.
+inline void put_in_place(MatmulShape& s, std::size_t place) {
+  if (place == 0) return;
+  const std::uint32_t gap = place == 3 ? 3 : 8;
+  s.first = place == 1 ? 10 : 0;
+  s.y_stride = s.first + s.n + gap;
+  s.x_stride = s.k + gap;
+  if (place == 1) return;
+  s.batch = static_cast<std::uint32_t>(place);
+  s.x_batch = s.rows * s.x_stride + gap;
+  s.y_batch = s.rows * s.y_stride + 1;
+  s.w_batch = place == 2 ? 0 : s.n + 1;
+}
+
 class Product {
  public:
   MatmulShape shape;
@@ -70,6 +85,19 @@ class Product {
     if (shape.y_type == DType::f16) y.bound += std::max(0x1p-11 * (std::abs(y.value) + y.bound), 0x1p-25);
     return y;
   }
+  // Of x w alone, without a batch.
+  struct Sum {
+    double value = 0, magnitude = 0;
+  };
+  Sum sum(std::uint32_t row, std::uint32_t n) const {
+    Sum out;
+    for (std::uint32_t i = 0; i < shape.k; ++i) {
+      const double term = double(x[x_at(0, row) + i]) * w.values[std::size_t{n} * shape.k + i];
+      out.value += term;
+      out.magnitude += std::abs(term);
+    }
+    return out;
+  }
   std::size_t y_at(std::uint32_t b, std::uint32_t row, std::uint32_t n) const {
     return std::size_t{b} * shape.y_batch + std::size_t{row} * shape.y_stride + shape.first + n;
   }
@@ -118,8 +146,8 @@ class Product {
     const double steps = shape.norm ? 1.5 * shape.k + 28 : shape.k + 8;
     double bound = steps * 0x1p-24 * magnitude;
     if (shape.precision == Precision::mixed)
-      bound +=
-          std::abs(shape.scale) * bounds::mixed_products(multiplied, {&weights[from], shape.k}, shape.type);
+      bound += std::abs(shape.scale) * bounds::mixed_products(multiplied, shape.x_type,
+                                                              {&weights[from], shape.k}, shape.type);
     return {value, bound};
   }
   double norm_factor(std::size_t at) const {

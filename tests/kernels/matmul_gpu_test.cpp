@@ -74,19 +74,6 @@ constexpr std::uint32_t kRows[] = {1, 2, 9, 16, 31, 33, 65, 127};
 constexpr std::uint32_t kColumns[] = {1, 2, 31, 33, 63, 65, 67, 127};
 constexpr std::uint32_t kElements[] = {1, 61, 172};
 
-void put_in_place(MatmulShape& s, std::size_t place) {
-  if (place == 0) return;
-  const std::uint32_t gap = place == 3 ? 3 : 8;
-  s.first = place == 1 ? 10 : 0;
-  s.y_stride = s.first + s.n + gap;
-  s.x_stride = s.k + gap;
-  if (place == 1) return;
-  s.batch = static_cast<std::uint32_t>(place);
-  s.x_batch = s.rows * s.x_stride + gap;
-  s.y_batch = s.rows * s.y_stride + 1;
-  s.w_batch = place == 2 ? 0 : s.n + 1;
-}
-
 // From a number of each option: the type of weights first.
 MatmulShape shape_of(const std::vector<std::size_t>& options) {
   auto next = options.begin();
