@@ -44,23 +44,29 @@ void first_product(uint f0, uint m0, uint rows) {
   }
 }
 
+Chunk down[COLUMNS];
+
+void multiply_hidden4(uint at, uint j) {  // the j-th vec4 of the chunks
+  vec4 w[COLUMNS];
+  [[unroll]] for (uint c = 0; c < COLUMNS; ++c) w[c] = weights4(down[c], j);
+  [[unroll]] for (uint m = 0; m < LANE_ROWS; ++m) {
+    vec4 v = subgroupShuffle(h[m], at + j);
+    [[unroll]] for (uint c = 0; c < COLUMNS; ++c)
+      y_sums[c * LANE_ROWS + m] = dot4(v, w[c], y_sums[c * LANE_ROWS + m]);
+  }
+}
+
 void second_product(uint f0) {
   uint lane = gl_SubgroupInvocationID, end = min(GROUP, (p.hidden - f0 + 3) / 4);
   [[dont_unroll]] for (uint at = 0; at < end; at += CHUNK / 4) {
-    Chunk chunk[COLUMNS];
     [[unroll]] for (uint c = 0; c < COLUMNS; ++c)  // a column past n repeats the last: not stored
-      chunk[c] = load_chunk(DOWN, min(lane + c * GROUP, p.n - 1) * p.down_words, p.hidden, f0 + 4 * at);
-    [[dont_unroll]] for (uint j0 = 0; j0 < CHUNK / 4; j0 += SECOND_UNROLLED)
-      [[unroll]] for (uint u = 0; u < SECOND_UNROLLED; ++u) {
-        uint j = SECOND_UNROLLED == CHUNK / 4 ? u : j0 + u;
-        vec4 w[COLUMNS];
-        [[unroll]] for (uint c = 0; c < COLUMNS; ++c) w[c] = weights4(chunk[c], j);
-        [[unroll]] for (uint m = 0; m < LANE_ROWS; ++m) {
-          vec4 v = subgroupShuffle(h[m], at + j);
-          [[unroll]] for (uint c = 0; c < COLUMNS; ++c)
-            y_sums[c * LANE_ROWS + m] = dot4(v, w[c], y_sums[c * LANE_ROWS + m]);
-        }
-      }
+      down[c] = load_chunk(DOWN, min(lane + c * GROUP, p.n - 1) * p.down_words, p.hidden, f0 + 4 * at);
+    if (SECOND_UNROLLED == CHUNK / 4) {
+      [[unroll]] for (uint j = 0; j < CHUNK / 4; ++j) multiply_hidden4(at, j);
+    } else {
+      [[dont_unroll]] for (uint j0 = 0; j0 < CHUNK / 4; j0 += SECOND_UNROLLED)
+        [[unroll]] for (uint u = 0; u < SECOND_UNROLLED; ++u) multiply_hidden4(at, j0 + u);
+    }
   }
 }
 

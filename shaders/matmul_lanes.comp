@@ -35,29 +35,36 @@ float squares[X_ROWS];  // of this lane's parts of x
 float sums[SUMS];
 uint rows4[LOADS];  // where the rows of w start
 
+Chunk chunk[LOADS];
+float part[SUMS];
+
+// The j-th vec4 of the chunks; `part_of_x`: which of a lane's vec4 of x they meet.
+void multiply4(uint at, uint j, uint part_of_x) {
+  vec4 w[LOADS];
+  [[unroll]] for (uint l = 0; l < LOADS; ++l) w[l] = chunk4(chunk[l], j);
+  [[unroll]] for (uint m = 0; m < X_ROWS; ++m) {
+    vec4 v = subgroupShuffle(x[m * X_PARTS + part_of_x], at + j - part_of_x * GROUP);
+    [[unroll]] for (uint l = 0; l < LOADS; ++l) {
+      uint s = l * X_ROWS + m;
+      if (HALF_SCALES)
+        part[s] = dot4(v, w[l], part[s]);
+      else
+        sums[s] = dot4(v, w[l], sums[s]);
+    }
+  }
+}
+
 // sums += x w^T over CHUNK elements; `at`: of the first one, in vec4 from the step's.
 void multiply(uint k0, uint at) {
-  Chunk chunk[LOADS];
-  float part[SUMS];
   [[unroll]] for (uint l = 0; l < LOADS; ++l)
     chunk[l] = load_chunk(l / COLUMNS, rows4[l], p.k, k0 + 4 * at);
   if (HALF_SCALES) [[unroll]] for (uint i = 0; i < SUMS; ++i) part[i] = 0.0;
-  [[dont_unroll]] for (uint j0 = 0; j0 < CHUNK / 4; j0 += UNROLLED4)
-    [[unroll]] for (uint i = 0; i < UNROLLED4; ++i) {
-      uint j = UNROLLED4 == CHUNK / 4 ? i : j0 + i, part_of_x = X_PARTS == 1 ? 0 : i / GROUP;
-      vec4 w[LOADS];
-      [[unroll]] for (uint l = 0; l < LOADS; ++l) w[l] = chunk4(chunk[l], j);
-      [[unroll]] for (uint m = 0; m < X_ROWS; ++m) {
-        vec4 v = subgroupShuffle(x[m * X_PARTS + part_of_x], at + j - part_of_x * GROUP);
-        [[unroll]] for (uint l = 0; l < LOADS; ++l) {
-          uint s = l * X_ROWS + m;
-          if (HALF_SCALES)
-            part[s] = dot4(v, w[l], part[s]);
-          else
-            sums[s] = dot4(v, w[l], sums[s]);
-        }
-      }
-    }
+  if (UNROLLED4 == CHUNK / 4) {  // no loop of one iteration: drivers leave loops around it as they are
+    [[unroll]] for (uint j = 0; j < CHUNK / 4; ++j) multiply4(at, j, X_PARTS == 1 ? 0 : j / GROUP);
+  } else {  // X_PARTS is 1
+    [[dont_unroll]] for (uint j0 = 0; j0 < CHUNK / 4; j0 += UNROLLED4)
+      [[unroll]] for (uint i = 0; i < UNROLLED4; ++i) multiply4(at, j0 + i, 0);
+  }
   if (HALF_SCALES)
     [[unroll]] for (uint i = 0; i < SUMS; ++i)
       sums[i] = fma(part[i], chunk_factor(chunk[i / X_ROWS]), sums[i]);

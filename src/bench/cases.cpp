@@ -46,8 +46,11 @@ void add_feed_forwards(std::vector<OpCase>& out) {
         out.push_back(c);
       }
   for (const DType type : {DType::f16, DType::q8_0})
-    for (const std::uint32_t dim : {32u, 64u, 128u})
-      for (const std::uint32_t rows : {64u, 512u, 4096u}) {
+    for (const std::uint32_t dim : {32u, 64u, 128u, 512u, 1000u})
+      for (const std::uint32_t rows : {1u, 64u, 512u, 4096u}) {
+        // Wide ones of few rows, where a workgroup that reads all weights is slow.
+        if (dim > 128 ? rows > 64 : rows == 1) continue;
+        if (dim % info(type).block_elems != 0) continue;
         OpCase c{.kind = OpKind::mlp, .rows = rows, .dim = dim, .type = type, .act = Activation::relu};
         c.layers = 4;
         c.name = "mlp/" + lower_name(type) + "/" + by(4, dim) + "/n" + std::to_string(rows);

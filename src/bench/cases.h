@@ -15,8 +15,8 @@ struct OpCase {
   OpKind kind = {};
   std::uint32_t rows = 1;  // of x, q, or new tokens
   std::uint32_t dim = 0;   // columns of x; of matmul k; of embedding and norm the model's
-  std::uint32_t n =
-      0;  // matmul: rows of the weight; feed_forward: hidden units; embedding, sample: the vocabulary
+  // matmul: rows of the weight; feed_forward: hidden units; embedding, sample: the vocabulary.
+  std::uint32_t n = 0;
   DType type = DType::f32;  // of weights, of the table
   std::uint32_t heads = 1, kv_heads = 1, head_dim = 0;
   std::uint32_t keys = 0;  // attention: the rows are the last ones of them; rope: the first row's position

@@ -38,7 +38,7 @@ void hashed_block(DType type, std::uint64_t seed, float scale, std::span<std::by
   }
 }
 
-// Weights of one op: the value's number is the seed, its rows begin at `first`.
+// Weights of one op: the value's name is the seed, its rows begin at `first`.
 class HashedWeights : public WeightReader {
  public:
   explicit HashedWeights(std::uint64_t first) : first_(first) {}
@@ -47,18 +47,20 @@ class HashedWeights : public WeightReader {
     const std::uint64_t columns = vector ? 1 : weight.last_dim();
     const std::uint64_t bytes = file_bytes(columns, info(weight.dtype));
     const float scale = vector ? 1.0f : 1 / std::sqrt(static_cast<float>(columns));
+    std::uint32_t seed = 8;
+    for (const char c : weight.name) seed = 31 * seed + static_cast<unsigned char>(c);
     std::vector<float> row(columns);
     for (std::uint64_t r = 0; r * bytes < out.size(); ++r) {
       const std::uint64_t at = vector ? first_row + r : first_ + first_row + r;
       if (!can_encode(weight.dtype)) {
         const DTypeInfo& type = info(weight.dtype);
         for (std::uint64_t b = 0; b < columns / type.block_elems; ++b)
-          hashed_block(weight.dtype, at * columns + b, scale,
+          hashed_block(weight.dtype, (std::uint64_t{seed} << 32) + at * columns + b, scale,
                        out.subspan(r * bytes + b * type.block_bytes, type.block_bytes));
         continue;
       }
       for (std::uint64_t c = 0; c < columns; ++c)
-        row[c] = vector ? 1 + 0.1f * element(7, 0, at, 1) : element(8, at, c, scale);
+        row[c] = vector ? 1 + 0.1f * element(7, 0, at, 1) : element(seed, at, c, scale);
       encode_row(weight.dtype, row, out.subspan(r * bytes, bytes));
     }
     return {};
@@ -107,17 +109,17 @@ class Builder {
   }
 
  private:
-  ValueId value(const char* name, Storage storage, DType type, std::vector<std::uint64_t> shape) {
+  ValueId value(std::string name, Storage storage, DType type, std::vector<std::uint64_t> shape) {
     Value v;
-    v.name = name;
+    v.name = std::move(name);
     v.storage = storage;
     v.dtype = type;
     v.shape = std::move(shape);
     program_->values.push_back(std::move(v));
     return static_cast<ValueId>(program_->values.size() - 1);
   }
-  ValueId weight(const char* name, DType type, std::vector<std::uint64_t> shape) {
-    return value(name, Storage::weight, type, std::move(shape));
+  ValueId weight(std::string name, DType type, std::vector<std::uint64_t> shape) {
+    return value(std::move(name), Storage::weight, type, std::move(shape));
   }
   ValueId output(std::uint64_t columns) { return value("y", Storage::output, c_.io, {w_.rows, columns}); }
   // An operand that the host writes: of storage output, which needs no op before it.
@@ -156,7 +158,7 @@ class Builder {
   void mlp() {
     std::vector<ValueId> in{given("x", 1, c_.dim)};
     for (std::uint32_t i = 0; i < c_.layers; ++i) {
-      in.push_back(weight("w", c_.type, {c_.dim, c_.dim}));
+      in.push_back(weight("w" + std::to_string(i), c_.type, {c_.dim, c_.dim}));
       in.push_back(kNoValue);
     }
     OpAttrs attrs;

@@ -144,6 +144,8 @@ Limits limits_from(const Properties& p, const Known& known, const Caps& caps, fl
     out.min_subgroup_size = p.size_control.minSubgroupSize;
     out.max_subgroup_size = p.size_control.maxSubgroupSize;
   }
+  // LP_MAX_TGSI_LOOP_ITERATIONS of Mesa's src/gallium/auxiliary/gallivm/lp_bld_limits.h.
+  if (p.v12.driverID == VK_DRIVER_ID_MESA_LLVMPIPE) out.max_loop_iterations = 65535;
   out.timestamp_ns =
       std::isfinite(timestamp_ns) ? timestamp_ns : 0;  // drivers that only compile say infinity
   return out;

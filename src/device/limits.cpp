@@ -37,6 +37,7 @@ void visit_limits(L& l, F f) {
   f(NumberInfo{"subgroup_size", 1, Rule::fixed}, l.subgroup_size);
   f(NumberInfo{"min_subgroup_size", 1, Rule::fixed}, l.min_subgroup_size);
   f(NumberInfo{"max_subgroup_size", l.subgroup_size}, l.max_subgroup_size);
+  f(NumberInfo{"max_loop_iterations", 1024}, l.max_loop_iterations);
   f(NumberInfo{"timestamp_ns", 0, Rule::only_zero}, l.timestamp_ns);
 }
 

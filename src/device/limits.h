@@ -29,6 +29,8 @@ struct Limits {
   std::uint32_t subgroup_size = 1;      // the driver's default
   std::uint32_t min_subgroup_size = 1;  // equal to subgroup_size without size control
   std::uint32_t max_subgroup_size = 1;
+  // Loops of one invocation in total, after which the driver ends them all, silently; floor 1024.
+  std::uint32_t max_loop_iterations = 0xffffffff;
   float timestamp_ns = 0;  // nanoseconds a tick; 0: no timestamps on the compute queue
 };
 

@@ -263,11 +263,11 @@ std::vector<std::uint32_t> attention_specs(const AttentionShape& s, std::uint32_
           attention_wide(s)};
 }
 
-std::vector<std::uint8_t> attention_operands(const AttentionShape& s) {
+std::vector<OperandIndex> attention_operands(const AttentionShape& s) {
   using namespace shader;
   const AttentionOperands& o = s.operands;
-  std::vector<std::uint8_t> operands(kAttentionBindings);
-  for (std::uint8_t i = 0; i < kAttentionBindings; ++i) operands[i] = i;
+  std::vector<OperandIndex> operands(kAttentionBindings);
+  for (OperandIndex i = 0; i < kAttentionBindings; ++i) operands[i] = i;
   operands[kAttentionParams] = kParamsOperand;
   const auto drop = [&](bool there, std::uint32_t binding) {
     if (!there) operands[binding] = kNoOperand;

@@ -21,7 +21,7 @@ std::uint32_t attention_wide(const AttentionShape& shape);
 // The shared specialization constants, kAttentionSharedSpecs of them.
 std::vector<std::uint32_t> attention_specs(const AttentionShape& shape, std::uint32_t group);
 // Dispatch::operands of a kernel that reads q, k and v and writes y.
-std::vector<std::uint8_t> attention_operands(const AttentionShape& shape);
+std::vector<OperandIndex> attention_operands(const AttentionShape& shape);
 // The tile forms on matrix units; an error says why this shape or device does not get one.
 Result<Dispatch> choose_attention_coopmat(const AttentionShape& shape, const Target& target);
 Result<Dispatch> choose_attention_coopmat2(const AttentionShape& shape, const Target& target);

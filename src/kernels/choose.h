@@ -26,6 +26,9 @@
 
 namespace tessera {
 
+// Of a call's tensor, scratch or parameters (the markers below).
+using OperandIndex = std::uint16_t;
+
 struct Dispatch {
   KernelId kernel{};
   std::vector<std::uint32_t> spec;             // value of specialization constant i
@@ -34,7 +37,7 @@ struct Dispatch {
   std::array<std::uint32_t, 3> grid{1, 1, 1};  // workgroups; each dimension within the device's limit
   std::vector<std::uint32_t> params;           // content of its parameter buffer; empty: it has none
   // Binding i is operand operands[i] of the call, or one of the markers below. Empty: the call's, in order.
-  std::vector<std::uint8_t> operands;
+  std::vector<OperandIndex> operands;
   double flops = 0;  // useful arithmetic at full rows
   double bytes = 0;  // compulsory traffic at full rows
   // Of tiled attention: rows (of all heads that share a KV head) and keys of a tile of scores. 0: no tiles.
@@ -45,14 +48,22 @@ struct Dispatch {
 PipelineDesc pipeline_desc(const Dispatch& dispatch);
 
 // Markers in Dispatch::operands.
-inline constexpr std::uint8_t kScratchOperand = 128;  // + i: scratch i of the call
-inline constexpr std::uint8_t kParamsOperand = 254;   // Dispatch::params
-inline constexpr std::uint8_t kNoOperand = 255;       // a binding that is not used
+inline constexpr OperandIndex kScratchOperand = 0x8000;  // + i: scratch i of the call
+inline constexpr OperandIndex kParamsOperand = 0xfffe;   // Dispatch::params
+inline constexpr OperandIndex kNoOperand = 0xffff;       // a binding that is not used
 
 struct Refusal {
   std::string tier;    // the form of the kernel
   std::string reason;  // why it cannot do this shape on this device, or what both were measured at
   bool operator==(const Refusal&) const = default;
+};
+
+// What a call of an op becomes.
+struct CallChoice {
+  std::vector<Dispatch> dispatches;    // in order, each reads what the ones before it wrote
+  std::vector<std::uint64_t> scratch;  // bytes of each scratch
+  // Forms that would have been preferred but cannot, and those that can but were measured slower.
+  std::vector<Refusal> refused;
 };
 
 struct Target {  // what a choice may depend on
@@ -120,12 +131,7 @@ struct MatmulShape {
 // The scalar form, which takes everything.
 Result<Dispatch> choose_matmul(const MatmulShape& shape, const Target& target);
 
-struct MatmulChoice {
-  std::vector<Dispatch> dispatches;    // in order, each reads what the ones before it wrote
-  std::vector<std::uint64_t> scratch;  // bytes of each scratch
-  // Forms that would have been preferred but cannot, and those that can but were measured slower.
-  std::vector<Refusal> refused;
-};
+using MatmulChoice = CallChoice;
 // The first form in the order of preference that takes the shape; was it measured, the fastest of those that
 // were. Operands of the call: choose_matmul's bindings.
 Result<MatmulChoice> choose_matmul_call(const MatmulShape& shape, const Target& target);
@@ -170,7 +176,7 @@ struct AttentionShape {
   DType q_type = DType::f32, kv_type = DType::f32, y_type = DType::f32;
   std::uint32_t blocks = 0;  // paged: blocks that the caches have
 };
-inline constexpr std::uint8_t kAttentionScoresOperand = 14;
+inline constexpr OperandIndex kAttentionScoresOperand = 14;
 inline constexpr std::uint32_t kAttentionOperands = 15;
 
 // Forms that a rate can be measured of: attention's, then matmul's; of each in the order of preference those
@@ -180,13 +186,8 @@ std::span<const std::string_view> rate_names();
 std::span<const std::string_view> attention_rate_names();
 std::span<const std::string_view> matmul_rate_names();
 
-struct AttentionChoice {
-  std::vector<Dispatch> dispatches;  // in order, each reads what the ones before it wrote
-  std::vector<std::uint64_t>
-      scratch;  // bytes of each scratch: linear in the query rows, never rows times keys
-  // Forms that would have been preferred but cannot, and those that can but were measured slower.
-  std::vector<Refusal> refused;
-};
+// Scratch is linear in the query rows, never rows times keys.
+using AttentionChoice = CallChoice;
 struct AttentionTiles {
   double computed = 0, all = 0;
 };
@@ -215,24 +216,26 @@ struct FeedForwardShape {
   bool norm = false;
   float eps = 0;
 };
-inline constexpr std::uint8_t kFeedForwardNorm = 10;
-inline constexpr std::uint8_t kFeedForwardOperands = 11;  // before the windows
+inline constexpr OperandIndex kFeedForwardNorm = 10;
+inline constexpr OperandIndex kFeedForwardOperands = 11;  // before the windows
 
 // Forms: feed_forward_fused, where the hidden activation is never written; feed_forward_products, two
 // products of choose_matmul_call. Target::form may name one, or a form of these.
-using FeedForwardChoice = AttentionChoice;
+using FeedForwardChoice = CallChoice;
 // The fused form where its sums fit on chip and it is faster than those products would be
 // (docs/kernels/feed_forward.md).
 Result<FeedForwardChoice> choose_feed_forward(const FeedForwardShape& shape, const Target& target);
 
 // h = act(h w^T + bias) layer after layer, from x (rows, k) to y (rows, n of the last). Operands of the call:
 // x, the weights and biases of all layers as one binding of `weight_bytes` (0: there is none), y, state, then
-// w and bias of each layer alone.
+// w and bias of each layer alone, then the windows of layers that have them, in order.
 struct MlpLayer {
   std::uint32_t n = 0;  // rows of w; its k is the n of the layer before
   std::uint32_t act = 0;
   bool bias = false;
-  std::uint64_t weights_at = 0, bias_at = 0;  // bytes from the start of the one binding; multiples of 16
+  // Bytes from the start of the one binding: multiples of 16 and of 4.
+  std::uint64_t weights_at = 0, bias_at = 0;
+  std::uint32_t window = 0;  // rows of w that a binding holds; 0: all
 };
 struct MlpShape {
   std::uint32_t rows = 1, k = 0;
@@ -243,11 +246,11 @@ struct MlpShape {
   std::vector<MlpLayer> layers = {};
 };
 
-inline constexpr std::uint8_t kMlpOperands = 4;  // before those of the layers
+inline constexpr OperandIndex kMlpOperands = 4;  // before those of the layers
 
 // Forms: mlp_fused, where activations stay in shared memory; mlp_products, a product a layer. Target::form
-// may name one.
-using MlpChoice = AttentionChoice;
+// may name one, or a form of these.
+using MlpChoice = CallChoice;
 Result<MlpChoice> choose_mlp(const MlpShape& shape, const Target& target);
 
 // Bindings: a, b, y, state. add: a+b; activation: act(a); glu: act(a)*b.

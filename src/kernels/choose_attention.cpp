@@ -9,6 +9,7 @@
 #include "kernels/attention_shape.h"
 #include "kernels/forms.h"
 #include "kernels/grid.h"
+#include "kernels/loops.h"
 
 namespace tessera {
 namespace {
@@ -111,6 +112,7 @@ Result<void> choose_tiles(const AttentionShape& s, const Target& target, Attenti
   d.tile_rows = t->rows();
   d.tile_keys = t->cols();
   if (!fits(d, limits)) return too_many(s);
+  TSR_CHECK(check_loops(d, limits, describe(s)));
   count_attention(s, d);
   out.dispatches.push_back(std::move(d));
   return {};
@@ -150,7 +152,7 @@ Dispatch merge_of(const AttentionShape& s, std::uint32_t splits, const Limits& l
   d.spec.insert(d.spec.end(), {dim_lanes, splits});
   d.params = words_of(attention_params(s, splits));
   d.operands = attention_operands(s);
-  for (std::uint8_t& operand : d.operands) {
+  for (OperandIndex& operand : d.operands) {
     const auto i = static_cast<std::uint32_t>(&operand - d.operands.data());
     if (i == shader::kAttentionK || i == shader::kAttentionV || i == shader::kAttentionMask ||
         i == shader::kAttentionBias || i == shader::kAttentionSlopes || i == shader::kAttentionTable)
@@ -175,15 +177,28 @@ std::uint64_t partial_bytes(const AttentionShape& s) {  // of a split
   return 16ull * a.batch * a.q_len * a.heads * (ceil_div(a.v_dim, 4) + 1);
 }
 
+std::uint32_t most_splits(const AttentionShape& s, const Limits& limits) {
+  return as_u32(std::max<std::uint64_t>(
+      1,
+      std::min<std::uint64_t>({kMostSplits, limits.max_group_count[0],
+                               limits.max_storage_range / partial_bytes(s), limits.max_shared_bytes / 16})));
+}
+
 // Enough for `fill` workgroups, of no fewer than kKeysASplit keys each.
 std::uint32_t splits_of(const AttentionShape& s, std::uint64_t blocks, std::uint32_t fill,
                         const Limits& limits) {
   const AttentionAttrs& a = s.attrs;
   return as_u32(std::max<std::uint64_t>(
-      1,
-      std::min<std::uint64_t>({ceil_div(fill, std::uint64_t{a.batch} * a.kv_heads * blocks),
-                               ceil_div(most_keys(a), kKeysASplit), kMostSplits, limits.max_group_count[0],
-                               limits.max_storage_range / partial_bytes(s), limits.max_shared_bytes / 16})));
+      1, std::min<std::uint64_t>({ceil_div(fill, std::uint64_t{a.batch} * a.kv_heads * blocks),
+                                  ceil_div(most_keys(a), kKeysASplit), most_splits(s, limits)})));
+}
+
+// `splits`, or as many more as the driver lets loops over the keys of one come to their end.
+std::uint32_t enough_splits(const AttentionShape& s, std::uint32_t splits, Dispatch d, const Limits& limits) {
+  for (const std::uint32_t most = most_splits(s, limits);; splits = std::min(2 * splits, most)) {
+    d.params = words_of(attention_params(s, splits));
+    if (splits >= most || loops_end(d, limits)) return splits;
+  }
 }
 
 // The dispatch over (splits, KV heads * blocks, batch), and the merge of several splits.
@@ -192,6 +207,7 @@ Result<void> add_splits(const AttentionShape& s, std::uint32_t splits, std::uint
   d.params = words_of(attention_params(s, splits));
   d.operands = attention_operands(s);
   d.grid = {splits, blocks, s.attrs.batch};
+  TSR_CHECK(check_loops(d, limits, describe(s)));
   count_attention(s, d);
   if (!fits(d, limits)) return too_many(s);
   if (splits == 1) {
@@ -215,13 +231,21 @@ Result<void> choose_splits(const AttentionShape& s, const Target& target, Attent
   const SplitSizes t = split_sizes(s, folded, limits);
   if (t.shared_bytes() > limits.max_shared_bytes) return too_little_shared(s);
   const std::uint64_t blocks = ceil_div(folded, t.rows);
-  const std::uint32_t splits = splits_of(s, blocks, kFill, limits);
   if (a.kv_heads * blocks > limits.max_group_count[1]) return too_many(s);
   Dispatch d;
   d.kernel = KernelId::attention_split;
   d.spec = attention_specs(s, t.group);
-  d.spec.insert(d.spec.end(), {t.parts, t.dim_lanes, t.rows, splits == 1 ? 1u : 0u});
+  d.spec.insert(d.spec.end(), {t.parts, t.dim_lanes, t.rows, 0});
+  const std::uint32_t splits = enough_splits(s, splits_of(s, blocks, kFill, limits), d, limits);
+  d.spec[shader::kSplitSpecDirect] = splits == 1;
   return add_splits(s, splits, as_u32(a.kv_heads * blocks), std::move(d), limits, out);
+}
+
+// Tiles; of so many keys that the device's driver would end the loops, splits as of few rows.
+Result<void> choose_rows(const AttentionShape& s, const Target& target, AttentionChoice& out) {
+  const Result<void> tiles = choose_tiles(s, target, out);
+  if (tiles.ok() || target.limits.max_loop_iterations == Limits{}.max_loop_iterations) return tiles;
+  return choose_splits(s, target, out).ok() ? Result<void>{} : tiles;
 }
 
 // 0: too long a code.
@@ -254,18 +278,20 @@ Result<void> choose_keys(const AttentionShape& s, const Target& target, Attentio
   const AttentionAttrs& a = s.attrs;
   const std::uint32_t rows = keys_rows(s), lanes = target.limits.subgroup_size;
   const std::uint64_t blocks = ceil_div(std::uint64_t{a.q_len} * (a.heads / a.kv_heads), rows);
-  const std::uint32_t splits = splits_of(s, blocks, kFillSoftware, target.limits);
   Dispatch d;
   d.kernel = KernelId::attention_keys;
   d.tile_rows = rows;
   d.tile_keys = lanes;
   d.spec = attention_specs(s, lanes);
-  d.spec.insert(d.spec.end(), {rows, splits == 1 ? 1u : 0u});
+  d.spec.insert(d.spec.end(), {rows, 0});
+  const std::uint32_t splits =
+      enough_splits(s, splits_of(s, blocks, kFillSoftware, target.limits), d, target.limits);
+  d.spec[shader::kKeysSpecDirect] = splits == 1;
   if (target.caps.subgroup_size_control) d.subgroup_size = lanes;
   return add_splits(s, splits, as_u32(a.kv_heads * blocks), std::move(d), target.limits, out);
 }
 
-Result<void> choose_scores(const AttentionShape& s, std::uint8_t lse, const Limits& limits,
+Result<void> choose_scores(const AttentionShape& s, OperandIndex lse, const Limits& limits,
                            AttentionChoice& out) {
   const AttentionAttrs& a = s.attrs;
   const auto t = choose_tile(a.score_rows, a.head_dim, 1, limits);
@@ -284,6 +310,7 @@ Result<void> choose_scores(const AttentionShape& s, std::uint8_t lse, const Limi
   d.grid = {as_u32(ceil_div(std::max(a.kv_len, 1u), t->cols())), as_u32(ceil_div(a.score_rows, t->rows())),
             as_u32(slots)};
   if (!fits(d, limits)) return too_many(s);
+  TSR_CHECK(check_loops(d, limits, describe(s)));
   // Raw and capped scores are there of every key.
   const double all = double(a.score_rows) * a.kv_len;
   const bool hidden = a.scores == AttentionScores::masked || a.scores == AttentionScores::weights;
@@ -306,7 +333,7 @@ using Form = FormOf<AttentionShape, AttentionChoice>;
 constexpr Form kForms[] = {{"attention_coopmat2", &add_matrix<choose_attention_coopmat2>, false, true},
                            {"attention_coopmat", &add_matrix<choose_attention_coopmat>, false, true},
                            {"attention_keys", &choose_keys, true},
-                           {"attention", &choose_tiles}};
+                           {"attention", &choose_rows}};
 constexpr Form kFewRowsForms[] = {{"attention_keys/few_rows", &choose_keys, true},
                                   {"attention_split/few_rows", &choose_splits}};
 constexpr auto kRateNames = rate_names_of(kForms, kFewRowsForms);
@@ -318,7 +345,7 @@ std::span<const std::string_view> attention_rate_names() { return kRateNames; }
 Result<AttentionChoice> choose_attention(const AttentionShape& shape, const Target& target) {
   TSR_TRY(AttentionShape s, checked(shape, target.limits));
   AttentionChoice out;
-  std::uint8_t lse = shape.operands.lse ? std::uint8_t{shader::kAttentionLse} : kNoOperand;
+  OperandIndex lse = shape.operands.lse ? std::uint8_t{shader::kAttentionLse} : kNoOperand;
   const bool own_lse = s.attrs.scores == AttentionScores::weights && !s.operands.lse;
   s.operands.lse = s.operands.lse || own_lse;
   if (s.attrs.q_len <= kMostSplitRows) {
@@ -329,7 +356,7 @@ Result<AttentionChoice> choose_attention(const AttentionShape& shape, const Targ
     TSR_CHECK(choose_form(std::span<const Form>(kForms), s, target, out));
   }
   if (own_lse) {
-    lse = static_cast<std::uint8_t>(kScratchOperand + out.scratch.size());
+    lse = static_cast<OperandIndex>(kScratchOperand + out.scratch.size());
     out.scratch.push_back(std::uint64_t{s.attrs.batch} * s.attrs.heads * s.attrs.q_len * 4);
     out.dispatches.back().operands[shader::kAttentionLse] = lse;
   }

@@ -6,6 +6,7 @@
 #include "interface/attention.h"
 #include "kernels/attention_shape.h"
 #include "kernels/grid.h"
+#include "kernels/loops.h"
 
 namespace tessera {
 namespace {
@@ -202,6 +203,7 @@ Result<Dispatch> matrix_dispatch(const AttentionShape& s, const Target& target, 
   d.params = words_of(attention_params(s, tiles));
   d.operands = attention_operands(s);
   d.grid = {static_cast<std::uint32_t>(tiles), a.kv_heads, a.batch};
+  TSR_CHECK(check_loops(d, target.limits, describe(s)));
   count_attention(s, d);
   return d;
 }

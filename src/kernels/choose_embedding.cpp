@@ -5,6 +5,7 @@
 #include "kernels/choose.h"
 #include "kernels/grid.h"
 #include "kernels/layout.h"
+#include "kernels/loops.h"
 
 namespace tessera {
 
@@ -34,6 +35,7 @@ Result<Dispatch> choose_embedding(const EmbeddingShape& shape, const Target& tar
             std::bit_cast<std::uint32_t>(shape.scale)};
   d.grid = grid;
   d.bytes = static_cast<double>(shape.rows) * (static_cast<double>(row_bytes) + 4.0 * shape.dim + 4);
+  TSR_CHECK(check_loops(d, target.limits, what));
   return d;
 }
 

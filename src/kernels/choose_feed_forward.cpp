@@ -6,6 +6,7 @@
 #include "interface/matmul.h"
 #include "kernels/grid.h"
 #include "kernels/layout.h"
+#include "kernels/loops.h"
 #include "kernels/matmul_shape.h"
 
 namespace tessera {
@@ -14,6 +15,8 @@ namespace {
 using namespace shader;
 
 constexpr std::string_view kFused = "feed_forward_fused", kProducts = "feed_forward_products";
+
+bool takes_products(const Target& t) { return t.form == kProducts || t.form.starts_with("matmul_"); }
 
 std::string describe(const FeedForwardShape& s) {
   return "feed_forward of " + std::to_string(s.rows) + " rows, " + std::to_string(s.k) + " to " +
@@ -40,6 +43,7 @@ struct Tile {
 // Sums of y in a lane's registers, beside 16 of the first product and what four chunks are decoded in. With
 // 64, Intel's compiler (Mesa 25) spills 80 to 150 registers.
 constexpr std::uint32_t kMostSums = 32;
+constexpr std::uint32_t kMostK = 4096;        // of a row of x in shared memory
 constexpr std::uint32_t kMatvecRows = 16;     // matrix-vector products take as many
 constexpr std::uint32_t kLeastTileRows = 16;  // a quarter of those of a tiled product
 // Where a device has more shared memory, two workgroups share it.
@@ -57,7 +61,7 @@ std::optional<Tile> pick_tile(const FeedForwardShape& s, const Limits& limits) {
         t.columns = 4 * static_cast<std::uint32_t>(ceil_div(s.n, std::uint64_t{4} * lanes_n));
         t.x_vec4 = 2 * static_cast<std::uint32_t>(ceil_div(s.k, 8));
         t.units = lanes_n * (s.gated ? 2 : 4);
-        if (t.columns * t.lane_rows > kMostSums || s.k > 4096 ||
+        if (t.columns * t.lane_rows > kMostSums || s.k > kMostK ||
             t.shared_bytes() > std::min(limits.max_shared_bytes, kMostSharedBytes))
           continue;
         const auto used = [&](const Tile& u) { return std::min(u.rows(), std::bit_ceil(s.rows)); };
@@ -139,6 +143,8 @@ Result<void> use_fused(const FeedForwardShape& s, const Target& target, const Ti
   d.bytes = compulsory_bytes(s);
   if (splits > 1) {
     const std::uint64_t partials = std::uint64_t{splits} * s.rows * s.n;
+    if (partials * 4 > target.limits.max_storage_range)
+      return Error{Code::unsupported, what + ": sums over parts do not fit one binding"};
     out.scratch = {partials * 4};
     Dispatch merge;
     merge.kernel = KernelId::feed_forward_merge;
@@ -159,19 +165,23 @@ Result<void> use_fused(const FeedForwardShape& s, const Target& target, const Ti
   } else {
     out.dispatches = {std::move(d)};
   }
+  for (const Dispatch& each : out.dispatches) TSR_CHECK(check_loops(each, target.limits, what));
   return {};
+}
+
+// The hidden activation of the products.
+std::uint64_t hidden_bytes(const FeedForwardShape& s) { return std::uint64_t{s.rows} * s.hidden * 4; }
+std::string too_much_hidden(const FeedForwardShape& s) {
+  return "a hidden activation of " + std::to_string(hidden_bytes(s)) + " bytes does not fit one binding";
 }
 
 Result<void> use_products(const FeedForwardShape& s, const Target& target, FeedForwardChoice& out) {
   const std::uint32_t hidden_step = s.hidden_window != 0 ? s.hidden_window : s.hidden;
   const std::uint32_t n_step = s.n_window != 0 ? s.n_window : s.n;
-  const std::uint64_t windows = (s.hidden_window != 0 ? 2 * ceil_div(s.hidden, hidden_step) : 0) +
-                                (s.n_window != 0 ? ceil_div(s.n, n_step) : 0);
-  if (kFeedForwardOperands + windows > kScratchOperand)
-    return Error{Code::unsupported, describe(s) + ": its weights take " + std::to_string(windows) +
-                                        " bindings of this device's size"};
-  std::uint8_t next = kFeedForwardOperands;
-  out.scratch = {std::uint64_t{s.rows} * s.hidden * 4};
+  if (hidden_bytes(s) > target.limits.max_storage_range)
+    return Error{Code::unsupported, describe(s) + ": " + too_much_hidden(s)};
+  OperandIndex next = kFeedForwardOperands;
+  out.scratch = {hidden_bytes(s)};
   MatmulShape first{.rows = s.rows,
                     .k = s.k,
                     .y_stride = s.hidden,
@@ -186,7 +196,7 @@ Result<void> use_products(const FeedForwardShape& s, const Target& target, FeedF
                     .eps = s.eps};
   for (first.first = 0; first.first < s.hidden; first.first += hidden_step) {
     first.n = std::min(hidden_step, s.hidden - first.first);
-    std::uint8_t w = kFeedForwardW, up = kFeedForwardUp;
+    OperandIndex w = kFeedForwardW, up = kFeedForwardUp;
     if (s.hidden_window != 0) {
       w = next++;
       up = next++;
@@ -207,7 +217,7 @@ Result<void> use_products(const FeedForwardShape& s, const Target& target, FeedF
                      .precision = s.precision};
   for (second.first = 0; second.first < s.n; second.first += n_step) {
     second.n = std::min(n_step, s.n - second.first);
-    const std::uint8_t down = s.n_window != 0 ? next++ : std::uint8_t{kFeedForwardDown};
+    const OperandIndex down = s.n_window != 0 ? next++ : OperandIndex{kFeedForwardDown};
     TSR_CHECK(add_product(second, target,
                           {kScratchOperand, down, kNoOperand, kFeedForwardDownBias, kNoOperand, kFeedForwardY,
                            kFeedForwardState, kFeedForwardResidual, kNoOperand},
@@ -231,31 +241,57 @@ std::string cannot_fuse(const FeedForwardShape& s, const Target& target, std::op
   if (takes_lanes(target) && info(s.type).block_elems > 1 && target.limits.subgroup_size < 8)
     return "blocks of 32 weights need subgroups of 8";
   t = takes_lanes(target) ? pick_lanes(s, target.limits) : pick_tile(s, target.limits);
-  if (!t)
-    return "a row of " + std::to_string(s.n) + " sums and one of x do not fit on chip (" +
-           std::to_string(target.limits.max_group_invocations) + " invocations, " +
-           std::to_string(target.limits.max_shared_bytes) + " bytes of shared memory)";
-  return {};
+  if (t) return {};
+  if (!takes_lanes(target) && s.k > kMostK)
+    return "rows of x longer than " + std::to_string(kMostK) + " do not stay on chip";
+  return "a row of " + std::to_string(s.n) + " sums and one of x do not fit on chip (" +
+         std::to_string(target.limits.max_group_invocations) + " invocations, " +
+         std::to_string(target.limits.max_shared_bytes) + " bytes of shared memory)";
 }
 
 // Lanes that keep a GPU at work, where each has tens of multiply-adds between loads.
 constexpr std::uint32_t kEnoughLanes = 16384;
+// With fewer, the fused form is taken where products have this many times fewer lanes.
+constexpr std::uint32_t kFewerLanes = 4;
 
 std::uint64_t lanes_of(const FeedForwardShape& s, const Tile& t) {
   return ceil_div(s.rows, t.rows()) * t.group;
 }
 
+// Loops over the hidden dimension that the device's driver would end, and none of parts of it.
+std::uint32_t splits_for_loops(const FeedForwardShape& s, const Target& target, const Tile& t) {
+  FeedForwardChoice whole;
+  if (const Result<void> done = use_fused(s, target, t, 1, whole); done.ok() || whole.dispatches.empty())
+    return 1;
+  const std::uint64_t most = target.limits.max_loop_iterations, all = loop_iterations(whole.dispatches[0]);
+  const std::uint64_t tiles = ceil_div(s.hidden, t.units), share = most / ceil_div(all, tiles);
+  return static_cast<std::uint32_t>(ceil_div(tiles, std::max<std::uint64_t>(share, 1)));
+}
+
 // Parts of the hidden dimension: as many as occupy the device, but so that writing and reading their sums is
-// half the traffic of the hidden activation at most.
+// half the traffic of the hidden activation at most; and as many as the device's driver needs.
 std::uint32_t splits_of(const FeedForwardShape& s, const Target& target, const Tile& t) {
-  if (takes_lanes(target)) return 1;
-  const std::uint64_t wanted = ceil_div(kEnoughLanes, lanes_of(s, t));
-  const std::uint64_t most = std::min<std::uint64_t>(s.hidden / (2 * s.n), ceil_div(s.hidden, t.units));
-  return static_cast<std::uint32_t>(std::max<std::uint64_t>(1, std::min(wanted, most)));
+  const std::uint64_t partials = std::uint64_t{4} * s.rows * s.n, tiles = ceil_div(s.hidden, t.units);
+  const std::uint64_t fit = std::min(tiles, target.limits.max_storage_range / partials);
+  const std::uint64_t wanted = takes_lanes(target) ? 1 : ceil_div(kEnoughLanes, lanes_of(s, t));
+  const std::uint64_t cheap = s.hidden / (2 * std::uint64_t{s.n});
+  const std::uint64_t splits =
+      std::max<std::uint64_t>(std::min(wanted, cheap), splits_for_loops(s, target, t));
+  return static_cast<std::uint32_t>(std::max<std::uint64_t>(1, std::min(splits, fit)));
+}
+
+// Lanes of the smaller of the products.
+std::uint64_t product_lanes(const FeedForwardChoice& products) {
+  std::uint64_t least = ~std::uint64_t{0};
+  for (const Dispatch& d : products.dispatches)
+    if (d.kernel != KernelId::quantise_rows)
+      least = std::min(least, std::uint64_t{d.grid[0]} * d.grid[1] * d.grid[2] * d.spec[0]);
+  return least;
 }
 
 // Why two products are faster; empty: they are not.
-std::string slower(const FeedForwardShape& s, const Target& target, const Tile& t, std::uint32_t splits) {
+std::string slower(const FeedForwardShape& s, const Target& target, const Tile& t, std::uint32_t splits,
+                   const FeedForwardChoice& products) {
   if (takes_lanes(target)) {
     const std::uint64_t groups = ceil_div(s.rows, t.rows());
     const std::uint32_t least = least_lanes_rows(s.type);
@@ -271,8 +307,10 @@ std::string slower(const FeedForwardShape& s, const Target& target, const Tile& 
   if (s.rows <= kMatvecRows) return "few rows: products divide the columns of each matrix among workgroups";
   if (t.rows() < kLeastTileRows)
     return "its tiles have " + std::to_string(t.rows()) + " rows, and each reads all weights";
-  if (lanes_of(s, t) * splits < kEnoughLanes)
-    return "it has work for " + std::to_string(lanes_of(s, t) * splits) + " lanes";
+  // Lanes of the tiles of products work faster: they share what they load of the weights.
+  const std::uint64_t lanes = lanes_of(s, t) * splits, theirs = product_lanes(products);
+  if (lanes < kEnoughLanes && lanes < kFewerLanes * theirs)
+    return "it has work for " + std::to_string(lanes) + " lanes, products for " + std::to_string(theirs);
   return {};
 }
 
@@ -289,27 +327,30 @@ std::string mixed_form(const FeedForwardChoice& products) {
 
 Result<FeedForwardChoice> choose_feed_forward(const FeedForwardShape& shape, const Target& target) {
   TSR_CHECK(check(shape, describe(shape)));
-  FeedForwardChoice out;
+  FeedForwardChoice fused, products;
   std::optional<Tile> tile;
   std::string why = cannot_fuse(shape, target, tile);
-  if (target.form == kFused && !why.empty()) return Error{Code::unsupported, describe(shape) + ": " + why};
   const std::uint32_t splits = why.empty() ? splits_of(shape, target, *tile) : 1;
-  const bool products = target.form == kProducts || target.form.starts_with("matmul_");
-  if (why.empty() && products) why = "not asked for";
-  if (why.empty() && target.form != kFused) why = slower(shape, target, *tile, splits);
-  if (why.empty() && target.form != kFused && shape.precision == Precision::mixed) {
-    const Result<void> can = use_products(shape, target, out);
-    if (const std::string form = mixed_form(out); can.ok() && !form.empty())
+  if (why.empty())
+    if (const Result<void> done = use_fused(shape, target, *tile, splits, fused); !done.ok())
+      why = done.error().message;
+  if (target.form == kFused) {
+    if (!why.empty()) return Error{Code::unsupported, describe(shape) + ": " + why};
+    return fused;
+  }
+  const bool asked = takes_products(target);
+  const Result<void> can = use_products(shape, target, products);
+  if (why.empty() && asked) why = "not asked for";
+  if (why.empty() && can.ok()) {
+    why = slower(shape, target, *tile, splits, products);
+    const std::string form = mixed_form(products);
+    if (why.empty() && shape.precision == Precision::mixed && !form.empty())
       why = "it computes in F32, and precision mixed has " + form;
-    out = {};
   }
-  if (why.empty()) {
-    TSR_CHECK(use_fused(shape, target, *tile, splits, out));
-    return out;
-  }
-  out.refused.push_back({std::string(kFused), std::move(why)});
-  TSR_CHECK(use_products(shape, target, out));
-  return out;
+  if (why.empty()) return fused;
+  if (!can.ok()) return Error{can.error().code, can.error().message + "; as one kernel: " + why};
+  products.refused.push_back({std::string(kFused), std::move(why)});
+  return products;
 }
 
 }  // namespace tessera

@@ -45,16 +45,6 @@ std::optional<Tile> pick_tile(const MatmulShape& shape, const Limits& limits) {
   return best;
 }
 
-std::uint32_t chunk_elems(DType type) {  // elements in 16 bytes: CHUNK in lib/load.glsl
-  switch (type) {
-    case DType::f32: return 4;
-    case DType::f16:
-    case DType::bf16: return 8;
-    case DType::q8_0: return 16;
-    default: return 32;
-  }
-}
-
 void use_matvec(const MatmulShape& shape, bool fours, const Target& target, Dispatch& d,
                 std::uint64_t& groups) {
   // Fours leave 4 rows for 16 sums.
@@ -103,16 +93,24 @@ Result<Dispatch> choose_product(const MatmulShape& shape, bool fours, const Targ
   TSR_CHECK(check_matmul(shape));
   Dispatch d;
   std::uint64_t groups = 0;
+  const bool streams = !takes_lanes(target) && shape.rows <= kMatmulFewRows;
   if (takes_lanes(target))
     use_lanes(shape, fours, target, d, groups);
-  else if (shape.rows <= kMatmulFewRows)
+  else if (streams)
     use_matvec(shape, fours, target, d, groups);
   else
     TSR_CHECK(use_tile(shape, target, what, d, groups));
-  TSR_CHECK(complete_matmul(shape, target, groups, shape.norm ? shader::kMatmulFlagNorm : 0, d));
+  const std::uint32_t more_flags = shape.norm ? shader::kMatmulFlagNorm : 0;
+  const Result<void> completed = complete_matmul(shape, target, groups, more_flags, d);
+  if (!completed.ok()) {
+    if (streams) return completed.error();
+    d = {};  // the loops of this one, whose lanes share out k, are the shortest
+    use_matvec(shape, fours, target, d, groups);
+    TSR_CHECK(complete_matmul(shape, target, groups, more_flags, d));
+  }
   d.push.push_back(std::bit_cast<std::uint32_t>(shape.eps));
   d.push.resize(sizeof(shader::FusedMatmulPush) / 4);
-  for (std::uint8_t i = 0; i < shader::kFusedBindings; ++i)
+  for (OperandIndex i = 0; i < shader::kFusedBindings; ++i)
     d.operands.push_back(i < shader::kFusedNorm || (i == shader::kFusedNorm && shape.norm) ? i : kNoOperand);
   if (shape.norm) d.bytes += 4.0 * shape.k;
   return d;
@@ -137,6 +135,10 @@ std::uint32_t matvec_lanes(const MatmulShape& shape, std::uint64_t groups, std::
   std::uint32_t lanes = limits.subgroup_size > 1 ? std::min(limits.subgroup_size, 64u) : 32;
   while (limits.subgroup_size >= 32 && lanes < 128 && lanes * groups < 65536 &&
          shape.k >= std::uint64_t{2} * lanes * chunk)
+    lanes *= 2;
+  // Up to six iterations of loops for 16 bytes of weights a lane (kernels/loops.h).
+  while (lanes < 128 &&
+         6 * ceil_div(shape.k, std::uint64_t{lanes} * chunk) > limits.max_loop_iterations / 2)
     lanes *= 2;
   return lanes;
 }
@@ -183,7 +185,7 @@ Result<Dispatch> choose_qkv_append(const QkvShape& shape, const Target& target) 
   d.spec[shader::kMatmulSpecFlags] |=
       shader::kMatmulFlagHeads | (heads.adjacent ? shader::kMatmulFlagAdjacent : 0) |
       (heads.block_size != 0 ? shader::kMatmulFlagPaged : 0) | (heads.ring ? shader::kMatmulFlagRing : 0);
-  for (std::uint8_t i = shader::kFusedTable; i < shader::kFusedBindings; ++i) d.operands[i] = i;
+  for (OperandIndex i = shader::kFusedTable; i < shader::kFusedBindings; ++i) d.operands[i] = i;
   // q, k and v, which the product's bytes have in them, are not written.
   const double share = static_cast<double>(product.n) / columns;
   d.bytes += share * (append.bytes - 4.0 * product.rows * columns);

@@ -65,19 +65,19 @@ Result<MatmulChoice> choose_matmul_call(const MatmulShape& s, const Target& targ
 }
 
 Result<void> add_product(const MatmulShape& shape, const Target& target,
-                         const std::array<std::uint8_t, kMatmulOperands>& operands, AttentionChoice& out) {
+                         const std::array<OperandIndex, kMatmulOperands>& operands, AttentionChoice& out) {
   TSR_TRY(MatmulChoice choice, choose_matmul_call(shape, target));
-  const auto first = static_cast<std::uint8_t>(out.scratch.size());
+  const auto first = static_cast<OperandIndex>(out.scratch.size());
   for (Dispatch& d : choice.dispatches) {
     if (d.operands.empty()) {
       d.operands.resize(kernel(d.kernel).binding_count);
-      std::iota(d.operands.begin(), d.operands.end(), std::uint8_t{0});
+      std::iota(d.operands.begin(), d.operands.end(), OperandIndex{0});
     }
-    for (std::uint8_t& operand : d.operands)
+    for (OperandIndex& operand : d.operands)
       if (operand < kMatmulOperands)
         operand = operands[operand];
       else if (operand >= kScratchOperand && operand < kParamsOperand)
-        operand = static_cast<std::uint8_t>(operand + first);
+        operand = static_cast<OperandIndex>(operand + first);
     out.dispatches.push_back(std::move(d));
   }
   out.scratch.insert(out.scratch.end(), choice.scratch.begin(), choice.scratch.end());

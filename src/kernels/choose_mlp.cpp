@@ -5,6 +5,7 @@
 #include "interface/mlp.h"
 #include "kernels/grid.h"
 #include "kernels/layout.h"
+#include "kernels/loops.h"
 #include "kernels/matmul_shape.h"
 
 namespace tessera {
@@ -42,15 +43,16 @@ struct Tile {
 };
 
 // vec4 of the longest row that stays in shared memory; x does, and all outputs but the last.
-std::uint32_t row_vec4(const MlpShape& s) {
+std::uint64_t row_vec4(const MlpShape& s) {
   std::uint64_t longest = 0;
   for (std::size_t i = 0; i < s.layers.size(); ++i) longest = std::max<std::uint64_t>(longest, k_of(s, i));
-  return static_cast<std::uint32_t>(2 * ceil_div(longest, 8));
+  return 2 * ceil_div(longest, 8);
 }
 
 // Where a device has more shared memory, two workgroups share it.
 constexpr std::uint32_t kMostSharedBytes = 32768;
 constexpr std::uint32_t kLeastRows = 4;        // of a workgroup, which reads all weights
+constexpr std::uint32_t kManyRows = 16;        // a quarter of those of a tiled product
 constexpr std::uint32_t kEnoughLanes = 16384;  // as choose_feed_forward has it
 
 // What a workgroup does per row and vec4 of a layer's k, in instructions of a lane: of four columns LANE_ROWS
@@ -73,16 +75,21 @@ std::optional<Tile> pick_tile(const MlpShape& s, const Limits& limits) {
       for (const std::uint32_t lane_rows : {1u, 2u, 4u}) {
         const Tile t{group, group / lanes_n, lane_rows};
         if (t.rows() < std::min(kLeastRows, s.rows) ||
-            std::uint64_t{2} * t.rows() * (row_vec4(s) + 1) * 16 >
-                std::min(limits.max_shared_bytes, kMostSharedBytes))
+            2 * t.rows() * (row_vec4(s) + 1) * 16 > std::min(limits.max_shared_bytes, kMostSharedBytes))
           continue;
         if (!best || cost_of(s, t) < cost_of(s, *best)) best = t;
       }
   return best;
 }
 
+// Software drivers, as choose_feed_forward has them: rows of a workgroup, and up to so many multiply-adds on
+// one core a dispatch less is worth another. To read a weight takes as long as kReading of them.
+constexpr std::uint32_t kLanesRows = 16;
+constexpr double kOneCore = 2e6, kReading = 9;
+
 std::optional<Tile> pick_lanes(const MlpShape& s, const Limits& limits) {
-  const std::uint32_t most = std::min(16u, limits.max_shared_bytes / (2 * row_vec4(s) * 16));
+  const std::uint64_t most =
+      std::min<std::uint64_t>(kLanesRows, limits.max_shared_bytes / (2 * row_vec4(s) * 16));
   if (most < std::min(kLeastRows, s.rows)) return std::nullopt;
   return Tile{limits.subgroup_size, 1, static_cast<std::uint32_t>(ceil_div(s.rows, ceil_div(s.rows, most)))};
 }
@@ -102,6 +109,35 @@ std::string cannot_fuse(const MlpShape& s, const Target& target, std::optional<T
     return "rows of " + std::to_string(4 * row_vec4(s)) + " do not fit " +
            std::to_string(target.limits.max_shared_bytes) + " bytes of shared memory and " +
            std::to_string(target.limits.max_group_invocations) + " invocations";
+  return {};
+}
+
+// What a workgroup reads in the time that a dispatch and a barrier take (5 us), for each layer: 128 lanes
+// have four loads of 16 bytes in flight, and wait 0.8 us for them.
+constexpr double kBytesALayer = 65536;
+
+// Why a product a layer is faster; empty: it is not.
+std::string slower(const MlpShape& s, const Target& target, const Tile& t) {
+  double weights = 0, bytes = 0;
+  for (std::size_t i = 0; i < s.layers.size(); ++i) {
+    weights += static_cast<double>(s.layers[i].n) * k_of(s, i);
+    bytes += static_cast<double>(device_row_bytes(s.type, k_of(s, i))) * s.layers[i].n;
+  }
+  const std::uint64_t groups = ceil_div(s.rows, t.rows()), layers = s.layers.size();
+  if (takes_lanes(target)) {
+    if (groups > ceil_div(s.rows, kLanesRows))
+      return "rows for " + std::to_string(t.rows()) + " fit, and each reading of the weights should serve " +
+             std::to_string(kLanesRows);
+    if (groups == 1 && weights * (s.rows + kReading) > kOneCore * static_cast<double>(layers))
+      return "it would leave all but one core idle";
+    return {};
+  }
+  if (bytes <= kBytesALayer * static_cast<double>(layers)) return {};
+  if (t.rows() < kManyRows)
+    return "its tiles have " + std::to_string(t.rows()) + " rows, and each reads all weights";
+  if (groups * t.group < kEnoughLanes)
+    return "it has work for " + std::to_string(groups * t.group) +
+           " lanes, and each workgroup reads all weights";
   return {};
 }
 
@@ -129,7 +165,8 @@ Result<void> use_fused(const MlpShape& s, const Target& target, const Tile& t, M
                               (s.y_type == DType::f16 ? kMlpFlagYHalf : 0);
   std::uint32_t acts = 0;
   for (const MlpLayer& layer : s.layers) acts |= 1u << layer.act;
-  d.spec = {t.group, static_cast<std::uint32_t>(s.type), flags, t.lane_rows, row_vec4(s), acts};
+  d.spec = {t.group,     static_cast<std::uint32_t>(s.type),      flags,
+            t.lane_rows, static_cast<std::uint32_t>(row_vec4(s)), acts};
   if (!lanes) d.spec.push_back(t.lanes_m);
   if (lanes && target.caps.subgroup_size_control) d.subgroup_size = t.group;
   TSR_TRY(d.grid, fold_grid(ceil_div(s.rows, t.rows()), target.limits, describe(s)));
@@ -142,7 +179,7 @@ Result<void> use_fused(const MlpShape& s, const Target& target, const Tile& t, M
     d.bytes += static_cast<double>(device_row_bytes(s.type, k_of(s, i))) * s.layers[i].n;
   }
   out.dispatches = {std::move(d)};
-  return {};
+  return check_loops(out.dispatches[0], target.limits, describe(s));
 }
 
 // A product a layer; activations go from one scratch to the other.
@@ -151,25 +188,30 @@ Result<void> use_products(const MlpShape& s, const Target& target, MlpChoice& ou
     if (out.scratch.size() <= i % 2) out.scratch.push_back(0);
     out.scratch[i % 2] = std::max(out.scratch[i % 2], std::uint64_t{s.rows} * s.layers[i].n * 4);
   }
+  auto next = static_cast<OperandIndex>(kMlpOperands + 2 * s.layers.size());  // of windows
   for (std::size_t i = 0; i < s.layers.size(); ++i) {
     const bool first = i == 0, last = i + 1 == s.layers.size();
-    const MatmulShape product{.rows = s.rows,
-                              .n = s.layers[i].n,
-                              .k = k_of(s, i),
-                              .y_stride = s.layers[i].n,
-                              .dynamic_rows = s.dynamic_rows,
-                              .type = s.type,
-                              .act = s.layers[i].act,
-                              .bias = s.layers[i].bias,
-                              .x_type = first ? s.x_type : DType::f32,
-                              .y_type = last ? s.y_type : DType::f32};
-    const auto w = static_cast<std::uint8_t>(kMlpOperands + 2 * i), bias = static_cast<std::uint8_t>(w + 1);
-    const auto from = static_cast<std::uint8_t>(kScratchOperand + (i + 1) % 2);
-    const auto to = static_cast<std::uint8_t>(kScratchOperand + i % 2);
-    TSR_CHECK(add_product(product, target,
-                          {first ? std::uint8_t{kMlpX} : from, w, kNoOperand, bias, kNoOperand,
-                           last ? std::uint8_t{kMlpY} : to, kMlpState, kNoOperand, kNoOperand},
-                          out));
+    const OperandIndex bias = static_cast<OperandIndex>(kMlpOperands + 2 * i + 1);
+    const OperandIndex from = static_cast<OperandIndex>(kScratchOperand + (i + 1) % 2);
+    const OperandIndex to = static_cast<OperandIndex>(kScratchOperand + i % 2);
+    const std::uint32_t n = s.layers[i].n, window = s.layers[i].window;
+    MatmulShape product{.rows = s.rows,
+                        .k = k_of(s, i),
+                        .y_stride = n,
+                        .dynamic_rows = s.dynamic_rows,
+                        .type = s.type,
+                        .act = s.layers[i].act,
+                        .bias = s.layers[i].bias,
+                        .x_type = first ? s.x_type : DType::f32,
+                        .y_type = last ? s.y_type : DType::f32};
+    for (; product.first < n; product.first += product.n) {
+      product.n = window != 0 ? std::min(window, n - product.first) : n;
+      const OperandIndex w = window != 0 ? next++ : static_cast<OperandIndex>(bias - 1);
+      TSR_CHECK(add_product(product, target,
+                            {first ? OperandIndex{kMlpX} : from, w, kNoOperand, bias, kNoOperand,
+                             last ? OperandIndex{kMlpY} : to, kMlpState, kNoOperand, kNoOperand},
+                            out));
+    }
   }
   return {};
 }
@@ -184,12 +226,17 @@ Result<MlpChoice> choose_mlp(const MlpShape& shape, const Target& target) {
   MlpChoice out;
   std::optional<Tile> tile;
   std::string why = cannot_fuse(shape, target, tile);
-  if (target.form == kFused && !why.empty()) return Error{Code::unsupported, describe(shape) + ": " + why};
-  if (why.empty() && target.form == kProducts) why = "not asked for";
-  if (why.empty()) {
-    TSR_CHECK(use_fused(shape, target, *tile, out));
+  if (why.empty())
+    if (const Result<void> done = use_fused(shape, target, *tile, out); !done.ok())
+      why = done.error().message;
+  if (target.form == kFused) {
+    if (!why.empty()) return Error{Code::unsupported, describe(shape) + ": " + why};
     return out;
   }
+  if (why.empty() && (target.form == kProducts || target.form.starts_with("matmul_"))) why = "not asked for";
+  if (why.empty()) why = slower(shape, target, *tile);
+  if (why.empty()) return out;
+  out = {};
   out.refused.push_back({std::string(kFused), std::move(why)});
   TSR_CHECK(use_products(shape, target, out));
   return out;

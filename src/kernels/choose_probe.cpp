@@ -1,6 +1,7 @@
 #include "interface/probe.h"
 #include "kernels/choose.h"
 #include "kernels/grid.h"
+#include "kernels/loops.h"
 
 namespace tessera {
 
@@ -13,6 +14,7 @@ Result<Dispatch> choose_probe(std::uint32_t loops, const Target& target) {
   d.push = {loops, 0xffffffffu};
   d.grid = {std::min(kGroups, target.limits.max_group_count[0]), 1, 1};
   d.flops = 2.0 * 4 * shader::kProbeChains * shader::kProbeSteps * loops * group * d.grid[0];
+  TSR_CHECK(check_loops(d, target.limits, "the arithmetic probe"));
   return d;
 }
 

@@ -4,6 +4,7 @@
 #include "interface/sample.h"
 #include "kernels/choose.h"
 #include "kernels/grid.h"
+#include "kernels/loops.h"
 
 namespace tessera {
 
@@ -34,6 +35,7 @@ Result<Dispatch> choose_sample(std::uint32_t vocab, std::uint32_t context, const
   d.push = {vocab, context};
   d.flops = vocab;
   d.bytes = 8.0 * vocab;
+  TSR_CHECK(check_loops(d, target.limits, what));
   return d;
 }
 

@@ -1,6 +1,7 @@
 #include "interface/softmax.h"
 #include "kernels/choose.h"
 #include "kernels/grid.h"
+#include "kernels/loops.h"
 
 namespace tessera {
 
@@ -15,15 +16,19 @@ Result<Dispatch> choose_softmax(const SoftmaxShape& shape, const Target& target)
     return Error{Code::unsupported, what + ": 2^32 elements or more"};
   // Neighbouring columns make loads whole cache lines; what is left of 128 lanes goes along n, where each
   // should have a few elements.
-  const std::uint32_t columns = group_size(shape.inner, 32, target.limits);
-  const std::uint32_t group =
-      std::max(columns, group_size(columns * ceil_div(shape.n, 4), 128, target.limits));
-  TSR_TRY(const auto grid, fold_grid(shape.outer * ceil_div(shape.inner, columns), target.limits, what));
   Dispatch d;
   d.kernel = KernelId::softmax;
-  d.spec = {group, columns};
-  d.push = {shape.outer, shape.n, shape.inner, grid[0], grid[1]};
-  d.grid = grid;
+  d.push = {shape.outer, shape.n, shape.inner, 1, 1};
+  std::uint32_t columns = group_size(shape.inner, 32, target.limits);
+  for (std::uint32_t most = 128;; most *= 2) {
+    d.spec = {std::max(columns, group_size(columns * ceil_div(shape.n, 4), most, target.limits)), columns};
+    if (loops_end(d, target.limits) || (columns == 1 && most >= 1024)) break;
+    columns = std::max(1u, columns / 2);  // more lanes along n
+  }
+  TSR_CHECK(check_loops(d, target.limits, what));
+  TSR_TRY(d.grid, fold_grid(shape.outer * ceil_div(shape.inner, columns), target.limits, what));
+  d.push[3] = d.grid[0];
+  d.push[4] = d.grid[1];
   d.flops = elems * 5;
   d.bytes = elems * 8;
   return d;

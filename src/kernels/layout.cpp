@@ -157,6 +157,16 @@ Sizes sizes_of(DType type, std::uint64_t k) {
 
 }  // namespace
 
+std::uint32_t chunk_elems(DType type) {
+  switch (type) {
+    case DType::f32: return 4;
+    case DType::f16:
+    case DType::bf16: return 8;
+    case DType::q8_0: return 16;
+    default: return 32;
+  }
+}
+
 std::uint64_t device_row_bytes(DType type, std::uint64_t k) {
   if (k % info(type).block_elems != 0) return 0;
   const Sizes s = sizes_of(type, k);

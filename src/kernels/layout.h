@@ -23,6 +23,8 @@
 namespace tessera {
 
 std::uint64_t device_row_bytes(DType type, std::uint64_t k);
+// Elements in 16 bytes of values or quants: CHUNK of lib/load.glsl.
+std::uint32_t chunk_elems(DType type);
 // One row of file bytes (base/dtype.h) to device_row_bytes() bytes.
 void repack_row(DType type, std::uint64_t k, std::span<const std::byte> file, std::span<std::byte> device);
 

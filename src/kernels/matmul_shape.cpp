@@ -7,6 +7,7 @@
 #include "interface/matmul.h"
 #include "kernels/grid.h"
 #include "kernels/layout.h"
+#include "kernels/loops.h"
 
 namespace tessera {
 namespace {
@@ -110,7 +111,7 @@ Result<void> complete_matmul(const MatmulShape& shape, const Target& target, std
             batch * shape.rows *
                 (element_bytes(shape.x_type) * shape.k +
                  element_bytes(shape.y_type) * shape.n * (shape.residual ? 2 : 1));
-  return {};
+  return check_loops(d, target.limits, describe(shape));
 }
 
 }  // namespace tessera

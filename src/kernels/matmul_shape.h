@@ -43,7 +43,7 @@ std::uint32_t matvec_lanes(const MatmulShape& shape, std::uint64_t groups, std::
                            const Limits& limits);
 
 // Fills in what all families of products have: the grid of `groups` workgroups a product, type, flags and
-// act, the push struct, the counts.
+// act, the push struct, the counts. unsupported if its loops are too long for the device.
 Result<void> complete_matmul(const MatmulShape& shape, const Target& target, std::uint64_t groups,
                              std::uint32_t more_flags, Dispatch& d);
 
@@ -58,6 +58,6 @@ Result<MatmulChoice> choose_matmul_dot(const MatmulShape& shape, const Target& t
 // Appends choose_matmul_call's dispatches to those of a larger call, which has operand i of the product as
 // operands[i], and their scratch behind the scratch that is there.
 Result<void> add_product(const MatmulShape& shape, const Target& target,
-                         const std::array<std::uint8_t, kMatmulOperands>& operands, AttentionChoice& out);
+                         const std::array<OperandIndex, kMatmulOperands>& operands, AttentionChoice& out);
 
 }  // namespace tessera

@@ -340,15 +340,14 @@ class Lowering {
     for (std::size_t i = 0; i < op.attrs.acts.size(); ++i) {
       const ValueId w = op.in[1 + 2 * i], bias = op.in[2 + 2 * i];
       TSR_TRY(const std::uint32_t window, window_of(w));
-      if (window != 0)
-        return Error{Code::unsupported, "'" + value(w).name + "' does not fit one binding of this device"};
-      shape.layers.push_back({.n = dim_out(w), .act = static_cast<std::uint32_t>(op.attrs.acts[i])});
+      shape.layers.push_back(
+          {.n = dim_out(w), .act = static_cast<std::uint32_t>(op.attrs.acts[i]), .window = window});
       for (const ValueId id : {w, bias}) {
         if (id == kNoValue) continue;
         together = together && map_.places[id].buffer == map_.places[first].buffer;
         if (map_.places[id].offset < map_.places[first].offset) first = id;
         if (map_.places[id].offset > map_.places[last].offset) last = id;
-        operands.push_back({id});
+        operands.push_back(id == w && window != 0 ? Operand{} : Operand{id});
       }
       if (bias == kNoValue) operands.push_back({});
       shape.layers.back().bias = bias != kNoValue;
@@ -362,6 +361,11 @@ class Lowering {
         if (bias != kNoValue) shape.layers[i].bias_at = map_.places[bias].offset - from.offset;
       }
       operands[1] = {first, 0, 0, last};
+    }
+    for (std::size_t i = 0; i < shape.layers.size(); ++i) {
+      const MlpLayer& layer = shape.layers[i];
+      for (std::uint32_t at = 0; layer.window != 0 && at < layer.n; at += layer.window)
+        operands.push_back({op.in[1 + 2 * i], at, std::min(layer.window, layer.n - at)});
     }
     emit(std::move(shape), std::move(operands));
     return {};

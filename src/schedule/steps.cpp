@@ -66,7 +66,7 @@ std::vector<Operand> operands_of(const Call& call, const Dispatch& dispatch) {
   if (std::holds_alternative<SampleCall>(call.shape)) operands.push_back({kScratch});
   if (dispatch.operands.empty()) return operands;
   std::vector<Operand> by_binding;
-  for (const std::uint8_t i : dispatch.operands) {
+  for (const OperandIndex i : dispatch.operands) {
     if (i == kParamsOperand)
       by_binding.push_back({kStepParams});
     else if (i != kNoOperand && i >= kScratchOperand)

@@ -38,10 +38,16 @@ TEST(ChooseFeedForward, FusedWhereItsSumsFitAndManyRowsOccupyTheDevice) {
   EXPECT_TRUE(is_fused(choose_feed_forward(block(4096, 64), desktop())));
   EXPECT_TRUE(is_fused(choose_feed_forward(block(4096, 256), desktop())));
   EXPECT_NE(refusal(choose_feed_forward(block(1, 256), desktop())).find("few rows"), std::string::npos);
-  EXPECT_NE(refusal(choose_feed_forward(block(64, 64), desktop())).find("lanes"), std::string::npos);
+  // Few lanes, but the second product has a quarter of them.
+  EXPECT_TRUE(is_fused(choose_feed_forward(block(512, 64), desktop())));
+  EXPECT_EQ(refusal(choose_feed_forward(block(512, 256), desktop())),
+            "it has work for 8192 lanes, products for 4096");
   EXPECT_NE(refusal(choose_feed_forward(block(4096, 2048), desktop())).find("reads all weights"),
             std::string::npos);
-  EXPECT_NE(refusal(choose_feed_forward(block(4096, 8192), desktop())).find("do not fit on chip"),
+  FeedForwardShape s = block(4096, 64);
+  s.n = 8192;
+  EXPECT_NE(refusal(choose_feed_forward(s, desktop())).find("do not fit on chip"), std::string::npos);
+  EXPECT_NE(refusal(choose_feed_forward(block(4096, 8192), desktop())).find("longer than 4096"),
             std::string::npos);
 }
 
@@ -175,6 +181,48 @@ TEST(ChooseFeedForward, PrecisionMixed) {
   EXPECT_EQ(refusal(choose_feed_forward(s, t)), "not asked for");
 }
 
+// Sums over parts, and the hidden activation of the products, are one binding each.
+TEST(ChooseFeedForward, WhatABindingHolds) {
+  Target t = desktop();
+  t.limits.max_storage_range = 1u << 20;
+  FeedForwardShape s{.rows = 256, .k = 64, .hidden = 4096, .n = 256};
+  s.type = s.down_type = DType::q4_0;
+  for (const char* form : {"", "feed_forward_fused"}) {
+    t.form = form;
+    const auto choice = choose_feed_forward(s, t);
+    ASSERT_TRUE(choice) << choice.error().message;
+    for (const std::uint64_t bytes : choice->scratch) EXPECT_LE(bytes, t.limits.max_storage_range);
+  }
+  t.form.clear();
+  s = {.rows = 2048, .k = 128, .hidden = 512, .n = 128};
+  EXPECT_EQ(refusal(choose_feed_forward(s, t)), "");
+  t.form = "feed_forward_products";
+  EXPECT_NE(refusal(choose_feed_forward(s, t)).find("does not fit one binding"), std::string::npos);
+  t.form.clear();
+  s = {.rows = 2048, .k = 2048, .hidden = 4096, .n = 8192};  // neither
+  EXPECT_NE(refusal(choose_feed_forward(s, t)).find("do not fit on chip"), std::string::npos);
+  EXPECT_NE(refusal(choose_feed_forward(s, t)).find("does not fit one binding"), std::string::npos);
+}
+
+TEST(ChooseFeedForward, AsManyWindowsAsThereAre) {
+  FeedForwardShape s = block(64, 512);
+  s.gated = true;
+  s.type = s.down_type = DType::q8_0;
+  s.hidden_window = 8;
+  s.n_window = 4;
+  Target t = desktop();
+  for (const bool dot : {false, true}) {  // which has scratch of each dispatch's own
+    t.caps.int_dot = t.caps.int_dot_fast = dot;
+    s.precision = dot ? Precision::mixed : Precision::f32;
+    const auto choice = choose_feed_forward(s, t);
+    ASSERT_TRUE(choice) << choice.error().message;
+    ASSERT_EQ(choice->dispatches.size(), dot ? 768u : 384u);
+    EXPECT_EQ(choice->scratch.size(), dot ? 385u : 1u);
+    EXPECT_EQ(choice->dispatches.back().operands[shader::kMatmulW], kFeedForwardOperands + 2 * 256 + 127);
+    EXPECT_EQ(choice->dispatches.back().operands[shader::kMatmulX], kScratchOperand + (dot ? 384 : 0));
+  }
+}
+
 TEST(ChooseFeedForward, RefusesZeros) {
   EXPECT_FALSE(choose_feed_forward(block(0, 64), desktop()));
   EXPECT_FALSE(choose_feed_forward(block(1, 0), desktop()));
@@ -188,11 +236,12 @@ TEST(ChooseMlp, OneDispatchWhereRowsFitSharedMemory) {
       Target t = desktop();
       t.limits.max_shared_bytes = shared;
       s.layers[1].n = width;
+      t.form = "mlp_fused";
       const auto choice = choose_mlp(s, t);
-      ASSERT_TRUE(choice);
-      if (!choice->refused.empty()) {
-        EXPECT_EQ(choice->dispatches.size(), 3u);
+      if (!choice) {
         EXPECT_EQ(width, 3000u);
+        t.form.clear();
+        EXPECT_EQ(choose_mlp(s, t)->dispatches.size(), 3u);
         continue;
       }
       ASSERT_EQ(choice->dispatches.size(), 1u);
@@ -213,6 +262,43 @@ TEST(ChooseMlp, WeightsInSeveralBuffersAreProducts) {
   EXPECT_EQ(choice->dispatches.size(), 2u);
   s.layers.assign(16, {.n = 8});
   EXPECT_FALSE(choose_mlp(s, desktop()));
+}
+
+TEST(ChooseMlp, ProductsWhereWorkgroupsWouldReadMuchEach) {
+  MlpShape s{.rows = 64, .k = 64, .weight_bytes = 1 << 24};
+  s.layers.assign(4, {.n = 64});
+  EXPECT_EQ(refusal(choose_mlp(s, desktop())), "");
+  Target t = desktop();
+  t.form = "matmul_scalar";
+  EXPECT_EQ(refusal(choose_mlp(s, t)), "not asked for");
+  s.k = 1000;
+  s.layers.assign(4, {.n = 1000});
+  for (const std::uint32_t rows : {1u, 64u}) {
+    s.rows = rows;
+    EXPECT_NE(refusal(choose_mlp(s, desktop())).find("reads all weights"), std::string::npos);
+  }
+  t = desktop();
+  t.caps.software = true;
+  t.limits.subgroup_size = t.limits.min_subgroup_size = t.limits.max_subgroup_size = 8;
+  s.rows = 4;
+  EXPECT_EQ(refusal(choose_mlp(s, t)), "it would leave all but one core idle");
+  s.k = 0xffffffff;  // rows longer than 32 bits count
+  EXPECT_FALSE(choose_mlp(s, t));
+}
+
+TEST(ChooseMlp, Windows) {
+  MlpShape s{.rows = 4, .k = 8};
+  s.layers.assign(3, {.n = 10});
+  s.layers[0].window = 4;
+  s.layers[2].window = 6;
+  const auto choice = choose_mlp(s, desktop());
+  ASSERT_TRUE(choice);
+  ASSERT_EQ(choice->dispatches.size(), 6u);
+  const std::uint32_t w[] = {10, 11, 12, 6, 13, 14}, first[] = {0, 4, 8, 0, 0, 6};
+  for (std::size_t i = 0; i < 6; ++i) {
+    EXPECT_EQ(choice->dispatches[i].operands[shader::kMatmulW], w[i]) << i;
+    EXPECT_EQ(choice->dispatches[i].push[offsetof(shader::MatmulPush, first) / 4], first[i]) << i;
+  }
 }
 
 }  // namespace

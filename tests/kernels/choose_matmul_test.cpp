@@ -221,7 +221,7 @@ TEST(ChooseMatmulForm, BlocksOfXAreAScratch) {
   ASSERT_EQ(choice->dispatches.size(), 2u);
   EXPECT_EQ(kernel(choice->dispatches[0].kernel).name, "quantise_rows");
   EXPECT_EQ(choice->scratch, std::vector<std::uint64_t>{3u * 100 * 8 * 48});
-  EXPECT_EQ(choice->dispatches[0].operands, (std::vector<std::uint8_t>{0, 6, kScratchOperand}));
+  EXPECT_EQ(choice->dispatches[0].operands, (std::vector<OperandIndex>{0, 6, kScratchOperand}));
   EXPECT_EQ(choice->dispatches[1].operands[0], kScratchOperand);
   t.limits.max_storage_range = 1 << 16;
   EXPECT_THAT(refusal(s, t, "matmul_dot"), HasSubstr("max_storage_range"));

@@ -18,7 +18,8 @@ Target desktop() {
   t.limits.max_bindings = 1024;
   Caps& c = t.caps;
   c.storage16 = c.storage8 = c.fp16 = c.int8 = c.subgroup_arithmetic = c.subgroup_shuffle = true;
-  c.subgroup_clustered = c.subgroup_size_control = c.int_dot = c.int_dot_fast = c.coopmat = c.coopmat2 = c.bf16 = true;
+  c.subgroup_clustered = c.subgroup_size_control = c.int_dot = c.int_dot_fast = c.coopmat = c.coopmat2 =
+      c.bf16 = true;
   t.matrices.max_dimension = 256;
   t.matrices.shapes = {
       {.m = 16, .n = 16, .k = 16, .a = MatrixType::f16, .c = MatrixType::f32},

@@ -123,6 +123,12 @@ class FeedForwardGpu : public GpuTest {
     return y;
   }
 
+  // In the form that the device chooses itself.
+  void check_chosen(const FeedForwardShape& shape, const Target& target) {
+    Block b(shape);
+    compare(b, run(b, target), "chosen");
+  }
+
   void compare(const Block& b, const Bytes& bytes, const std::string& form) {
     const bool half = b.shape.y_type == DType::f16;
     const auto words = from_bytes<std::uint32_t>(bytes);
@@ -264,6 +270,30 @@ TEST_F(FeedForwardGpu, PartsOfTheHiddenDimension) {
     s.dynamic_rows = s.residual = s.down_bias = true;
     s.y_type = DType::f16;
     check(s, 4);
+  }
+}
+
+// Some drivers end the loops of an invocation after 65535 iterations in total: a count of its own for each
+// form.
+TEST_F(FeedForwardGpu, LongLoops) {
+  const Target t = target_of(*device_);
+  check_chosen(shape_of(DType::f32, 32, 1024, 4096, 64), t);
+  if (HasFatalFailure()) return;
+  for (const bool software : {false, true}) {
+    Target low = t;
+    low.form = "feed_forward_fused";
+    low.caps.software = software && t.caps.software;
+    low.limits.max_loop_iterations = 1024;
+    for (const bool gated : {false, true}) {
+      FeedForwardShape s = shape_of(DType::f32, 5, 64, 2500, 20);
+      s.gated = gated;
+      s.residual = s.down_bias = true;
+      const auto choice = choose_feed_forward(s, low);
+      ASSERT_TRUE(choice) << choice.error().message;
+      EXPECT_EQ(choice->dispatches.size(), 2u);
+      check_chosen(s, low);
+      if (HasFatalFailure()) return;
+    }
   }
 }
 

@@ -165,6 +165,24 @@ TEST_F(MlpGpu, EveryActivation) {
 
 TEST_F(MlpGpu, WideLayers) { check({DType::f32, 20, 256, {{256, 4, true}, {255, 4, true}}}); }
 
+// Some drivers end the loops of an invocation after 65535 iterations in total.
+TEST_F(MlpGpu, LongLoops) {
+  const Target t = target_of(*device_);
+  for (const std::uint32_t rows : {1u, 4u}) {
+    Network net(DType::f32, rows, 1016, {{1016, 4, true}, {1016, 4, true}, {1016, 0, true}});
+    run(net, t, false, 1);
+    if (HasFatalFailure()) return;
+    Target fused = t;
+    fused.form = "mlp_fused";
+    run(net, fused, true, 1);
+    if (HasFatalFailure()) return;
+  }
+  std::vector<Layer> deep(12, Layer{500, 4, true});
+  deep.push_back({3, 0, true});
+  Network net(DType::f32, 4, 500, deep);
+  run(net, t, false, 1);
+}
+
 TEST_F(MlpGpu, RowsFromTheState) {
   for (const std::uint32_t live : {1u, 16u, 41u}) {
     Network net(DType::f32, 70, 12, {{20, 4, true}, {5, 0, true}}, live);

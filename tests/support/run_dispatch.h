@@ -125,7 +125,7 @@ inline ::testing::AssertionResult run_call(Device& device, const std::vector<Dis
     std::vector<Bytes> absent(dispatch.operands.size(), poison(16));
     std::vector<Bytes*> bindings;
     for (std::size_t i = 0; i < dispatch.operands.size(); ++i) {
-      const std::uint8_t operand = dispatch.operands[i];
+      const OperandIndex operand = dispatch.operands[i];
       Bytes* bytes = &absent[i];
       if (operand == kParamsOperand)
         bytes = &params;
