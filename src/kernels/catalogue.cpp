@@ -31,7 +31,7 @@ using namespace shader;
 #undef TESSERA_KERNEL
 
 constexpr std::array<Kernel, static_cast<std::size_t>(KernelId::count)> kKernels = {{
-#define TESSERA_KERNEL(name, source, Push, bindings, specs, capability, defines, needs)      \
+#define TESSERA_KERNEL(name, source, Push, bindings, specs, capability, defines, needs)     \
   {KernelId::name,   #name, origin_##name, gz_##name, bindings, reflect(spv_##name).access, \
    push_bytes<Push>, specs},
 #include "kernels.inc"

@@ -23,7 +23,7 @@ enum class KernelId : std::uint16_t {
 struct Kernel {
   KernelId id;
   std::string_view name;
-  std::string_view origin;  // "built" by the configured glslang, or "prebuilt"
+  std::string_view origin;               // "built" by the configured glslang, or "prebuilt"
   std::span<const std::uint8_t> module;  // SPIR-V through gzip
   std::uint32_t binding_count;
   std::array<Access, 16> access;  // by binding, as the shader declares it: what hazard tracking reads
