@@ -52,7 +52,8 @@ void use_matvec(const MatmulShape& shape, bool fours, const Target& target, Disp
   const auto rows = static_cast<std::uint32_t>(ceil_div(shape.rows, tiles_m));
   const std::uint32_t columns = fours ? 4 : matvec_columns(shape, rows);
   groups = tiles_m * ceil_div(shape.n, columns);
-  const std::uint32_t lanes = matvec_lanes(shape, groups * shape.batch, chunk_elems(shape.type), target.limits);
+  const std::uint32_t lanes =
+      matvec_lanes(shape, groups * shape.batch, chunk_elems(shape.type), target.limits);
   d.kernel = target.caps.subgroup_arithmetic ? KernelId::matvec_subgroup : KernelId::matvec;
   d.spec = {group_size(lanes, lanes, target.limits), 0, 0, 0, columns, rows};
 }

@@ -56,7 +56,8 @@ Result<MatmulChoice> choose_matmul_call(const MatmulShape& s, const Target& targ
   }
   if (s.rows <= kMatmulFewRows) {
     if (!mine.form.empty() && !has(kFewRowsForms, mine.form)) return Error{Code::unsupported, kFewRowsReason};
-    for (const char* form : {"matmul_coopmat2", "matmul_coopmat"}) out.refused.push_back({form, kFewRowsReason});
+    for (const char* form : {"matmul_coopmat2", "matmul_coopmat"})
+      out.refused.push_back({form, kFewRowsReason});
     TSR_CHECK(choose_form(std::span<const Form>(kFewRowsForms), s, mine, out));
   } else {
     TSR_CHECK(choose_form(std::span<const Form>(kForms), s, mine, out));

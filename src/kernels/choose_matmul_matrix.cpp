@@ -1,5 +1,6 @@
 // Tiles of matmul on matrix units. docs/kernels/matmul.md derives the budgets.
 #include <algorithm>
+#include <bit>
 #include <optional>
 
 #include "interface/matmul.h"
@@ -66,7 +67,8 @@ struct MatrixTile {
   std::uint32_t sums() const { return part_m() * part_n() * matrices / of.lanes; }
   // Sums, the operands of a step, which compilers load together, and what is fetched ahead.
   std::uint64_t words(const MatmulShape& s) const {
-    const std::uint32_t x_words = s.x_type == DType::f16 && (wide_flags(s) & shader::kMatmulFlagVec8) != 0 ? 4 : 8;
+    const std::uint32_t x_words =
+        s.x_type == DType::f16 && (wide_flags(s) & shader::kMatmulFlagVec8) != 0 ? 4 : 8;
     const bool headers = s.type == DType::q4_k || s.type == DType::q5_k;
     const std::uint32_t w_words = s.type == DType::f32 ? 9 : headers ? 6 : 4;  // f32: two loads
     const std::uint64_t operands = (part_m() + (of.most != 0 ? part_n() : of.n)) * k / 2 / of.lanes;
@@ -94,7 +96,8 @@ struct MatrixTile {
   double waiting_cost(const MatmulShape& s) const {
     const double tiles = static_cast<double>(ceil_div(s.rows, m) * ceil_div(s.n, n)) * s.batch;
     const double each = std::max(1.0, tiles / kFill);
-    const double most = std::max(1.0, std::min(kProcessorLanes / lanes(), 2.0 * kMostShared / static_cast<double>(shared_bytes())));
+    const double most = std::max(
+        1.0, std::min(kProcessorLanes / lanes(), 2.0 * kMostShared / static_cast<double>(shared_bytes())));
     const double resident = std::min(each, most);
     const double busy = cost(s) / (tiles / s.batch * std::max(1.0, kFill / tiles)) * matrices * k / 1024;
     const double weights = static_cast<double>(device_row_bytes(s.type, s.k)) / s.k * matrices * n * k;
@@ -127,6 +130,7 @@ void try_tiles(const MatmulShape& s, const Matrix& of, const Target& target,
           for (std::uint32_t groups_n = 1; groups_m * groups_n * of.lanes <= most; groups_n *= 2)
             for (std::uint32_t stages : {2u, 1u}) {
               const MatrixTile t{of, matrices(s), m, n, k, groups_m, groups_n, stages};
+              if (waits && m > std::bit_ceil(s.rows)) continue;  // rows of nothing
               if (t.divides() && t.sums() <= sums && t.words(s) <= (narrow ? kNarrowWords : kWideWords) &&
                   t.shared_bytes() <= shared && (!best || cost(t) < cost(*best)))
                 best = t;

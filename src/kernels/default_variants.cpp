@@ -105,7 +105,8 @@ class List {
         shape.gated = gated;
         shape.act = gated ? 1 : 0;
         mixed_matmul(form, type_name(type) + (gated ? ", gated" : "") + ", 512 rows", shape);
-        if (gated) mixed_matmul(form, "everything, " + type_name(type) + ", 512 rows", with_everything(shape));
+        if (gated)
+          mixed_matmul(form, "everything, " + type_name(type) + ", 512 rows", with_everything(shape));
         if ((type == DType::f16 || type == DType::q4_0) && !gated) {
           MatmulShape halves = shape;
           halves.rows = kDim;

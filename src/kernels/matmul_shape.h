@@ -35,8 +35,8 @@ std::uint32_t wide_flags(const MatmulShape& shape);
 // Elements of f32 or f16, in bytes.
 inline double element_bytes(DType type) { return type == DType::f16 ? 2 : 4; }
 
-// Kernels for few rows, whose lanes run along k: rows of x that a workgroup multiplies at most, the columns it
-// computes at once, and its lanes, each of which loads `chunk` elements of weights at a time.
+// Kernels for few rows, whose lanes run along k: rows of x that a workgroup multiplies at most, the columns
+// it computes at once, and its lanes, each of which loads `chunk` elements of weights at a time.
 inline constexpr std::uint32_t kMatvecGroupRows = 8;
 std::uint32_t matvec_columns(const MatmulShape& shape, std::uint32_t rows);
 std::uint32_t matvec_lanes(const MatmulShape& shape, std::uint64_t groups, std::uint32_t chunk,

@@ -13,8 +13,8 @@
 
 namespace tessera::test {
 
-// 0: alone and dense; 1: a window of columns; 2 and 3: so many products, of one w or of w each, with gaps that
-// are multiples of 8 or odd.
+// 0: alone and dense; 1: a window of columns; 2 and 3: so many products, of one w or of w each, with gaps
+// that are multiples of 8 or odd.
 inline void put_in_place(MatmulShape& s, std::size_t place) {
   if (place == 0) return;
   const std::uint32_t gap = place == 3 ? 3 : 8;
@@ -146,8 +146,8 @@ class Product {
     const double steps = shape.norm ? 1.5 * shape.k + 28 : shape.k + 8;
     double bound = steps * 0x1p-24 * magnitude;
     if (shape.precision == Precision::mixed)
-      bound += std::abs(shape.scale) * bounds::mixed_products(multiplied, shape.x_type,
-                                                              {&weights[from], shape.k}, shape.type);
+      bound += std::abs(shape.scale) *
+               bounds::mixed_products(multiplied, shape.x_type, {&weights[from], shape.k}, shape.type);
     return {value, bound};
   }
   double norm_factor(std::size_t at) const {

@@ -304,7 +304,8 @@ TEST_P(MatmulTiersGpu, EveryTwoOptions) {
       auto next = options.begin();
       const auto any = [&] { return *next++ != 0; };
       const DType type = kWeightTypes[*next++];
-      const std::uint32_t rows = (few ? kDotRows : kManyRows)[*next++], n = kFewColumns[*next++];
+      const std::size_t row_count = *next++;
+      const std::uint32_t rows = few ? kDotRows[row_count] : kManyRows[row_count], n = kFewColumns[*next++];
       MatmulShape s = shape_of(type, rows, n, any() ? 3 * block_of(type) : block_of(type));
       s.act = static_cast<std::uint32_t>(*next++);
       put_in_place(s, *next++);
@@ -354,7 +355,8 @@ std::optional<MatmulChoice> with_tile(MatmulChoice choice, const LargeTile& t, c
     fragment_m = d.spec[shader::kFragmentSpecM];
     fragment_n = d.spec[shader::kFragmentSpecN];
   }
-  const std::uint32_t m = t.fragments_m * t.groups_m * fragment_m, n = t.fragments_n * t.groups_n * fragment_n;
+  const std::uint32_t m = t.fragments_m * t.groups_m * fragment_m,
+                      n = t.fragments_n * t.groups_n * fragment_n;
   const std::uint32_t lanes = d.subgroup_size * t.groups_m * t.groups_n;
   const std::uint32_t k_step = d.spec[whole ? shader::kWholeSpecK : shader::kFragmentSpecK];
   const std::uint32_t shared = 16 * t.stages * (m + (s.gated ? 2 : 1) * n) * (t.k / 8 + 1);
