@@ -92,6 +92,10 @@ Result<void> choose_form(std::span<const FormOf<Shape, Choice>> forms, const Sha
     if (std::string why = why_not(offer, *chosen, &offer < chosen); !why.empty())
       out.refused.push_back({std::string(offer.name), std::move(why)});
   }
+  if (target.caps.software && target.form.empty())
+    for (const auto& form : forms)
+      if (form.matrix_units && std::ranges::count(offers, form.name(), &Offer<Choice>::name) == 0)
+        out.refused.push_back({std::string(form.name()), "a software driver has no matrix units"});
   out.dispatches = std::move(chosen->choice.dispatches);
   out.scratch = std::move(chosen->choice.scratch);
   return {};

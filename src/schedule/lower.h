@@ -14,9 +14,9 @@ struct Operand {
   ValueId value = kNoValue;
   std::uint64_t first_row = 0;
   std::uint64_t rows = 0;  // 0: the whole value
-  std::uint64_t from_byte = 0;  // of no weight
   // Of weights that lie in one buffer: all from the start of `value` to the end of this.
   ValueId last = kNoValue;
+  std::uint64_t from_byte = 0;  // of no weight
 };
 
 struct RopeCall : RopeAppendShape {};

@@ -97,7 +97,7 @@ TEST(CapOverrides, AllOrNone) {
 TEST(CapOverrides, ListNamesEverythingOnce) {
   Fixture f;
   const auto all = list(f.limits, f.caps);
-  EXPECT_EQ(all.size(), 35u);
+  EXPECT_EQ(all.size(), 36u);
   for (const NamedValue& v : all) {
     EXPECT_EQ(std::count_if(all.begin(), all.end(), [&](const auto& o) { return o.name == v.name; }), 1);
     EXPECT_TRUE(parse_cap_override(v.name + "=0")) << v.name;
