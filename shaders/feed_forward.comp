@@ -1,9 +1,9 @@
-#version 460
-#extension GL_GOOGLE_include_directive : require
-#extension GL_EXT_control_flow_attributes : require
 // The feed-forward block in one kernel: for each tile of hidden units, h = act(x w^T) into shared memory, then
 // y += h down^T into registers. A workgroup takes TILE_M rows and all columns of y; with splits, a part of the
 // hidden units. A lane has LANE_ROWS rows, and columns and units of its own, whose weights it reads itself.
+#version 460
+#extension GL_GOOGLE_include_directive : require
+#extension GL_EXT_control_flow_attributes : require
 #include "interface/feed_forward.h"
 #include "interface/state.h"
 

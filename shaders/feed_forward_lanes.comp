@@ -1,11 +1,11 @@
+// The feed-forward block for devices whose lanes are elements of a vector register (matmul_lanes.comp): a
+// workgroup is one subgroup and has LANE_ROWS rows. A lane computes four hidden units at a time, keeps them, and
+// shuffles hand them to all lanes, each of which has columns of y of its own. Nothing is shared.
 #version 460
 #extension GL_GOOGLE_include_directive : require
 #extension GL_EXT_control_flow_attributes : require
 #extension GL_KHR_shader_subgroup_basic : require
 #extension GL_KHR_shader_subgroup_shuffle : require
-// The feed-forward block for devices whose lanes are elements of a vector register (matmul_lanes.comp): a
-// workgroup is one subgroup and has LANE_ROWS rows. A lane computes four hidden units at a time, keeps them, and
-// shuffles hand them to all lanes, each of which has columns of y of its own. Nothing is shared.
 #include "interface/feed_forward.h"
 #include "interface/state.h"
 

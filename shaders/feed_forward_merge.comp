@@ -1,11 +1,10 @@
+// y = the sum of partials over the splits + bias + residual: a lane an element.
 #version 460
 #extension GL_GOOGLE_include_directive : require
-// y = the sum of partials over the splits + bias + residual: a lane an element.
 #include "interface/feed_forward.h"
 #include "interface/state.h"
 
 layout(constant_id = kFeedForwardSpecGroup) const uint GROUP = 128;
-layout(constant_id = kFeedForwardSpecType) const uint WEIGHT_TYPE = kTypeF32;
 layout(constant_id = kFeedForwardSpecFlags) const uint FLAGS = 0;
 layout(local_size_x_id = kFeedForwardSpecGroup) in;
 

@@ -1,8 +1,8 @@
+// A small network in one dispatch. A workgroup takes TILE_M rows through all layers; between two layers they lie
+// in shared memory, in one half of it and then the other.
 #version 460
 #extension GL_GOOGLE_include_directive : require
 #extension GL_EXT_control_flow_attributes : require
-// A small network in one dispatch. A workgroup takes TILE_M rows through all layers; between two layers they lie
-// in shared memory, in one half of it and then the other.
 #include "interface/mlp.h"
 #include "interface/state.h"
 

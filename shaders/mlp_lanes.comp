@@ -1,10 +1,10 @@
+// A small network in one dispatch, for devices whose lanes are elements of a vector register: a workgroup is one
+// subgroup and takes LANE_ROWS rows through all layers, a lane four columns of a layer at a time.
 #version 460
 #extension GL_GOOGLE_include_directive : require
 #extension GL_EXT_control_flow_attributes : require
 #extension GL_KHR_shader_subgroup_basic : require
 #extension GL_KHR_shader_subgroup_shuffle : require
-// A small network in one dispatch, for devices whose lanes are elements of a vector register: a workgroup is one
-// subgroup and takes LANE_ROWS rows through all layers, a lane four columns of a layer at a time.
 #include "interface/mlp.h"
 #include "interface/state.h"
 

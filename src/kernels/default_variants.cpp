@@ -177,12 +177,14 @@ class List {
   }
 
   void mlps() {
+    Target fused = target_;
+    fused.form = "mlp_fused";
     for (const DType type : kWeightTypes)
       for (const std::uint32_t width : {32u, 256u}) {
         if (width % info(type).block_elems != 0) continue;
         MlpShape shape{.rows = kPrompt, .k = width, .type = type, .weight_bytes = 1};
         shape.layers.assign(4, {.n = width, .act = 4});  // relu
-        choice("mlp", type_name(type) + ", 4 layers of " + std::to_string(width), choose_mlp(shape, target_));
+        choice("mlp", type_name(type) + ", 4 layers of " + std::to_string(width), choose_mlp(shape, fused));
       }
   }
 
