@@ -22,14 +22,14 @@ Result<Outputs> run_feed_forward(const OpCall& call) {
 
 Result<Outputs> run_mlp(const OpCall& call) {
   TSR_TRY(ProductRows h, product_rows(call, 0, call.op.in.size()));  // no norm
-  Product y;
   for (std::size_t layer = 0; layer < call.op.attrs.acts.size(); ++layer) {
     TSR_TRY(const std::vector<float> bias, call.vector_of(2 + 2 * layer));
-    TSR_TRY(y, multiply(call, h, call.in(1 + 2 * layer), bias));
+    TSR_TRY(Product y, multiply(call, h, call.in(1 + 2 * layer), bias));
     activate(call.op.attrs.acts[layer], y);
-    if (layer + 1 < call.op.attrs.acts.size()) h = as_rows(std::move(y));
+    if (layer + 1 == call.op.attrs.acts.size()) return give(call, y);
+    h = as_rows(std::move(y));
   }
-  return give(call, y);
+  return call.error(Code::internal, "has no layers");
 }
 
 }  // namespace tessera

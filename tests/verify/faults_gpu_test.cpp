@@ -32,7 +32,8 @@ class Faults : public GpuTest {
     return take(verify(*device_, desc)).first_fault;
   }
   // Changes the first step of `graph` whose op is `name`.
-  static Edit on(const std::string& graph, const std::string& name, std::function<void(Step&)> change) {
+  static Edit on(const std::string& graph, const std::string& name,
+                 const std::function<void(Step&)>& change) {
     return [=](const Graph& g, ScheduledGraph& s) {
       if (g.name != graph) return;
       for (Step& step : s.steps)
