@@ -303,8 +303,8 @@ Result<void> add_matrix(const AttentionShape& s, const Target& target, Attention
 
 using Form = FormOf<AttentionShape, AttentionChoice>;
 // In the order of preference where nothing was measured.
-constexpr Form kForms[] = {{"attention_coopmat2", &add_matrix<choose_attention_coopmat2>, false, true},
-                           {"attention_coopmat", &add_matrix<choose_attention_coopmat>, false, true},
+constexpr Form kForms[] = {{"attention_coopmat2", &add_matrix<choose_attention_coopmat2>},
+                           {"attention_coopmat", &add_matrix<choose_attention_coopmat>},
                            {"attention_keys", &choose_keys, true},
                            {"attention", &choose_tiles}};
 constexpr Form kFewRowsForms[] = {{"attention_keys/few_rows", &choose_keys, true},
