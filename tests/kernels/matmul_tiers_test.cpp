@@ -341,8 +341,9 @@ TEST_P(MatmulTiersGpu, FewRowsOfFoldedGrids) {
 struct LargeTile {
   std::uint32_t fragments_m, fragments_n, groups_m, groups_n, k, stages;
 };
-constexpr LargeTile kLargeTiles[] = {{2, 2, 2, 2, 32, 2}, {2, 2, 2, 2, 32, 1}, {2, 2, 2, 2, 16, 2},
-                                     {1, 4, 4, 1, 64, 1}, {4, 1, 1, 4, 64, 2}, {4, 4, 2, 2, 32, 2}};
+constexpr LargeTile kLargeTiles[] = {{2, 1, 2, 2, 32, 2}, {1, 2, 2, 2, 16, 1}, {2, 2, 2, 2, 32, 2},
+                                     {2, 2, 2, 2, 32, 1}, {2, 2, 2, 2, 16, 2}, {1, 4, 4, 1, 64, 1},
+                                     {4, 1, 1, 4, 64, 2}, {4, 4, 2, 2, 32, 2}};
 
 // With the tile instead of the one that was chosen; nothing where it does not fit.
 std::optional<MatmulChoice> with_tile(MatmulChoice choice, const LargeTile& t, const MatmulShape& s,
@@ -350,7 +351,8 @@ std::optional<MatmulChoice> with_tile(MatmulChoice choice, const LargeTile& t, c
   Dispatch& d = choice.dispatches[0];
   const bool whole = d.kernel == KernelId::matmul_coopmat2;
   if (whole && d.subgroup_size == 0) return std::nullopt;
-  std::uint32_t fragment_m = 16, fragment_n = 16;
+  const bool software = target.caps.software;
+  std::uint32_t fragment_m = software ? 8 : 16, fragment_n = fragment_m;
   if (!whole) {
     fragment_m = d.spec[shader::kFragmentSpecM];
     fragment_n = d.spec[shader::kFragmentSpecN];
@@ -360,6 +362,9 @@ std::optional<MatmulChoice> with_tile(MatmulChoice choice, const LargeTile& t, c
   const std::uint32_t lanes = d.subgroup_size * t.groups_m * t.groups_n;
   const std::uint32_t k_step = d.spec[whole ? shader::kWholeSpecK : shader::kFragmentSpecK];
   const std::uint32_t shared = 16 * t.stages * (m + (s.gated ? 2 : 1) * n) * (t.k / 8 + 1);
+  // Such a driver compiles each word of sums to code: 32 for a minute.
+  const std::uint32_t sums = t.fragments_m * t.fragments_n * fragment_m * fragment_n / d.subgroup_size;
+  if (software && sums * (s.gated ? 2 : 1) > 16) return std::nullopt;
   if (t.k % k_step != 0 || lanes > target.limits.max_group_invocations ||
       2 * shared > target.limits.max_shared_bytes)
     return std::nullopt;
@@ -398,7 +403,7 @@ TEST_P(MatmulTiersGpu, TilesOfLargeDevices) {
         compare(p, y);
         if (HasFatalFailure()) return;
       }
-  EXPECT_GE(ran, 4u);
+  EXPECT_GE(ran, 2u);
 }
 
 // 48 rows of which one has a NaN, and f32 beyond f16.
