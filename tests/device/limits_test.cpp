@@ -52,6 +52,9 @@ TEST(CapOverrides, OnlyLower) {
   EXPECT_EQ(f.limits.max_group_count[1], 1u);
   EXPECT_THAT(f.try_one("max_group_size_z", 32), HasSubstr("64"));
   EXPECT_EQ(f.try_one("max_storage_range", 1u << 20), "");
+  EXPECT_EQ(f.try_one("max_loop_iterations", 65535), "");
+  EXPECT_THAT(f.try_one("max_loop_iterations", 65536), HasSubstr("only be lowered"));
+  EXPECT_THAT(f.try_one("max_loop_iterations", 1000), HasSubstr("1024"));
   EXPECT_EQ(f.try_one("timestamp_ns", 0), "");
   EXPECT_EQ(f.limits.timestamp_ns, 0.0f);
 }

@@ -199,6 +199,13 @@ TEST_F(MatmulGpu, LongRows) {
   }
 }
 
+// Some drivers end the loops of an invocation after 65535 iterations in total.
+TEST_F(MatmulGpu, VeryLongRows) {
+  if (target().limits.max_storage_range < 1u << 24) return;
+  check(shape_of(DType::f32, 1, 8, 200000));
+  check(shape_of(DType::f32, 20, 3, 120000));
+}
+
 TEST_F(MatmulGpu, RowsNormalisedOnTheirLoad) {
   Sweep sweep;
   std::size_t i = 0;

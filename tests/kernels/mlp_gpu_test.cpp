@@ -168,6 +168,8 @@ TEST_F(MlpGpu, WideLayers) { check({DType::f32, 20, 256, {{256, 4, true}, {255, 
 // Some drivers end the loops of an invocation after 65535 iterations in total.
 TEST_F(MlpGpu, LongLoops) {
   const Target t = target_of(*device_);
+  if (t.limits.max_storage_range < 1u << 24)
+    return;  // the weights, which no other driver needs to be so large
   for (const std::uint32_t rows : {1u, 4u}) {
     Network net(DType::f32, rows, 1016, {{1016, 4, true}, {1016, 4, true}, {1016, 0, true}});
     run(net, t, false, 1);
