@@ -138,8 +138,7 @@ std::uint32_t matvec_lanes(const MatmulShape& shape, std::uint64_t groups, std::
          shape.k >= std::uint64_t{2} * lanes * chunk)
     lanes *= 2;
   // Up to six iterations of loops for 16 bytes of weights a lane (kernels/loops.h).
-  while (lanes < 128 &&
-         6 * ceil_div(shape.k, std::uint64_t{lanes} * chunk) > limits.max_loop_iterations / 2)
+  while (lanes < 128 && 6 * ceil_div(shape.k, std::uint64_t{lanes} * chunk) > limits.max_loop_iterations / 2)
     lanes *= 2;
   return lanes;
 }

@@ -227,7 +227,8 @@ double mixed_products(std::span<const double> x, DType x_type, std::span<const f
   return info(w_type).block_elems > 1 ? std::max(halves, as_bytes(x, w).sum) : halves;
 }
 
-double likely_mixed_products(std::span<const double> x, DType x_type, std::span<const float> w, DType w_type) {
+double likely_mixed_products(std::span<const double> x, DType x_type, std::span<const float> w,
+                             DType w_type) {
   const double halves = as_f16(x, x_type, w, w_type).squares;
   return std::sqrt(info(w_type).block_elems > 1 ? std::max(halves, as_bytes(x, w).squares) : halves);
 }

@@ -109,9 +109,12 @@ Result<Product> multiply(const OpCall& call, const ProductRows& x, ValueId weigh
       const bool mixed = call.op.attrs.precision == Precision::mixed;
       const double size = std::fabs(scale);
       const Carried before = carried(x, row, w);
-      const double likely =
-          mixed && (call.likely || !y.likely.empty()) ? bounds::likely_mixed_products(most, x.type, w, type) : 0;
-      const double rounded = !mixed ? 0 : call.likely ? likely : bounds::mixed_products(most, x.type, w, type);
+      const double likely = mixed && (call.likely || !y.likely.empty())
+                                ? bounds::likely_mixed_products(most, x.type, w, type)
+                                : 0;
+      const double rounded = !mixed        ? 0
+                             : call.likely ? likely
+                                           : bounds::mixed_products(most, x.type, w, type);
       y.error[row * n + column] = bounds::products(sum, b, scale) + size * (rounded + before.most);
       if (!y.likely.empty())
         y.likely[row * n + column] = bounds::likely_products(sum, b, scale) + size * (likely + before.likely);

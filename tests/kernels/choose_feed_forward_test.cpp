@@ -24,9 +24,12 @@ FeedForwardShape block(std::uint32_t rows, std::uint32_t dim, bool gated = false
   return s;
 }
 
+// Why a block or network is not fused; its products have refusals of their own.
 std::string refusal(const Result<FeedForwardChoice>& choice) {
   if (!choice) return choice.error().message;
-  return choice->refused.empty() ? "" : choice->refused[0].reason;
+  for (const Refusal& r : choice->refused)
+    if (r.tier == "feed_forward_fused" || r.tier == "mlp_fused") return r.reason;
+  return "";
 }
 
 bool is_fused(const Result<FeedForwardChoice>& choice) {
