@@ -5,6 +5,7 @@
 
 namespace tessera {
 
+// What the bits of an op's signature are enough for.
 inline constexpr std::uint32_t kMostMlpLayers = 15;
 
 }  // namespace tessera

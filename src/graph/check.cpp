@@ -110,8 +110,6 @@ class OpChecker : OpCheck {
     return error_.empty();
   }
 
-  // The layers that the bits of a signature are enough for.
-
   void kind() {
     switch (op_.kind) {
       case OpKind::embedding: return embedding();

@@ -166,9 +166,10 @@ Dispatch merge_of(const AttentionShape& s, std::uint32_t splits, const Limits& l
   return d;
 }
 
-// Keys that some row may see, at most.
-std::uint64_t most_keys(const AttentionAttrs& a) {
-  if (a.window_left == kNoWindow || a.causal == Causal::none) return a.kv_len;
+// Keys that are walked over for some rows, at most. Rows of one tile may lie in documents that are far apart.
+std::uint64_t most_keys(const AttentionShape& s) {
+  const AttentionAttrs& a = s.attrs;
+  if (a.window_left == kNoWindow || a.causal == Causal::none || s.operands.documents != 0) return a.kv_len;
   return std::min<std::uint64_t>(a.kv_len, std::uint64_t{a.window_left} + a.q_len);
 }
 
@@ -190,7 +191,7 @@ std::uint32_t splits_of(const AttentionShape& s, std::uint64_t blocks, std::uint
   const AttentionAttrs& a = s.attrs;
   return as_u32(std::max<std::uint64_t>(
       1, std::min<std::uint64_t>({ceil_div(fill, std::uint64_t{a.batch} * a.kv_heads * blocks),
-                                  ceil_div(most_keys(a), kKeysASplit), most_splits(s, limits)})));
+                                  ceil_div(most_keys(s), kKeysASplit), most_splits(s, limits)})));
 }
 
 // `splits`, or as many more as the driver lets loops over the keys of one come to their end.
@@ -243,7 +244,7 @@ Result<void> choose_splits(const AttentionShape& s, const Target& target, Attent
 
 // Tiles; of so many keys that the device's driver would end the loops, splits as of few rows.
 Result<void> choose_rows(const AttentionShape& s, const Target& target, AttentionChoice& out) {
-  const Result<void> tiles = choose_tiles(s, target, out);
+  Result<void> tiles = choose_tiles(s, target, out);
   if (tiles.ok() || target.limits.max_loop_iterations == Limits{}.max_loop_iterations) return tiles;
   return choose_splits(s, target, out).ok() ? Result<void>{} : tiles;
 }
@@ -345,7 +346,7 @@ std::span<const std::string_view> attention_rate_names() { return kRateNames; }
 Result<AttentionChoice> choose_attention(const AttentionShape& shape, const Target& target) {
   TSR_TRY(AttentionShape s, checked(shape, target.limits));
   AttentionChoice out;
-  OperandIndex lse = shape.operands.lse ? std::uint8_t{shader::kAttentionLse} : kNoOperand;
+  OperandIndex lse = shape.operands.lse ? OperandIndex{shader::kAttentionLse} : kNoOperand;
   const bool own_lse = s.attrs.scores == AttentionScores::weights && !s.operands.lse;
   s.operands.lse = s.operands.lse || own_lse;
   if (s.attrs.q_len <= kMostSplitRows) {

@@ -186,7 +186,11 @@ Result<void> use_fused(const MlpShape& s, const Target& target, const Tile& t, M
 Result<void> use_products(const MlpShape& s, const Target& target, MlpChoice& out) {
   for (std::size_t i = 0; i + 1 < s.layers.size(); ++i) {
     if (out.scratch.size() <= i % 2) out.scratch.push_back(0);
-    out.scratch[i % 2] = std::max(out.scratch[i % 2], std::uint64_t{s.rows} * s.layers[i].n * 4);
+    const std::uint64_t bytes = std::uint64_t{s.rows} * s.layers[i].n * 4;
+    if (bytes > target.limits.max_storage_range)
+      return Error{Code::unsupported, "activations of " + std::to_string(bytes) + " bytes after layer " +
+                                          std::to_string(i) + " do not fit one binding"};
+    out.scratch[i % 2] = std::max(out.scratch[i % 2], bytes);
   }
   auto next = static_cast<OperandIndex>(kMlpOperands + 2 * s.layers.size());  // of windows
   for (std::size_t i = 0; i < s.layers.size(); ++i) {
@@ -233,13 +237,15 @@ Result<MlpChoice> choose_mlp(const MlpShape& shape, const Target& target) {
     if (!why.empty()) return Error{Code::unsupported, describe(shape) + ": " + why};
     return out;
   }
-  if (why.empty() && (target.form == kProducts || target.form.starts_with("matmul_"))) why = "not asked for";
-  if (why.empty()) why = slower(shape, target, *tile);
+  const bool may_fuse = why.empty() && target.form != kProducts && !target.form.starts_with("matmul_");
+  if (why.empty()) why = may_fuse ? slower(shape, target, *tile) : "not asked for";
   if (why.empty()) return out;
-  out = {};
-  out.refused.push_back({std::string(kFused), std::move(why)});
-  TSR_CHECK(use_products(shape, target, out));
-  return out;
+  MlpChoice products;
+  products.refused.push_back({std::string(kFused), why});
+  const Result<void> done = use_products(shape, target, products);
+  if (done.ok()) return products;
+  if (may_fuse) return out;
+  return Error{done.error().code, describe(shape) + ": " + done.error().message + "; not fused: " + why};
 }
 
 }  // namespace tessera

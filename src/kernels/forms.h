@@ -48,7 +48,7 @@ std::vector<Offer<Choice>> offers_of(std::span<const FormOf<Shape, Choice>> all,
   using Form = FormOf<Shape, Choice>;
   std::vector<Form> forms(all.begin(), all.end());
   if (target.caps.software)
-    std::ranges::stable_partition(forms, [](const Form& form) { return !form.matrix_units; });
+    std::stable_partition(forms.begin(), forms.end(), [](const Form& form) { return !form.matrix_units; });
   std::vector<Offer<Choice>> out;
   for (const Form& form : forms) {
     if (target.form.empty() ? form.software_only && !target.caps.software : form.name() != target.form)

@@ -1,6 +1,7 @@
 #include "kernels/loops.h"
 
 #include <algorithm>
+#include <array>
 #include <bit>
 #include <cstddef>
 
@@ -183,7 +184,8 @@ Seen seen_of(const Dispatch& d, const AttentionParams& p) {
          (flags & kAttentionCosine) != 0,
          {},
          loop(4)};
-  if ((flags & kAttentionCausal) != 0 && p.window_left != kNoWindow)
+  // The rows of a tile may lie in documents that are far apart.
+  if ((flags & kAttentionCausal) != 0 && p.window_left != kNoWindow && (flags & kAttentionHasDocuments) == 0)
     s.keys = std::min<std::uint64_t>(s.keys, std::uint64_t{p.window_left} + p.q_len);
   if ((flags & kAttentionHasDocuments) != 0) s.document = loop(std::bit_width(p.documents));
   return s;
@@ -317,7 +319,7 @@ Result<void> check_loops(const Dispatch& dispatch, const Limits& limits, const s
   if (count <= limits.max_loop_iterations) return {};
   return Error{Code::unsupported,
                what + ": " + std::string(kernel(dispatch.kernel).name) + " has " + std::to_string(count) +
-                   " iterations of loops a lane, and this device's " + "driver ends them after " +
+                   " iterations of loops a lane, and this device's driver ends them after " +
                    std::to_string(limits.max_loop_iterations) + " (max_loop_iterations)"};
 }
 

@@ -162,7 +162,7 @@ AttentionCase random_case(std::uint32_t seed) {
 std::uint32_t cases(std::uint32_t usual) { return usual * sweep_percent() / 100; }
 
 TEST_F(AttentionGpu, RandomDescriptors) {
-  for (std::uint32_t seed = 1; seed <= cases(160); ++seed) {
+  for (std::uint32_t seed = 1; seed <= cases(80); ++seed) {
     check(random_case(seed), seed % 5 == 0 ? 2 : 1);
     if (HasFatalFailure()) return;
   }

@@ -2,9 +2,6 @@
 
 #include <gtest/gtest.h>
 
-#include "interface/attention.h"
-#include "interface/softmax.h"
-
 namespace tessera {
 namespace {
 
@@ -43,6 +40,21 @@ void expect_another_below(F choose) {
   }
   EXPECT_LT(loop_iterations(*other), count);
   EXPECT_TRUE(other->kernel != whole->kernel || other->spec != whole->spec);
+}
+
+// Rows of one tile may lie in documents at both ends of the keys, whatever the window.
+TEST(Loops, DocumentsFarApart) {
+  AttentionShape s;
+  s.attrs = {.heads = 1, .kv_heads = 1, .head_dim = 4, .v_dim = 4, .q_len = 64, .kv_len = 1000000};
+  s.attrs.causal = Causal::bottom_right;
+  s.attrs.window_left = 16;
+  const auto window = choose_attention(s, limited());
+  ASSERT_TRUE(window) << window.error().message;
+  s.operands.documents = 2;
+  const auto documents = choose_attention(s, limited());
+  ASSERT_TRUE(documents) << documents.error().message;
+  EXPECT_LE(most_of(documents->dispatches), 65535u);
+  EXPECT_GT(documents->dispatches[0].grid, window->dispatches[0].grid);  // splits
 }
 
 TEST(Loops, EachSideOfTheLimit) {
