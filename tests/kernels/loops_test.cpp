@@ -45,7 +45,7 @@ void expect_another_below(F choose) {
 // Rows of one tile may lie in documents at both ends of the keys, whatever the window.
 TEST(Loops, DocumentsFarApart) {
   AttentionShape s;
-  s.attrs = {.heads = 1, .kv_heads = 1, .head_dim = 4, .v_dim = 4, .q_len = 64, .kv_len = 1000000};
+  s.attrs = {.q_len = 64, .kv_len = 1000000, .heads = 1, .kv_heads = 1, .head_dim = 4, .v_dim = 4};
   s.attrs.causal = Causal::bottom_right;
   s.attrs.window_left = 16;
   const auto window = choose_attention(s, limited());
