@@ -234,7 +234,7 @@ TEST_P(MatmulTiersGpu, WholeNumbersAreExact) {
   const std::uint32_t n = 37;
   for (DType type : {DType::f32, DType::f16, DType::bf16, DType::q8_0, DType::q4_0})
     for (std::uint32_t k : {2048u, 8192u})
-      for (std::uint32_t rows : {1u, 13u, 40u}) {
+      for (std::uint32_t rows : {1u, 13u, 30u}) {
         if (!dots && rows <= kMatmulFewRows) continue;
         Product p(shape_of(type, rows, n, k));
         for (std::size_t i = 0; i < p.x.size(); ++i) {
@@ -263,7 +263,7 @@ TEST_P(MatmulTiersGpu, DotsRoundNoWeights) {
   const std::uint32_t n = 37;
   for (DType type : kWeightTypes)
     for (std::uint32_t k : {2048u, 8192u})
-      for (std::uint32_t rows : {1u, 13u, 40u}) {
+      for (std::uint32_t rows : {1u, 13u, 30u}) {
         if (info(type).block_elems == 1) continue;
         Product p(shape_of(type, rows, n, k));
         for (std::size_t i = 0; i < p.x.size(); ++i)
