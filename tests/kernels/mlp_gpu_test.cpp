@@ -213,7 +213,7 @@ TEST_F(MlpGpu, SlicesAndAFoldedGrid) {
 TEST_F(MlpGpu, WhatCannotBeFused) {
   Network net(DType::f32, 4, 8, {{16, 4, true}, {4, 0, true}});
   Target t = target_of(*device_);
-  net.shape.layers[0].n = 1u << 20;
+  net.shape.layers[0].n = 1u << 14;
   auto choice = choose_mlp(net.shape, t);
   ASSERT_TRUE(choice);
   EXPECT_EQ(choice->dispatches.size(), 2u);
