@@ -13,6 +13,18 @@
 
 namespace tessera::test {
 
+// The parts of the epilogue, types and rows that `any()` draws, in this order.
+template <typename Any>
+void take_parts(MatmulShape& s, Any any) {
+  s.gated = any();
+  s.bias = any();
+  s.residual = any();
+  s.scale = any() ? -0.75f : 1;
+  s.x_type = any() ? DType::f16 : DType::f32;
+  s.y_type = any() ? DType::f16 : DType::f32;
+  s.dynamic_rows = any();
+}
+
 // 0: alone and dense; 1: a window of columns; 2 and 3: so many products, of one w or of w each, with gaps
 // that are multiples of 8 or odd.
 inline void put_in_place(MatmulShape& s, std::size_t place) {

@@ -87,13 +87,7 @@ MatmulShape shape_of(const std::vector<std::size_t>& options) {
   s.act = static_cast<std::uint32_t>(*++next);
   put_in_place(s, *++next);
   ++next;
-  s.gated = any();
-  s.bias = any();
-  s.residual = any();
-  s.scale = any() ? -0.75f : 1;
-  s.x_type = any() ? DType::f16 : DType::f32;
-  s.y_type = any() ? DType::f16 : DType::f32;
-  s.dynamic_rows = any();
+  take_parts(s, any);
   s.precision = any() ? Precision::mixed : Precision::f32;
   return s;
 }

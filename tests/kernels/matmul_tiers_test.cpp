@@ -309,13 +309,7 @@ TEST_P(MatmulTiersGpu, EveryTwoOptions) {
       MatmulShape s = shape_of(type, rows, n, any() ? 3 * block_of(type) : block_of(type));
       s.act = static_cast<std::uint32_t>(*next++);
       put_in_place(s, *next++);
-      s.gated = any();
-      s.bias = any();
-      s.residual = any();
-      s.scale = any() ? -0.75f : 1;
-      s.x_type = any() ? DType::f16 : DType::f32;
-      s.y_type = any() ? DType::f16 : DType::f32;
-      s.dynamic_rows = any();
+      take_parts(s, any);
       if (!sweep.next() || (dots && info(type).block_elems == 1)) continue;
       check(s, s.dynamic_rows ? (2 * rows + 2) / 3 : 0);
       if (HasFatalFailure()) return;

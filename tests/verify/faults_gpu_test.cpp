@@ -87,28 +87,38 @@ TEST_F(Faults, TheCacheOfTheOtherLayer) {
 
 // (b) graphs that are wrong though each op of them is right.
 
-TEST_F(Faults, GateAndUpSwapped) {
-  const DecoderProgram model = small_decoder();
-  Program wrong = fuse(*model.program);
-  for (Graph& graph : wrong.graphs)
+void swap_gate_and_up(Program& program) {
+  for (Graph& graph : program.graphs)
     for (Op& op : graph.ops)
       if (op.kind == OpKind::feed_forward) {
         std::swap(op.in[1], op.in[3]);
         std::swap(op.in[2], op.in[4]);
       }
+}
+
+// Of the second layer's ops of a kind; how many.
+std::uint32_t drop_biases(Program& program, OpKind kind) {
+  std::uint32_t dropped = 0;
+  for (Graph& graph : program.graphs)
+    for (Op& op : graph.ops)
+      if (op.kind == kind && op.in[2] != kNoValue && op.name.starts_with("blk.1.")) {
+        op.in[2] = kNoValue;
+        ++dropped;
+      }
+  return dropped;
+}
+
+TEST_F(Faults, GateAndUpSwapped) {
+  const DecoderProgram model = small_decoder();
+  Program wrong = fuse(*model.program);
+  swap_gate_and_up(wrong);
   EXPECT_THAT(first_fault(model, wrong), StartsWith("the whole: "));
 }
 
 TEST_F(Faults, ABiasDropped) {
   const DecoderProgram model = small_decoder();
   Program wrong = fuse(*model.program);
-  std::uint32_t dropped = 0;
-  for (Graph& graph : wrong.graphs)
-    for (Op& op : graph.ops)
-      if (op.kind == OpKind::qkv_append && op.in[2] != kNoValue && op.name.starts_with("blk.1.")) {
-        op.in[2] = kNoValue;
-        ++dropped;
-      }
+  const std::uint32_t dropped = drop_biases(wrong, OpKind::qkv_append);
   EXPECT_EQ(dropped, 2u);
   EXPECT_THAT(first_fault(model, wrong), StartsWith("the whole: "));
 }
@@ -160,24 +170,13 @@ TEST_F(FaultsInMixed, AWrongLengthInABlock) {
 
 TEST_F(FaultsInMixed, GateAndUpSwapped) {
   Program wrong = fuse(*model_.program);
-  for (Graph& graph : wrong.graphs)
-    for (Op& op : graph.ops)
-      if (op.kind == OpKind::feed_forward) {
-        std::swap(op.in[1], op.in[3]);
-        std::swap(op.in[2], op.in[4]);
-      }
+  swap_gate_and_up(wrong);
   EXPECT_THAT(first_fault(model_, wrong), StartsWith("the whole: "));
 }
 
 TEST_F(FaultsInMixed, ABiasDropped) {
   Program wrong = fuse(*model_.program);
-  std::uint32_t dropped = 0;
-  for (Graph& graph : wrong.graphs)
-    for (Op& op : graph.ops)
-      if (op.kind == OpKind::matmul && op.in[2] != kNoValue && op.name.starts_with("blk.1.")) {
-        op.in[2] = kNoValue;
-        ++dropped;
-      }
+  const std::uint32_t dropped = drop_biases(wrong, OpKind::matmul);
   EXPECT_GE(dropped, 2u);
   EXPECT_THAT(first_fault(model_, wrong), StartsWith("the whole: "));
 }
