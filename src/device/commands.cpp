@@ -24,6 +24,7 @@ Result<std::unique_ptr<CommandListImpl>> CommandListImpl::create(Gpu& gpu, Queue
   r = gpu.vk.AllocateCommandBuffers(gpu.device, &buffer, &list->commands_);
   if (r != VK_SUCCESS) return gpu.error(r, "command buffer");
   list->written_.resize(timestamp_count);
+  list->ticks_.resize(timestamp_count);
   if (timestamp_count > 0 && gpu.limits().timestamp_ns > 0) {
     VkQueryPoolCreateInfo queries{VK_STRUCTURE_TYPE_QUERY_POOL_CREATE_INFO};
     queries.queryType = VK_QUERY_TYPE_TIMESTAMP;
@@ -141,26 +142,26 @@ Result<void> CommandListImpl::finish() {
   return {};
 }
 
-Result<std::vector<double>> CommandListImpl::timestamps() {
+Result<void> CommandListImpl::timestamps(std::span<double> ns) {
   if (gpu_.lost) return lost_error();
   if (!queries_) return Error{Code::unsupported, "this device or command list has no timestamps"};
   if (last_submission_ == 0) return Error{Code::invalid_argument, "timestamps: the list was never submitted"};
   for (const bool written : written_)
     if (!written) return Error{Code::invalid_argument, "timestamps: not every one was recorded"};
-  std::vector<std::uint64_t> ticks(written_.size());
+  if (ns.size() != ticks_.size())
+    return Error{Code::invalid_argument, "timestamps: room for " + std::to_string(ns.size()) + ", not " +
+                                             std::to_string(ticks_.size())};
   const VkResult r = gpu_.vk.GetQueryPoolResults(
-      gpu_.device, queries_, 0, static_cast<std::uint32_t>(ticks.size()),
-      ticks.size() * sizeof(std::uint64_t), ticks.data(), sizeof(std::uint64_t), VK_QUERY_RESULT_64_BIT);
+      gpu_.device, queries_, 0, static_cast<std::uint32_t>(ticks_.size()),
+      ticks_.size() * sizeof(std::uint64_t), ticks_.data(), sizeof(std::uint64_t), VK_QUERY_RESULT_64_BIT);
   if (r == VK_NOT_READY) return Error{Code::invalid_argument, "timestamps: the submission has not ended"};
   if (r != VK_SUCCESS) return gpu_.error(r, "timestamps");
   const std::uint32_t bits = gpu_.physical.timestamp_bits;
   const std::uint64_t mask = bits >= 64 ? ~std::uint64_t{0} : (std::uint64_t{1} << bits) - 1;
-  std::vector<double> out;
-  out.reserve(ticks.size());
-  for (const std::uint64_t t : ticks)  // masked differences survive one wrap of the counter
-    out.push_back(static_cast<double>((t - ticks[0]) & mask) *
-                  static_cast<double>(gpu_.limits().timestamp_ns));
-  return out;
+  for (std::size_t i = 0; i < ns.size(); ++i)  // masked differences survive one wrap of the counter
+    ns[i] =
+        static_cast<double>((ticks_[i] - ticks_[0]) & mask) * static_cast<double>(gpu_.limits().timestamp_ns);
+  return {};
 }
 
 }  // namespace tessera

@@ -24,7 +24,7 @@ class CommandListImpl final : public CommandList {
   void fill(const Buffer& buffer, std::uint64_t offset, std::uint64_t bytes, std::uint32_t word) override;
   void timestamp(std::uint32_t index) override;
   Result<void> finish() override;
-  Result<std::vector<double>> timestamps() override;
+  Result<void> timestamps(std::span<double> ns) override;
 
   VkCommandBuffer handle() const { return commands_; }
   bool finished() const { return finished_; }
@@ -40,6 +40,7 @@ class CommandListImpl final : public CommandList {
   VkCommandBuffer commands_ = VK_NULL_HANDLE;
   VkQueryPool queries_ = VK_NULL_HANDLE;
   std::vector<bool> written_;  // which timestamps
+  std::vector<std::uint64_t> ticks_;
   bool finished_ = false;
   std::string misuse_;  // the first one; finish() returns it
   mutable std::atomic<std::uint64_t> last_submission_ = 0;

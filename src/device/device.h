@@ -163,9 +163,9 @@ class CommandList {
   // Each index below the timestamp_count given at creation once; ignored on a device without timestamps.
   virtual void timestamp(std::uint32_t index) = 0;
   virtual Result<void> finish() = 0;
-  // After the latest submission ended: nanoseconds since the first timestamp, one a timestamp. unsupported
-  // where limits.timestamp_ns is 0.
-  virtual Result<std::vector<double>> timestamps() = 0;
+  // After the latest submission ended: nanoseconds since the first timestamp, as many as the count given at
+  // creation. unsupported where limits.timestamp_ns is 0.
+  virtual Result<void> timestamps(std::span<double> ns) = 0;
 };
 
 // Device memory of a Device's buffers, staging included.

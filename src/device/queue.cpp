@@ -10,14 +10,13 @@ Queue::~Queue() {
 
 Result<std::uint64_t> Queue::submit(std::span<const CommandList* const> lists) {
   if (gpu_.lost) return lost_error();
-  std::vector<VkCommandBuffer> buffers;
+  const std::lock_guard lock(mutex_);
+  buffers_.clear();
   for (const CommandList* list : lists) {
     if (!list || !impl(*list).finished())
       return Error{Code::invalid_argument, "submit: a command list that is not finished"};
-    buffers.push_back(impl(*list).handle());
+    buffers_.push_back(impl(*list).handle());
   }
-
-  const std::lock_guard lock(mutex_);
   if (!timeline_) {
     VkSemaphoreTypeCreateInfo type{VK_STRUCTURE_TYPE_SEMAPHORE_TYPE_CREATE_INFO};
     type.semaphoreType = VK_SEMAPHORE_TYPE_TIMELINE;
@@ -30,8 +29,8 @@ Result<std::uint64_t> Queue::submit(std::span<const CommandList* const> lists) {
   signal.signalSemaphoreValueCount = 1;
   signal.pSignalSemaphoreValues = &value;
   VkSubmitInfo info{VK_STRUCTURE_TYPE_SUBMIT_INFO, &signal};
-  info.commandBufferCount = static_cast<std::uint32_t>(buffers.size());
-  info.pCommandBuffers = buffers.data();
+  info.commandBufferCount = static_cast<std::uint32_t>(buffers_.size());
+  info.pCommandBuffers = buffers_.data();
   info.signalSemaphoreCount = 1;
   info.pSignalSemaphores = &timeline_;
   const VkResult r = gpu_.vk.QueueSubmit(gpu_.queue, 1, &info, VK_NULL_HANDLE);

@@ -23,7 +23,8 @@ class Queue {
 
  private:
   Gpu& gpu_;
-  std::mutex mutex_;  // the VkQueue, and creation of the semaphore
+  std::mutex mutex_;  // the VkQueue, creation of the semaphore, and:
+  std::vector<VkCommandBuffer> buffers_;  // of the submission in the making
   VkSemaphore timeline_ = VK_NULL_HANDLE;
   std::atomic<std::uint64_t> latest_ = 0;
 };

@@ -1,0 +1,43 @@
+// Weights to the device a little at a time, without waiting for it.
+#pragma once
+
+#include <array>
+#include <memory>
+#include <span>
+
+#include "base/log.h"
+#include "schedule/weights.h"
+
+namespace tessera {
+
+class WeightStream {
+ public:
+  // All must outlive it.
+  WeightStream(Device& device, const Program& program, const MemoryMap& map)
+      : device_(device), rows_(program, map) {}
+
+  std::uint64_t done() const { return rows_.done(); }  // bytes that were handed to the device
+  std::uint64_t total() const { return rows_.total(); }
+
+  // Up to `bytes` more, and one row at least, unless staging is still in use. What is submitted later sees
+  // them. `buffers` by BufferId; nothing that was submitted may read them.
+  Result<void> more(std::span<const std::unique_ptr<Buffer>> buffers, std::uint64_t bytes);
+
+  // All the rest, waiting; progress has the stage "weights" and cancels.
+  Result<void> all(std::span<const std::unique_ptr<Buffer>> buffers, const Progress& progress);
+
+ private:
+  struct Slot {
+    std::unique_ptr<Buffer> staging;
+    std::unique_ptr<CommandList> commands;
+    std::uint64_t value = 0;  // of its latest submission
+  };
+  Result<Slot*> free_slot();
+  Result<void> copy(Slot& slot, Buffer& to, const WeightRows::Rows& rows);
+
+  Device& device_;
+  WeightRows rows_;
+  std::array<Slot, 2> slots_;
+};
+
+}  // namespace tessera
