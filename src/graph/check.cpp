@@ -128,7 +128,12 @@ class OpChecker : OpCheck {
       case OpKind::softmax: return softmax();
       case OpKind::last_row: return last_row();
       case OpKind::sample: return sample();
-      case OpKind::advance: expect_state(op_.in[0]); return expect_same(op_.in[0], op_.out[0]);
+      case OpKind::advance:
+        if (op_.attrs.chunk == 0 || op_.attrs.chunk > graph_.max_rows)
+          reject("chunks of " + std::to_string(op_.attrs.chunk) + " rows, but the graph takes 1 to " +
+                 std::to_string(graph_.max_rows));
+        expect_state(op_.in[0]);
+        return expect_same(op_.in[0], op_.out[0]);
     }
   }
 
