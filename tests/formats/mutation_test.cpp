@@ -3,7 +3,7 @@
 
 #include <random>
 
-#include "formats/allocations.h"
+#include "support/allocations.h"
 #include "formats/model_file.h"
 #include "support/gguf_builder.h"
 #include "support/refusal.h"

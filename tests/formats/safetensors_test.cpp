@@ -3,7 +3,7 @@
 
 #include <filesystem>
 
-#include "formats/allocations.h"
+#include "support/allocations.h"
 #include "formats/model_file.h"
 #include "support/models_dir.h"
 #include "support/refusal.h"
