@@ -257,20 +257,24 @@ typedef struct tessera_session_desc {
   tessera_progress_fn progress; /* while creating and during prompts */
   void* progress_user;
   tessera_precision precision; /* of every product and attention; default: f32, whatever the weights are */
+  /* Bytes of weights that a step brings to the device, rounded up to a row; create brings none then. 0:
+   * create brings them all. */
+  uint64_t stream_bytes;
 } tessera_session_desc;
 
-/* Uploads the weights and makes every pipeline and command list the session needs. */
+/* Makes every pipeline and command list the session needs, and without stream_bytes uploads the weights. */
 TESSERA_API tessera_status tessera_session_create(tessera_model* model, const tessera_session_desc* desc,
                                                   tessera_session** session, tessera_error* error);
 TESSERA_API void tessera_session_destroy(tessera_session* session);
-/* A new sampler from the next token on. */
+/* A new sampler from the next token that is submitted on. */
 TESSERA_API tessera_status tessera_session_set_sampler(tessera_session* session,
                                                        const tessera_sampler* sampler, tessera_error* error);
-/* Forgets everything but the weights. */
+/* Forgets everything but the weights, a generation that is under way too. */
 TESSERA_API tessera_status tessera_session_reset(tessera_session* session, tessera_error* error);
 
-/* Adds tokens after what is there. They are evaluated by the next call of generate or next.
- * invalid_argument when they do not fit the context or an id is not of the vocabulary. */
+/* Adds tokens after what is there. They are evaluated by the next call of generate, begin or next.
+ * invalid_argument when they do not fit the context, an id is not of the vocabulary, or a generation is under
+ * way. */
 TESSERA_API tessera_status tessera_session_append(tessera_session* session, const uint32_t* ids, size_t count,
                                                   tessera_error* error);
 /* Evaluates what was appended and chooses one token. */
@@ -281,7 +285,7 @@ typedef enum tessera_stop {
   TESSERA_STOP_EOS = 1,     /* an end token; it is not part of the text */
   TESSERA_STOP_TEXT = 2,    /* one of stop_texts; it is not part of the text */
   TESSERA_STOP_CONTEXT = 3, /* the KV cache is full */
-  TESSERA_STOP_CALLBACK = 4 /* on_text or on_token asked for it */
+  TESSERA_STOP_CALLBACK = 4 /* on_text, on_token or tessera_session_cancel asked for it */
 } tessera_stop;
 
 typedef struct tessera_generate_desc {
@@ -298,8 +302,82 @@ typedef struct tessera_generate_desc {
   int (*on_token)(void* user, uint32_t id);
   void* user;
 } tessera_generate_desc;
+/* begin, and steps without a budget until it has ended. */
 TESSERA_API tessera_status tessera_generate(tessera_session* session, const tessera_generate_desc* desc,
                                             tessera_stop* stop, tessera_error* error);
+
+/* A generation in steps, for a host that draws frames: begin, then step once a frame until it is done.
+ * docs/embedding.md. on_text and on_token are called inside step, poll, wait and cancel, and must not call
+ * the session. */
+TESSERA_API tessera_status tessera_session_begin(tessera_session* session, const tessera_generate_desc* desc,
+                                                 tessera_error* error);
+
+typedef struct tessera_step_desc {
+  size_t size;
+  /* GPU time of what this step submits, in microseconds; 0: no budget, and a step is the rest of one pass (a
+   * chunk of the prompt, or a token). It is kept by times that were measured on this device, of each slice of
+   * a pass. A slice that was never measured is submitted alone; one that is over the budget by itself is
+   * recorded again in smaller pieces, and alone where it has none. What earlier steps submitted does not
+   * count: each submission is within its own budget. */
+  double budget_us;
+  /* Submissions of this session that may be unfinished at once; with as many, a step submits nothing. A host
+   * with two frames in flight wants 2. 0: 2; at most 8. */
+  uint32_t in_flight;
+} tessera_step_desc;
+
+typedef enum tessera_step_state {
+  TESSERA_STEP_MORE = 0,    /* work was submitted; more follows */
+  TESSERA_STEP_WAITING = 1, /* nothing was submitted: what is in flight must end first */
+  TESSERA_STEP_DONE = 2,    /* the generation has ended; `stop` says why. Steps do no more */
+  TESSERA_STEP_LOADING =
+      3 /* weights were brought to the device instead; loaded_bytes of total_bytes are there */
+} tessera_step_state;
+
+typedef struct tessera_step_result {
+  size_t size;
+  tessera_step_state state;
+  tessera_stop stop;   /* when done */
+  uint32_t tokens;     /* of the generation, so far */
+  int idle;            /* all that counts of what was submitted has ended */
+  uint64_t timeline;   /* what the submission signals on the context's timeline; 0: nothing was submitted */
+  double submitted_us; /* its predicted cost: no less than what it takes */
+  double next_us;      /* of the slice after it; 0: not known, or none */
+  int alone;           /* nonzero: it is one slice that was never measured or is over the budget */
+  uint64_t loaded_bytes, total_bytes; /* of weights; both 0 on the reference */
+} tessera_step_result;
+
+/* Hands out the text of what has ended, then submits as many slices as fit, also of passes and tokens that
+ * follow each other, in one vkQueueSubmit at most. Never waits for the GPU; the reference, which has none,
+ * computes one pass. While weights are not all there (stream_bytes, release_weights) it brings some of them
+ * and submits nothing else; for that alone no generation is needed. After an error the generation has ended,
+ * and what was submitted ahead is ignored. `result` may be NULL. */
+TESSERA_API tessera_status tessera_session_step(tessera_session* session, const tessera_step_desc* desc,
+                                                tessera_step_result* result, tessera_error* error);
+/* Hands out the text of what has ended, and submits nothing. `state` is done or waiting. */
+TESSERA_API tessera_status tessera_session_poll(tessera_session* session, tessera_step_result* result,
+                                                tessera_error* error);
+/* The same when all that was submitted has ended, or timeout_ns have passed. */
+TESSERA_API tessera_status tessera_session_wait(tessera_session* session, uint64_t timeout_ns,
+                                                tessera_step_result* result, tessera_error* error);
+/* Ends the generation (TESSERA_STOP_CALLBACK). What is in flight is left to end by itself and ignored; tokens
+ * may be appended and another generation begun at once. Without a generation nothing happens. */
+TESSERA_API tessera_status tessera_session_cancel(tessera_session* session, tessera_error* error);
+
+/* Frees the weights' memory on the device, when what is in flight has ended; everything else stays. The next
+ * call that needs them brings them back: steps by stream_bytes, or all at once without. */
+TESSERA_API tessera_status tessera_session_release_weights(tessera_session* session, tessera_error* error);
+
+/* Hands the session's state to `sink`, in parts: its tokens, the rows of the KV cache that they use, the
+ * sampler, and what is held back of its text; not its weights. Waits for what is in flight. A generation that
+ * is under way goes on, and is not saved itself: of a restored one, begin says again what it shall do, and
+ * the text that was held back comes with its first. */
+TESSERA_API tessera_status tessera_session_save(tessera_session* session, tessera_bytes_fn sink, void* user,
+                                                tessera_error* error);
+/* Puts that state into a session of the same model and KV type, on any context and device: the same text
+ * follows where the same arithmetic does. Its context may be another, if the tokens fit. invalid_argument:
+ * bytes that are damaged, no saved session, or another model's; the session is as it was. */
+TESSERA_API tessera_status tessera_session_restore(tessera_session* session, const void* bytes, size_t count,
+                                                   tessera_error* error);
 
 typedef struct tessera_session_stats {
   size_t size;

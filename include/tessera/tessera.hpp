@@ -108,6 +108,32 @@ struct GenerateOptions {
   std::function<bool(std::uint32_t)> on_token;    // true to go on
 };
 
+namespace detail {
+
+// What points into options that outlive it.
+struct GenerateDesc {
+  explicit GenerateDesc(const GenerateOptions& options) {
+    for (const std::string& text : options.stop_texts) stops.push_back(text.c_str());
+    value.max_tokens = options.max_tokens;
+    value.ignore_eos = options.ignore_eos;
+    value.stop_texts = stops.data();
+    value.stop_count = static_cast<std::uint32_t>(stops.size());
+    value.user = const_cast<GenerateOptions*>(&options);
+    if (options.on_text)
+      value.on_text = [](void* user, const char* text, std::size_t bytes) {
+        return static_cast<GenerateOptions*>(user)->on_text({text, bytes}) ? 0 : 1;
+      };
+    if (options.on_token)
+      value.on_token = [](void* user, std::uint32_t id) {
+        return static_cast<GenerateOptions*>(user)->on_token(id) ? 0 : 1;
+      };
+  }
+  std::vector<const char*> stops;
+  tessera_generate_desc value = init<tessera_generate_desc>();
+};
+
+}  // namespace detail
+
 class Session {
  public:
   Expected<Done> append(std::span<const std::uint32_t> ids) {
@@ -121,26 +147,47 @@ class Session {
     return id;
   }
   Expected<tessera_stop> generate(const GenerateOptions& options) {
-    std::vector<const char*> stops;
-    for (const std::string& text : options.stop_texts) stops.push_back(text.c_str());
-    tessera_generate_desc desc = init<tessera_generate_desc>();
-    desc.max_tokens = options.max_tokens;
-    desc.ignore_eos = options.ignore_eos;
-    desc.stop_texts = stops.data();
-    desc.stop_count = static_cast<std::uint32_t>(stops.size());
-    desc.user = const_cast<GenerateOptions*>(&options);
-    if (options.on_text)
-      desc.on_text = [](void* user, const char* text, std::size_t bytes) {
-        return static_cast<GenerateOptions*>(user)->on_text({text, bytes}) ? 0 : 1;
-      };
-    if (options.on_token)
-      desc.on_token = [](void* user, std::uint32_t id) {
-        return static_cast<GenerateOptions*>(user)->on_token(id) ? 0 : 1;
-      };
     tessera_error error;
     tessera_stop stop = TESSERA_STOP_LENGTH;
-    if (tessera_generate(handle_.get(), &desc, &stop, &error) != TESSERA_OK) return detail::failure(error);
+    const detail::GenerateDesc desc(options);
+    if (tessera_generate(handle_.get(), &desc.value, &stop, &error) != TESSERA_OK)
+      return detail::failure(error);
     return stop;
+  }
+  Expected<Done> begin(GenerateOptions options) {
+    tessera_error error;
+    auto kept = std::make_unique<GenerateOptions>(std::move(options));
+    const detail::GenerateDesc desc(*kept);
+    auto done = detail::done(tessera_session_begin(handle_.get(), &desc.value, &error), error);
+    if (done) generating_ = std::move(kept);
+    return done;
+  }
+  Expected<tessera_step_result> step(double budget_us = 0, std::uint32_t in_flight = 0) {
+    tessera_error error;
+    auto desc = init<tessera_step_desc>();
+    desc.budget_us = budget_us;
+    desc.in_flight = in_flight;
+    auto result = init<tessera_step_result>();
+    if (tessera_session_step(handle_.get(), &desc, &result, &error) != TESSERA_OK)
+      return detail::failure(error);
+    return result;
+  }
+  Expected<tessera_step_result> poll() {
+    tessera_error error;
+    auto result = init<tessera_step_result>();
+    if (tessera_session_poll(handle_.get(), &result, &error) != TESSERA_OK) return detail::failure(error);
+    return result;
+  }
+  Expected<tessera_step_result> wait(std::uint64_t timeout_ns) {
+    tessera_error error;
+    auto result = init<tessera_step_result>();
+    if (tessera_session_wait(handle_.get(), timeout_ns, &result, &error) != TESSERA_OK)
+      return detail::failure(error);
+    return result;
+  }
+  Expected<Done> cancel() {
+    tessera_error error;
+    return detail::done(tessera_session_cancel(handle_.get(), &error), error);
   }
   Expected<Done> set_sampler(const tessera_sampler& sampler) {
     tessera_error error;
@@ -149,6 +196,24 @@ class Session {
   Expected<Done> reset() {
     tessera_error error;
     return detail::done(tessera_session_reset(handle_.get(), &error), error);
+  }
+  Expected<Done> release_weights() {
+    tessera_error error;
+    return detail::done(tessera_session_release_weights(handle_.get(), &error), error);
+  }
+  Expected<std::string> save() {
+    tessera_error error;
+    std::string bytes;
+    const auto append = [](void* user, const void* part, std::size_t count) {
+      static_cast<std::string*>(user)->append(static_cast<const char*>(part), count);
+    };
+    if (tessera_session_save(handle_.get(), append, &bytes, &error) != TESSERA_OK)
+      return detail::failure(error);
+    return bytes;
+  }
+  Expected<Done> restore(std::string_view bytes) {
+    tessera_error error;
+    return detail::done(tessera_session_restore(handle_.get(), bytes.data(), bytes.size(), &error), error);
   }
   tessera_session_stats stats() const {
     tessera_session_stats stats = init<tessera_session_stats>();
@@ -159,7 +224,8 @@ class Session {
 
  private:
   friend class Model;
-  std::unique_ptr<ProgressFn> progress_;  // at a fixed address for the C callback
+  std::unique_ptr<ProgressFn> progress_;         // at a fixed address for the C callbacks
+  std::unique_ptr<GenerateOptions> generating_;  // likewise
   std::unique_ptr<tessera_session, Destroy<tessera_session, tessera_session_destroy>> handle_;
 };
 

@@ -99,7 +99,8 @@ Result<DecoderOptions> make_options(uint32_t context, uint32_t chunk, tessera_kv
 Result<void> run_verify(tessera_context& context, std::shared_ptr<const Program> unfused,
                         std::vector<ScriptPass> script, const tessera_verify_desc& desc);
 // The one place that picks a Walker.
+// stream: without its weights, which Walker::load brings.
 Result<std::unique_ptr<Walker>> make_walker(tessera_context& context, std::shared_ptr<const Program> unfused,
-                                            Progress progress);
+                                            Progress progress, bool stream = false);
 
 }  // namespace tessera::api
