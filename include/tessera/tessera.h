@@ -69,6 +69,39 @@ TESSERA_API uint32_t tessera_version(void);
   { .size = sizeof(type) }
 #endif
 
+/* ---- Vulkan types --------------------------------------------------------------------------------------
+ * Vulkan's handles and structs as vulkan.h declares them, so that this header compiles before it, after it
+ * and without it; what vulkan.h calls VkBuffer is passed as it is. */
+
+struct VkAllocationCallbacks;
+struct VkCommandBuffer_T;
+struct VkDevice_T;
+struct VkInstance_T;
+struct VkPhysicalDevice_T;
+struct VkPhysicalDeviceFeatures2;
+struct VkQueue_T;
+struct VkSubmitInfo;
+
+/* vulkan.h makes non-dispatchable handles pointers where pointers have 64 bits. */
+#ifdef VK_USE_64_BIT_PTR_DEFINES
+#define TESSERA_VK_POINTERS VK_USE_64_BIT_PTR_DEFINES
+#elif defined(__LP64__) || defined(_WIN64) || defined(_M_X64) || defined(_M_IA64) || defined(__ia64) || \
+    defined(__aarch64__) || defined(__powerpc64__) || (defined(__x86_64__) && !defined(__ILP32__)) ||   \
+    (defined(__riscv) && __riscv_xlen == 64)
+#define TESSERA_VK_POINTERS 1
+#else
+#define TESSERA_VK_POINTERS 0
+#endif
+#if TESSERA_VK_POINTERS
+typedef struct VkBuffer_T* tessera_vk_buffer;
+typedef struct VkDeviceMemory_T* tessera_vk_device_memory;
+typedef struct VkSemaphore_T* tessera_vk_semaphore;
+#else
+typedef uint64_t tessera_vk_buffer;
+typedef uint64_t tessera_vk_device_memory;
+typedef uint64_t tessera_vk_semaphore;
+#endif
+
 /* ---- context ------------------------------------------------------------------------------------------- */
 
 typedef struct tessera_context tessera_context;
