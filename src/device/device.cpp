@@ -22,6 +22,9 @@ class DeviceImpl final : public Device {
   Result<std::shared_ptr<Pipeline>> create_pipeline(const PipelineDesc& desc) override {
     return pipelines_->get(desc);
   }
+  Result<std::unique_ptr<Buffer>> adopt_buffer(std::uint64_t vk_buffer, std::uint64_t bytes) override {
+    return BufferImpl::adopt(*gpu_, to_handle<VkBuffer>(vk_buffer), bytes);
+  }
   std::uint32_t pipelines_made() const override { return pipelines_->made(); }
   Result<std::vector<PipelineExecutable>> inspect_pipeline(const PipelineDesc& desc, bool texts) override {
     return pipelines_->inspect(desc, texts);
@@ -33,6 +36,12 @@ class DeviceImpl final : public Device {
   Result<std::unique_ptr<CommandList>> create_command_list(std::uint32_t timestamp_count) override {
     TSR_TRY(auto list, CommandListImpl::create(*gpu_, *queue_, timestamp_count));
     return std::unique_ptr<CommandList>(std::move(list));
+  }
+  Result<void> record_into(void* vk_command_buffer, const std::function<void(HostRecorder&)>& body) override {
+    if (gpu_->lost) return lost_error();
+    HostRecorderImpl recorder(*gpu_, static_cast<VkCommandBuffer>(vk_command_buffer));
+    body(recorder);
+    return recorder.finish();
   }
   Result<std::uint64_t> submit(std::span<const CommandList* const> lists) override {
     return queue_->submit(lists);
@@ -110,7 +119,7 @@ Result<void> DeviceImpl::create_device(const FeatureChain& features) {
   info.pQueueCreateInfos = &queue;
   info.enabledExtensionCount = static_cast<std::uint32_t>(gpu.physical.extensions.size());
   info.ppEnabledExtensionNames = gpu.physical.extensions.data();
-  const VkResult r = vk.CreateDevice(gpu.physical.handle, &info, nullptr, &gpu.device);
+  const VkResult r = vk.CreateDevice(gpu.physical.handle, &info, gpu.allocator(), &gpu.device);
   if (r != VK_SUCCESS) return vk_error(r, "opening device " + gpu.physical.report.name);
   // First, so that a device whose table is incomplete goes too.
   gpu.vk.DestroyDevice =

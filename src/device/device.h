@@ -54,6 +54,7 @@ class Instance {
     bool debug_messages =
         false;  // messages of validation layers go to the log as errors (VK_EXT_debug_utils)
     Log log;    // called from any thread that uses the instance or its devices
+    const void* allocation_callbacks = nullptr;  // VkAllocationCallbacks of every object; copied
   };
   static Result<std::shared_ptr<Instance>> create(const Desc& desc);
   // Every device, usable or refused, with its real limits and capabilities.
@@ -138,15 +139,11 @@ class BindingSet {
   virtual ~BindingSet() = default;
 };
 
-// Records once, is submitted many times, also while an earlier submission of it is pending. Begin/end are
-// implicit in create and finish. One thread at a time; different lists are independent. Lists run in the
-// order of submission, but nothing orders their memory accesses: one that touches what an earlier one wrote
-// starts with barrier(). Host writes to mapped memory before submit() are visible to it without a barrier. A
-// misuse (a range outside its buffer, a grid over the limits) is not recorded, and finish() names the first
-// one.
-class CommandList {
+// What work is recorded into. One thread at a time; different recorders are independent. A misuse (a range
+// outside its buffer, a grid over the limits) is not recorded, and the first one is named at the end.
+class Recorder {
  public:
-  virtual ~CommandList() = default;  // waits for its latest submission
+  virtual ~Recorder() = default;
   // Workgroups [base, base+count) of each dimension (vkCmdDispatchBase; gl_WorkGroupID includes the base).
   // Slices of one grid write apart, but newer synchronisation validation cannot know it: a barrier goes
   // between them.
@@ -154,18 +151,41 @@ class CommandList {
                         std::array<std::uint32_t, 3> base, std::array<std::uint32_t, 3> count) = 0;
   // Compute and transfer writes so far become visible to what follows; the one place that records a barrier.
   virtual void barrier() = 0;
-  // The same for the host, which reads mapped memory after wait().
-  virtual void barrier_to_host() = 0;
   virtual void copy(const Buffer& from, std::uint64_t from_offset, const Buffer& to, std::uint64_t to_offset,
                     std::uint64_t bytes) = 0;
   // Offset and bytes are multiples of 4.
   virtual void fill(const Buffer& buffer, std::uint64_t offset, std::uint64_t bytes, std::uint32_t word) = 0;
+};
+
+// Records once, is submitted many times, also while an earlier submission of it is pending. Begin/end are
+// implicit in create and finish. Lists run in the order of submission, but nothing orders their memory
+// accesses: one that touches what an earlier one wrote starts with barrier(). Host writes to mapped memory
+// before submit() are visible to it without a barrier. Its destructor waits for its latest submission.
+class CommandList : public Recorder {
+ public:
+  // barrier() for the CPU, which reads mapped memory after wait().
+  virtual void barrier_to_host() = 0;
   // Each index below the timestamp_count given at creation once; ignored on a device without timestamps.
   virtual void timestamp(std::uint32_t index) = 0;
   virtual Result<void> finish() = 0;
   // After the latest submission ended: nanoseconds since the first timestamp, one a timestamp. unsupported
   // where limits.timestamp_ns is 0.
   virtual Result<std::vector<double>> timestamps() = 0;
+};
+
+// What a host does on the device beside us: VkPipelineStageFlags and VkAccessFlags.
+struct HostAccess {
+  std::uint32_t stages = 0, access = 0;
+};
+
+// Into a command buffer of the host's, between its own commands. Only vkCmd* calls: nothing is allocated,
+// on the device or the heap.
+class HostRecorder : public Recorder {
+ public:
+  // What the host's access wrote becomes visible to what follows.
+  virtual void barrier_from(HostAccess host) = 0;
+  // What was written so far becomes visible to the host's access.
+  virtual void barrier_to(HostAccess host) = 0;
 };
 
 // Device memory of a Device's buffers, staging included.
@@ -191,6 +211,9 @@ class Device {
   // unsupported over max_buffer_size; out_of_memory says what the heap has. Contents are undefined.
   virtual Result<std::unique_ptr<Buffer>> create_buffer(std::uint64_t bytes, Memory memory,
                                                         const std::string& name) = 0;
+  // A VkBuffer of the host's as a Buffer: never destroyed, not mapped, good as a storage buffer and in copies
+  // as far as its usage flags say so. It must outlive the Buffer.
+  virtual Result<std::unique_ptr<Buffer>> adopt_buffer(std::uint64_t vk_buffer, std::uint64_t bytes) = 0;
   // Thread-safe. The same desc gives the same object, made once.
   virtual Result<std::shared_ptr<Pipeline>> create_pipeline(const PipelineDesc& desc) = 0;
   virtual std::uint32_t pipelines_made() const = 0;
@@ -201,6 +224,12 @@ class Device {
   virtual Result<std::unique_ptr<BindingSet>> create_binding_set(const Pipeline& pipeline,
                                                                  std::span<const BindingRange> ranges) = 0;
   virtual Result<std::unique_ptr<CommandList>> create_command_list(std::uint32_t timestamp_count) = 0;
+
+  // `body` records into a VkCommandBuffer that is being recorded, primary or secondary, outside of a render
+  // pass. Leaves the compute bind point's pipeline, sets and push constants changed. internal: the first
+  // misuse. Allocates nothing when `body` does not: pass a std::ref.
+  virtual Result<void> record_into(void* vk_command_buffer,
+                                   const std::function<void(HostRecorder&)>& body) = 0;
 
   // One vkQueueSubmit of the lists in order; returns the timeline value it will signal. Thread-safe.
   virtual Result<std::uint64_t> submit(std::span<const CommandList* const> lists) = 0;

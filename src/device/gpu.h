@@ -25,9 +25,10 @@ struct Gpu {
   Gpu(const Gpu&) = delete;
   Gpu& operator=(const Gpu&) = delete;
   ~Gpu() {
-    if (device && vk.DestroyDevice) vk.DestroyDevice(device, nullptr);
+    if (device && vk.DestroyDevice) vk.DestroyDevice(device, allocator());
   }
 
+  const VkAllocationCallbacks* allocator() const { return instance->allocator(); }
   const Limits& limits() const { return physical.report.limits; }
   // vk_error, remembering a lost device.
   Error error(VkResult result, const std::string& what) {

@@ -94,6 +94,8 @@ Result<PFN_vkGetInstanceProcAddr> InstanceImpl::find_loader(const Desc& desc) {
 
 Result<void> InstanceImpl::open(const Desc& desc) {
   log_ = desc.log;
+  if (desc.allocation_callbacks)
+    allocation_ = *static_cast<const VkAllocationCallbacks*>(desc.allocation_callbacks);
   TSR_TRY(const PFN_vkGetInstanceProcAddr get, find_loader(desc));
   const auto create_instance =
       reinterpret_cast<PFN_vkCreateInstance>(get(VK_NULL_HANDLE, "vkCreateInstance"));
@@ -121,18 +123,19 @@ Result<void> InstanceImpl::open(const Desc& desc) {
   }
   info.enabledExtensionCount = static_cast<std::uint32_t>(extensions.size());
   info.ppEnabledExtensionNames = extensions.data();
-  if (const VkResult r = create_instance(&info, nullptr, &instance_); r != VK_SUCCESS) return no_instance(r);
+  if (const VkResult r = create_instance(&info, allocator(), &instance_); r != VK_SUCCESS)
+    return no_instance(r);
   // First, so that an instance whose table is incomplete goes too.
   vk_.DestroyInstance = reinterpret_cast<PFN_vkDestroyInstance>(get(instance_, "vkDestroyInstance"));
   TSR_TRY(vk_, load_instance_table(get, instance_));
   if (debug && vk_.CreateDebugUtilsMessengerEXT)
-    vk_.CreateDebugUtilsMessengerEXT(instance_, &messenger, nullptr, &messenger_);
+    vk_.CreateDebugUtilsMessengerEXT(instance_, &messenger, allocator(), &messenger_);
   return {};
 }
 
 InstanceImpl::~InstanceImpl() {
-  if (messenger_) vk_.DestroyDebugUtilsMessengerEXT(instance_, messenger_, nullptr);
-  if (instance_ && vk_.DestroyInstance) vk_.DestroyInstance(instance_, nullptr);
+  if (messenger_) vk_.DestroyDebugUtilsMessengerEXT(instance_, messenger_, allocator());
+  if (instance_ && vk_.DestroyInstance) vk_.DestroyInstance(instance_, allocator());
   if (library_) dlclose(library_);
 }
 

@@ -1,5 +1,7 @@
 #pragma once
 
+#include <optional>
+
 #include "device/capabilities.h"
 #include "device/device.h"
 #include "device/vk_table.h"
@@ -14,7 +16,7 @@ class InstanceImpl final : public Instance {
   Result<std::vector<DeviceReport>> enumerate() const override;
   Result<PhysicalDevice> physical_device(std::uint32_t index, FeatureChain& features) const;
   const InstanceTable& table() const { return vk_; }
-  bool debug_messages() const { return messenger_ != VK_NULL_HANDLE; }
+  const VkAllocationCallbacks* allocator() const { return allocation_ ? &*allocation_ : nullptr; }
 
  private:
   Result<PFN_vkGetInstanceProcAddr> find_loader(const Desc& desc);
@@ -26,6 +28,7 @@ class InstanceImpl final : public Instance {
   std::uint32_t version_ = 0;  // what the application declared: the most that a device may use
   VkDebugUtilsMessengerEXT messenger_ = VK_NULL_HANDLE;
   Log log_;
+  std::optional<VkAllocationCallbacks> allocation_;
 };
 
 }  // namespace tessera

@@ -94,9 +94,19 @@ Result<std::unique_ptr<Buffer>> BufferImpl::create(Gpu& gpu, std::uint64_t bytes
   info.usage = VK_BUFFER_USAGE_STORAGE_BUFFER_BIT | VK_BUFFER_USAGE_TRANSFER_SRC_BIT |
                VK_BUFFER_USAGE_TRANSFER_DST_BIT;
   info.sharingMode = VK_SHARING_MODE_EXCLUSIVE;
-  const VkResult r = gpu.vk.CreateBuffer(gpu.device, &info, nullptr, &buffer->buffer_);
+  const VkResult r = gpu.vk.CreateBuffer(gpu.device, &info, gpu.allocator(), &buffer->buffer_);
   if (r != VK_SUCCESS) return gpu.error(r, what);
   TSR_CHECK(buffer->allocate(use, name));
+  return std::unique_ptr<Buffer>(std::move(buffer));
+}
+
+Result<std::unique_ptr<Buffer>> BufferImpl::adopt(Gpu& gpu, VkBuffer handle, std::uint64_t bytes) {
+  if (gpu.lost) return lost_error();
+  if (!handle || bytes == 0) return Error{Code::invalid_argument, "a buffer of the host's is null or empty"};
+  auto buffer = std::make_unique<BufferImpl>(gpu);
+  buffer->adopted_ = true;
+  buffer->buffer_ = handle;
+  buffer->size_ = bytes;
   return std::unique_ptr<Buffer>(std::move(buffer));
 }
 
@@ -121,7 +131,7 @@ Result<void> BufferImpl::allocate(Memory use, const std::string& name) {
     VkMemoryAllocateInfo info{VK_STRUCTURE_TYPE_MEMORY_ALLOCATE_INFO};
     info.allocationSize = needs.size;
     info.memoryTypeIndex = type = candidate;
-    result = gpu_.vk.AllocateMemory(gpu_.device, &info, nullptr, &memory_);
+    result = gpu_.vk.AllocateMemory(gpu_.device, &info, gpu_.allocator(), &memory_);
     if (result != VK_ERROR_OUT_OF_DEVICE_MEMORY) break;
   }
   if (result != VK_SUCCESS) {
@@ -163,9 +173,9 @@ Error BufferImpl::no_room(const std::string& name, std::uint64_t bytes, std::uin
 }
 
 BufferImpl::~BufferImpl() {
-  if (buffer_) gpu_.vk.DestroyBuffer(gpu_.device, buffer_, nullptr);
+  if (buffer_ && !adopted_) gpu_.vk.DestroyBuffer(gpu_.device, buffer_, gpu_.allocator());
   if (memory_) {
-    gpu_.vk.FreeMemory(gpu_.device, memory_, nullptr);
+    gpu_.vk.FreeMemory(gpu_.device, memory_, gpu_.allocator());
     --gpu_.allocations;
     gpu_.bytes -= allocated_;
   }

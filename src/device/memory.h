@@ -16,6 +16,7 @@ class BufferImpl final : public Buffer {
   BufferImpl& operator=(const BufferImpl&) = delete;
   static Result<std::unique_ptr<Buffer>> create(Gpu& gpu, std::uint64_t bytes, Memory use,
                                                 const std::string& name);
+  static Result<std::unique_ptr<Buffer>> adopt(Gpu& gpu, VkBuffer buffer, std::uint64_t bytes);
 
   std::uint64_t size() const override { return size_; }
   std::span<std::byte> mapped() override { return {mapped_, mapped_ ? size_ : 0}; }
@@ -28,6 +29,7 @@ class BufferImpl final : public Buffer {
 
   Gpu& gpu_;
   VkBuffer buffer_ = VK_NULL_HANDLE;
+  bool adopted_ = false;
   VkDeviceMemory memory_ = VK_NULL_HANDLE;
   std::uint64_t size_ = 0;
   std::uint64_t allocated_ = 0;

@@ -5,7 +5,7 @@
 namespace tessera {
 
 Queue::~Queue() {
-  if (timeline_) gpu_.vk.DestroySemaphore(gpu_.device, timeline_, nullptr);
+  if (timeline_) gpu_.vk.DestroySemaphore(gpu_.device, timeline_, gpu_.allocator());
 }
 
 Result<std::uint64_t> Queue::submit(std::span<const CommandList* const> lists) {
@@ -22,7 +22,7 @@ Result<std::uint64_t> Queue::submit(std::span<const CommandList* const> lists) {
     VkSemaphoreTypeCreateInfo type{VK_STRUCTURE_TYPE_SEMAPHORE_TYPE_CREATE_INFO};
     type.semaphoreType = VK_SEMAPHORE_TYPE_TIMELINE;
     VkSemaphoreCreateInfo info{VK_STRUCTURE_TYPE_SEMAPHORE_CREATE_INFO, &type};
-    const VkResult r = gpu_.vk.CreateSemaphore(gpu_.device, &info, nullptr, &timeline_);
+    const VkResult r = gpu_.vk.CreateSemaphore(gpu_.device, &info, gpu_.allocator(), &timeline_);
     if (r != VK_SUCCESS) return gpu_.error(r, "timeline semaphore");
   }
   const std::uint64_t value = latest_ + 1;
