@@ -122,6 +122,59 @@ typedef int (*tessera_progress_fn)(void* user, const char* stage, uint64_t done,
 typedef void (*tessera_run_jobs_fn)(void* user, uint32_t count, void (*job)(void* arg, uint32_t index),
                                     void* arg);
 
+/* Device memory that a host gives from its own allocator. */
+typedef struct tessera_memory_request {
+  size_t size;
+  uint64_t bytes, alignment;
+  uint32_t memory_type; /* its index in VkPhysicalDeviceMemoryProperties */
+  int mapped;           /* nonzero: the block must be mapped; else it may be */
+  const char* name;     /* of the buffer, for the host's reports */
+} tessera_memory_request;
+typedef struct tessera_memory_block {
+  size_t size;
+  tessera_vk_device_memory memory; /* allocated with request.memory_type */
+  uint64_t offset;                 /* a multiple of request.alignment */
+  void* mapped;                    /* where `offset` is mapped while the block lives; NULL: it is not */
+  void* user;                      /* the host's own, for free_memory */
+} tessera_memory_block;
+
+/* A Vulkan device that the host made and keeps: nothing of it is destroyed or waited for as a whole, and
+ * every handle is used as it is. tessera_requirements says what it should have enabled. All but the handles
+ * and the callbacks is read during tessera_context_create only. Handles and callbacks must outlive the
+ * context. */
+typedef struct tessera_host_device {
+  size_t size;
+  struct VkInstance_T* instance;
+  struct VkPhysicalDevice_T* physical_device;
+  struct VkDevice_T* device;
+  uint32_t api_version;          /* VkApplicationInfo::apiVersion of the instance; 0: Vulkan 1.2 */
+  const char* const* extensions; /* device extensions that are enabled */
+  uint32_t extension_count;
+  /* The features that are enabled: VkDeviceCreateInfo::pNext, a chain of VkPhysicalDevice*Features with or
+   * without VkPhysicalDeviceFeatures2. What it does not enable is not used, whatever the device could do. */
+  const void* features;
+  struct VkQueue_T* queue; /* has compute */
+  uint32_t queue_family;
+  /* A second queue, for weights that are streamed; NULL: `queue` does it. Buffers are shared between both
+   * families when they differ. */
+  struct VkQueue_T* transfer_queue;
+  uint32_t transfer_queue_family;
+  /* How work reaches a queue that the host uses too: either `submit`, which does what vkQueueSubmit does,
+   * now or later, without waiting for the calling thread, and gives its VkResult; or `lock` and `unlock`
+   * around vkQueueSubmit. All NULL: the host does not use the queue while a call of the library runs. They
+   * must not call the library. */
+  int32_t (*submit)(void* user, struct VkQueue_T* queue, const struct VkSubmitInfo* submit);
+  void (*lock)(void* user, struct VkQueue_T* queue);
+  void (*unlock)(void* user, struct VkQueue_T* queue);
+  void* queue_user;
+  /* Where memory of buffers comes from; NULL: vkAllocateMemory. Gives VK_SUCCESS, or
+   * VK_ERROR_OUT_OF_DEVICE_MEMORY, on which another memory type may be asked for. Called from any thread that
+   * is inside a call of the library. Both or none. */
+  int32_t (*allocate_memory)(void* user, const tessera_memory_request* request, tessera_memory_block* block);
+  void (*free_memory)(void* user, const tessera_memory_block* block);
+  void* memory_user;
+} tessera_host_device;
+
 typedef struct tessera_context_desc {
   size_t size;
   const char* device;      /* NULL or "": the best. An index, part of a name (any case), or "reference" */
@@ -149,6 +202,19 @@ typedef struct tessera_context_desc {
    * of them are ignored with a warning when one is not right. NULL: none. */
   void (*load_rates)(void* user, const char* rates_key, const char* const** rates, uint32_t* count);
   void* load_rates_user;
+  /* The device of a host; NULL: an own instance and device. With one, `device` and debug_messages are not
+   * used: the validation layers speak to the host. */
+  const tessera_host_device* host;
+  /* Of every Vulkan object that is made; copied. NULL: the driver's own. */
+  const struct VkAllocationCallbacks* allocation_callbacks;
+  /* Bytes of device memory that all buffers of the context may take at once; 0: no such limit. A buffer above
+   * it, or above what VK_EXT_memory_budget says is left, is refused with out_of_memory. */
+  uint64_t memory_budget_bytes;
+  /* Of an own device. low_priority: other processes' work goes first, where the driver has priorities
+   * (VK_KHR_global_priority). transfer_queue: a second queue for weights that are streamed, where the device
+   * has a family that only copies. */
+  int low_priority;
+  int transfer_queue;
 } tessera_context_desc;
 
 TESSERA_API tessera_status tessera_context_create(const tessera_context_desc* desc, tessera_context** context,
@@ -162,6 +228,10 @@ TESSERA_API const char* tessera_context_cache_key(const tessera_context* context
 /* A name for what tessera_measure_rates finds: device, driver, library, and the limits and capabilities that
  * caps left. Lives as long as the context; "" for the reference. */
 TESSERA_API const char* tessera_context_rates_key(const tessera_context* context);
+/* The timeline semaphore that every submission of the context signals, with a value one higher each. It lives
+ * as long as the context. unsupported: the reference has none. */
+TESSERA_API tessera_status tessera_context_timeline(tessera_context* context, tessera_vk_semaphore* semaphore,
+                                                    tessera_error* error);
 /* Calls `sink` once with the blob (nothing for the reference). */
 typedef void (*tessera_bytes_fn)(void* user, const void* bytes, size_t count);
 TESSERA_API tessera_status tessera_context_pipeline_cache(tessera_context* context, tessera_bytes_fn sink,

@@ -87,6 +87,9 @@ inline Result<void> require(const void* pointer, const char* what) {
   return {};
 }
 
+// None without desc.host; sets what of `instance` is the host's.
+Result<std::optional<HostDevice>> make_host_device(const tessera_context_desc& desc,
+                                                   Instance::Desc& instance);
 bool asks_for_reference(const tessera_context_desc& desc);
 // Sets device, device_name and the keys. Makes nothing but instance and device.
 Result<void> open_device(const tessera_context_desc& desc, tessera_context& context);

@@ -3,10 +3,7 @@
 namespace tessera {
 namespace {
 
-constexpr HostAccess kWrites{VK_PIPELINE_STAGE_COMPUTE_SHADER_BIT | VK_PIPELINE_STAGE_TRANSFER_BIT,
-                             VK_ACCESS_SHADER_WRITE_BIT | VK_ACCESS_TRANSFER_WRITE_BIT};
-constexpr HostAccess kAll{kWrites.stages,
-                          kWrites.access | VK_ACCESS_SHADER_READ_BIT | VK_ACCESS_TRANSFER_READ_BIT};
+constexpr HostAccess kCopies{VK_PIPELINE_STAGE_TRANSFER_BIT, VK_ACCESS_TRANSFER_WRITE_BIT};
 
 bool inside(const Buffer& buffer, std::uint64_t offset, std::uint64_t bytes) {
   return offset <= buffer.size() && bytes <= buffer.size() - offset;
@@ -19,7 +16,7 @@ Result<std::unique_ptr<CommandListImpl>> CommandListImpl::create(Gpu& gpu, Queue
   if (gpu.lost) return lost_error();
   auto list = std::make_unique<CommandListImpl>(gpu, queue);
   VkCommandPoolCreateInfo pool{VK_STRUCTURE_TYPE_COMMAND_POOL_CREATE_INFO};
-  pool.queueFamilyIndex = gpu.physical.queue_family;
+  pool.queueFamilyIndex = queue.family();
   VkResult r = gpu.vk.CreateCommandPool(gpu.device, &pool, gpu.allocator(), &list->pool_);
   if (r != VK_SUCCESS) return gpu.error(r, "command pool");
   VkCommandBufferAllocateInfo buffer{VK_STRUCTURE_TYPE_COMMAND_BUFFER_ALLOCATE_INFO};
@@ -29,7 +26,7 @@ Result<std::unique_ptr<CommandListImpl>> CommandListImpl::create(Gpu& gpu, Queue
   r = gpu.vk.AllocateCommandBuffers(gpu.device, &buffer, &list->commands_);
   if (r != VK_SUCCESS) return gpu.error(r, "command buffer");
   list->written_.resize(timestamp_count);
-  if (timestamp_count > 0 && gpu.limits().timestamp_ns > 0) {
+  if (timestamp_count > 0 && gpu.limits().timestamp_ns > 0 && queue.computes()) {
     VkQueryPoolCreateInfo queries{VK_STRUCTURE_TYPE_QUERY_POOL_CREATE_INFO};
     queries.queryType = VK_QUERY_TYPE_TIMESTAMP;
     queries.queryCount = timestamp_count;
@@ -68,7 +65,8 @@ void RecorderImpl<Interface>::dispatch(const Pipeline& pipeline, const BindingSe
                                        std::array<std::uint32_t, 3> count) {
   const PipelineImpl& p = impl(pipeline);
   const BindingSetImpl& bindings = impl(set);
-  if (refuse(push.size_bytes() != p.desc().push_bytes, "dispatch: push bytes differ from the pipeline's") ||
+  if (refuse(!computes_, "dispatch: the transfer lane only copies") ||
+      refuse(push.size_bytes() != p.desc().push_bytes, "dispatch: push bytes differ from the pipeline's") ||
       refuse(bindings.count() != p.desc().binding_count, "dispatch: a binding set of another pipeline"))
     return;
   for (std::size_t i = 0; i < 3; ++i) {
@@ -91,6 +89,18 @@ void RecorderImpl<Interface>::dispatch(const Pipeline& pipeline, const BindingSe
     gpu_.vk.CmdDispatchBase(commands_, base[0], base[1], base[2], count[0], count[1], count[2]);
 }
 
+template <typename Interface>
+HostAccess RecorderImpl<Interface>::writes() const {
+  if (!computes_) return kCopies;
+  return {kCopies.stages | VK_PIPELINE_STAGE_COMPUTE_SHADER_BIT, kCopies.access | VK_ACCESS_SHADER_WRITE_BIT};
+}
+
+template <typename Interface>
+HostAccess RecorderImpl<Interface>::all() const {
+  const std::uint32_t reads = VK_ACCESS_TRANSFER_READ_BIT | (computes_ ? VK_ACCESS_SHADER_READ_BIT : 0u);
+  return {writes().stages, writes().access | reads};
+}
+
 // The only place of the project that records a barrier: the schedule decides where.
 template <typename Interface>
 void RecorderImpl<Interface>::record_barrier(HostAccess from, HostAccess to) {
@@ -103,7 +113,7 @@ void RecorderImpl<Interface>::record_barrier(HostAccess from, HostAccess to) {
 
 template <typename Interface>
 void RecorderImpl<Interface>::barrier() {
-  record_barrier(kWrites, kAll);
+  record_barrier(writes(), all());
 }
 
 template <typename Interface>
@@ -130,11 +140,11 @@ template class RecorderImpl<CommandList>;
 template class RecorderImpl<HostRecorder>;
 
 void CommandListImpl::barrier_to_host() {
-  record_barrier(kWrites, {VK_PIPELINE_STAGE_HOST_BIT, VK_ACCESS_HOST_READ_BIT});
+  record_barrier(writes(), {VK_PIPELINE_STAGE_HOST_BIT, VK_ACCESS_HOST_READ_BIT});
 }
 
-void HostRecorderImpl::barrier_from(HostAccess host) { record_barrier(host, kAll); }
-void HostRecorderImpl::barrier_to(HostAccess host) { record_barrier(kWrites, host); }
+void HostRecorderImpl::barrier_from(HostAccess host) { record_barrier(host, all()); }
+void HostRecorderImpl::barrier_to(HostAccess host) { record_barrier(writes(), host); }
 
 Result<void> HostRecorderImpl::finish() {
   finished_ = true;

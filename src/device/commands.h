@@ -9,7 +9,7 @@ namespace tessera {
 template <typename Interface>
 class RecorderImpl : public Interface {
  public:
-  explicit RecorderImpl(Gpu& gpu) : gpu_(gpu) {}
+  RecorderImpl(Gpu& gpu, bool computes) : gpu_(gpu), computes_(computes) {}
 
   void dispatch(const Pipeline& pipeline, const BindingSet& set, std::span<const std::uint32_t> push,
                 std::array<std::uint32_t, 3> base, std::array<std::uint32_t, 3> count) override;
@@ -21,8 +21,11 @@ class RecorderImpl : public Interface {
  protected:
   bool refuse(bool bad, const char* why);
   void record_barrier(HostAccess from, HostAccess to);
+  HostAccess writes() const;
+  HostAccess all() const;
 
   Gpu& gpu_;
+  const bool computes_;
   VkCommandBuffer commands_ = VK_NULL_HANDLE;
   bool finished_ = false;
   const char* misuse_ = nullptr;  // the first one
@@ -34,7 +37,7 @@ extern template class RecorderImpl<HostRecorder>;
 // Each list has its own pool, so different lists may be recorded by different threads at once.
 class CommandListImpl final : public RecorderImpl<CommandList> {
  public:
-  CommandListImpl(Gpu& gpu, Queue& queue) : RecorderImpl(gpu), queue_(queue) {}
+  CommandListImpl(Gpu& gpu, Queue& queue) : RecorderImpl(gpu, queue.computes()), queue_(queue) {}
   ~CommandListImpl() override;
   CommandListImpl(const CommandListImpl&) = delete;
   CommandListImpl& operator=(const CommandListImpl&) = delete;
@@ -48,6 +51,7 @@ class CommandListImpl final : public RecorderImpl<CommandList> {
 
   VkCommandBuffer handle() const { return commands_; }
   bool finished() const { return finished_; }
+  const Queue& queue() const { return queue_; }
   void submitted(std::uint64_t value) const { last_submission_ = value; }
 
  private:
@@ -62,7 +66,7 @@ inline const CommandListImpl& impl(const CommandList& l) { return static_cast<co
 
 class HostRecorderImpl final : public RecorderImpl<HostRecorder> {
  public:
-  HostRecorderImpl(Gpu& gpu, VkCommandBuffer commands) : RecorderImpl(gpu) { commands_ = commands; }
+  HostRecorderImpl(Gpu& gpu, VkCommandBuffer commands) : RecorderImpl(gpu, true) { commands_ = commands; }
   void barrier_from(HostAccess host) override;
   void barrier_to(HostAccess host) override;
   Result<void> finish();

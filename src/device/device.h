@@ -15,6 +15,7 @@
 
 #include "base/log.h"
 #include "base/result.h"
+#include "device/host.h"
 #include "device/limits.h"
 #include "device/matrices.h"
 #include "device/rates.h"
@@ -55,10 +56,14 @@ class Instance {
         false;  // messages of validation layers go to the log as errors (VK_EXT_debug_utils)
     Log log;    // called from any thread that uses the instance or its devices
     const void* allocation_callbacks = nullptr;  // VkAllocationCallbacks of every object; copied
+    void* instance = nullptr;       // VkInstance of a host's, which stays its own; null: one is made
+    std::uint32_t api_version = 0;  // of that instance's VkApplicationInfo
   };
   static Result<std::shared_ptr<Instance>> create(const Desc& desc);
   // Every device, usable or refused, with its real limits and capabilities.
   virtual Result<std::vector<DeviceReport>> enumerate() const = 0;
+  // A host's device of a host's instance, with what it enabled as all it can.
+  virtual DeviceReport report(const HostDevice& host) const = 0;
   virtual ~Instance() = default;
 };
 
@@ -188,6 +193,9 @@ class HostRecorder : public Recorder {
   virtual void barrier_to(HostAccess host) = 0;
 };
 
+// What work is submitted to. Where there is no transfer queue, both are the compute queue.
+enum class Lane : std::uint8_t { compute, transfer };
+
 // Device memory of a Device's buffers, staging included.
 struct MemoryUse {
   std::uint64_t bytes = 0;
@@ -203,12 +211,17 @@ class Device {
     std::vector<std::byte> pipeline_cache;  // blob of an earlier run; ignored (with a warning) unless its
                                             // checksum, device and driver agree
     Log log;
+    std::uint64_t memory_budget = 0;  // bytes of all buffers at once; 0: what the device has
+    bool transfer_queue = false;      // open one too, where a family only copies
+    bool low_priority = false;        // among all processes of the device, where the driver has priorities
+    std::optional<HostDevice> host;   // instead of index, transfer_queue and low_priority
   };
   static Result<std::unique_ptr<Device>> create(std::shared_ptr<Instance> instance, const Desc& desc);
   virtual ~Device() = default;  // waits for what was submitted, a minute at most
 
   virtual const DeviceReport& report() const = 0;  // limits and caps with the overrides applied
-  // unsupported over max_buffer_size; out_of_memory says what the heap has. Contents are undefined.
+  // unsupported over max_buffer_size; out_of_memory says what the budget or the heap has. Contents are
+  // undefined.
   virtual Result<std::unique_ptr<Buffer>> create_buffer(std::uint64_t bytes, Memory memory,
                                                         const std::string& name) = 0;
   // A VkBuffer of the host's as a Buffer: never destroyed, not mapped, good as a storage buffer and in copies
@@ -223,7 +236,8 @@ class Device {
   virtual Result<std::vector<PipelineExecutable>> inspect_pipeline(const PipelineDesc& desc, bool texts) = 0;
   virtual Result<std::unique_ptr<BindingSet>> create_binding_set(const Pipeline& pipeline,
                                                                  std::span<const BindingRange> ranges) = 0;
-  virtual Result<std::unique_ptr<CommandList>> create_command_list(std::uint32_t timestamp_count) = 0;
+  virtual Result<std::unique_ptr<CommandList>> create_command_list(std::uint32_t timestamp_count,
+                                                                   Lane lane = Lane::compute) = 0;
 
   // `body` records into a VkCommandBuffer that is being recorded, primary or secondary, outside of a render
   // pass. Leaves the compute bind point's pipeline, sets and push constants changed. internal: the first
@@ -231,11 +245,17 @@ class Device {
   virtual Result<void> record_into(void* vk_command_buffer,
                                    const std::function<void(HostRecorder&)>& body) = 0;
 
-  // One vkQueueSubmit of the lists in order; returns the timeline value it will signal. Thread-safe.
-  virtual Result<std::uint64_t> submit(std::span<const CommandList* const> lists) = 0;
-  // Blocks (no spinning) until the timeline reaches `value`; false when timeout_ns passed. device_lost.
-  virtual Result<bool> wait(std::uint64_t value, std::uint64_t timeout_ns) = 0;
-  virtual std::uint64_t submit_count() const = 0;  // vkQueueSubmit calls so far
+  // One vkQueueSubmit of the lists, all of `lane`, in order; returns the value of the lane's timeline that it
+  // will signal. The device first waits for the value `after` of the other lane's timeline. Thread-safe;
+  // allocates nothing once as many lists were submitted at once.
+  virtual Result<std::uint64_t> submit(std::span<const CommandList* const> lists, Lane lane = Lane::compute,
+                                       std::uint64_t after = 0) = 0;
+  // Blocks (no spinning) until the lane's timeline reaches `value`; false when timeout_ns passed.
+  // device_lost.
+  virtual Result<bool> wait(std::uint64_t value, std::uint64_t timeout_ns, Lane lane = Lane::compute) = 0;
+  virtual Result<std::uint64_t> timeline(Lane lane) = 0;  // the VkSemaphore that submissions signal
+  virtual bool has_transfer_queue() const = 0;
+  virtual std::uint64_t submit_count() const = 0;  // vkQueueSubmit calls of the compute lane so far
   virtual std::uint64_t record_count() const = 0;  // command lists recorded so far
 
   virtual MemoryUse memory_use() const = 0;

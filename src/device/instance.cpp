@@ -97,6 +97,17 @@ Result<void> InstanceImpl::open(const Desc& desc) {
   if (desc.allocation_callbacks)
     allocation_ = *static_cast<const VkAllocationCallbacks*>(desc.allocation_callbacks);
   TSR_TRY(const PFN_vkGetInstanceProcAddr get, find_loader(desc));
+  if (!desc.instance) return make_instance(desc, get);
+  if (desc.api_version < VK_API_VERSION_1_2)
+    return Error{Code::no_device, "the host's instance: " + below_floor(Limits{}, desc.api_version)};
+  adopted_ = true;
+  instance_ = static_cast<VkInstance>(desc.instance);
+  version_ = desc.api_version;
+  TSR_TRY(vk_, load_instance_table(get, instance_));
+  return {};
+}
+
+Result<void> InstanceImpl::make_instance(const Desc& desc, PFN_vkGetInstanceProcAddr get) {
   const auto create_instance =
       reinterpret_cast<PFN_vkCreateInstance>(get(VK_NULL_HANDLE, "vkCreateInstance"));
   if (!create_instance) return Error{Code::no_device, "the Vulkan loader lacks vkCreateInstance"};
@@ -135,7 +146,7 @@ Result<void> InstanceImpl::open(const Desc& desc) {
 
 InstanceImpl::~InstanceImpl() {
   if (messenger_) vk_.DestroyDebugUtilsMessengerEXT(instance_, messenger_, allocator());
-  if (instance_ && vk_.DestroyInstance) vk_.DestroyInstance(instance_, allocator());
+  if (instance_ && !adopted_ && vk_.DestroyInstance) vk_.DestroyInstance(instance_, allocator());
   if (library_) dlclose(library_);
 }
 
@@ -165,6 +176,10 @@ Result<PhysicalDevice> InstanceImpl::physical_device(std::uint32_t index, Featur
     return Error{Code::no_device,
                  "no device " + std::to_string(index) + "; there are " + std::to_string(all.size())};
   return describe(vk_, all[index], index, version_, &features);
+}
+
+PhysicalDevice InstanceImpl::host_device(const HostDevice& host) const {
+  return describe(vk_, static_cast<VkPhysicalDevice>(host.physical_device), 0, version_, nullptr, &host);
 }
 
 }  // namespace tessera

@@ -14,17 +14,21 @@ class InstanceImpl final : public Instance {
   Result<void> open(const Desc& desc);
 
   Result<std::vector<DeviceReport>> enumerate() const override;
+  DeviceReport report(const HostDevice& host) const override { return host_device(host).report; }
   Result<PhysicalDevice> physical_device(std::uint32_t index, FeatureChain& features) const;
+  PhysicalDevice host_device(const HostDevice& host) const;
   const InstanceTable& table() const { return vk_; }
   const VkAllocationCallbacks* allocator() const { return allocation_ ? &*allocation_ : nullptr; }
 
  private:
   Result<PFN_vkGetInstanceProcAddr> find_loader(const Desc& desc);
+  Result<void> make_instance(const Desc& desc, PFN_vkGetInstanceProcAddr get);
   Result<std::vector<VkPhysicalDevice>> handles() const;
 
   void* library_ = nullptr;
   InstanceTable vk_;
   VkInstance instance_ = VK_NULL_HANDLE;
+  bool adopted_ = false;
   std::uint32_t version_ = 0;  // what the application declared: the most that a device may use
   VkDebugUtilsMessengerEXT messenger_ = VK_NULL_HANDLE;
   Log log_;

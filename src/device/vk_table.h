@@ -3,10 +3,10 @@
 
 #include <cstdint>
 #include <string>
-#include <type_traits>
 #include <vector>
 
 #include "base/result.h"
+#include "device/host.h"
 #include "device/vulkan_extra.h"
 
 namespace tessera {
@@ -105,22 +105,6 @@ Result<DeviceTable> load_device_table(PFN_vkGetDeviceProcAddr get, VkDevice devi
 const char* result_name(VkResult result);                  // "VK_ERROR_DEVICE_LOST"
 Error vk_error(VkResult result, const std::string& what);  // "what: VK_ERROR_..." with the code that fits
 std::string bytes_text(std::uint64_t bytes);               // "1.50 GiB"
-
-// Non-dispatchable handles outside of this room, which cannot know whether they are pointers.
-template <typename Handle>
-Handle to_handle(std::uint64_t value) {
-  if constexpr (std::is_pointer_v<Handle>)
-    return reinterpret_cast<Handle>(static_cast<std::uintptr_t>(value));
-  else
-    return value;
-}
-template <typename Handle>
-std::uint64_t from_handle(Handle handle) {
-  if constexpr (std::is_pointer_v<Handle>)
-    return reinterpret_cast<std::uintptr_t>(handle);
-  else
-    return handle;
-}
 
 // Vulkan's count-then-fill calls: call(&count, pointer or null) -> VkResult, repeated while incomplete.
 template <typename T, typename Call>
