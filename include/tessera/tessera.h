@@ -279,6 +279,69 @@ typedef struct tessera_device_sink {
 TESSERA_API tessera_status tessera_devices(const tessera_context_desc* desc, const tessera_device_sink* sink,
                                            tessera_error* error);
 
+/* ---- requirements -------------------------------------------------------------------------------------- */
+
+/* What a host should enable when it makes the Vulkan device that it lends (tessera_host_device). */
+typedef struct tessera_requirements tessera_requirements;
+
+typedef struct tessera_requirements_desc {
+  size_t size;
+  void* get_instance_proc_addr;  /* PFN_vkGetInstanceProcAddr; NULL: the system's Vulkan loader is opened */
+  struct VkInstance_T* instance; /* NULL: there is none yet, so only instance extensions are told */
+  struct VkPhysicalDevice_T* physical_device; /* of that instance */
+  uint32_t api_version;                       /* VkApplicationInfo::apiVersion; 0: Vulkan 1.2 */
+  const char* const* caps; /* as in tessera_context_desc: what is lowered to 0 is not asked for */
+  uint32_t cap_count;
+} tessera_requirements_desc;
+
+typedef enum tessera_requirement_kind {
+  TESSERA_INSTANCE_EXTENSION = 0,
+  TESSERA_DEVICE_EXTENSION = 1,
+  TESSERA_DEVICE_FEATURE = 2
+} tessera_requirement_kind;
+
+typedef struct tessera_requirement { /* strings live as long as the requirements */
+  size_t size;
+  tessera_requirement_kind kind;
+  const char* name;      /* of the extension, or the feature's member */
+  const char* structure; /* of a feature: "VkPhysicalDeviceVulkan12Features"; else "" */
+  const char* use;       /* what for */
+  int required;          /* nonzero: without it there is no context; else something is slower or missing */
+  int available;         /* nonzero: the device has it */
+} tessera_requirement;
+
+#define TESSERA_NO_QUEUE_FAMILY 0xffffffffu
+
+/* All of it lives as long as the requirements. */
+typedef struct tessera_requirements_info {
+  size_t size;
+  const char* refused; /* why the device cannot be used; "" when it can, or when there is none yet */
+  /* For VkInstanceCreateInfo and VkDeviceCreateInfo as they are: all that are available, required or not. */
+  const char* const* instance_extensions;
+  uint32_t instance_extension_count;
+  const char* const* device_extensions;
+  uint32_t device_extension_count;
+  /* For VkDeviceCreateInfo::pNext as it is, with its pEnabledFeatures NULL; a host may set more bits or link
+   * more structs. NULL without a device. */
+  struct VkPhysicalDeviceFeatures2* features;
+  /* TESSERA_NO_QUEUE_FAMILY where there is none. queue_family: compute, and graphics too where there is such
+   * a family; async_queue_family: compute beside graphics; transfer_queue_family: only copies. */
+  uint32_t queue_family, async_queue_family, transfer_queue_family;
+} tessera_requirements_info;
+
+TESSERA_API tessera_status tessera_requirements_create(const tessera_requirements_desc* desc,
+                                                       tessera_requirements** requirements,
+                                                       tessera_error* error);
+TESSERA_API void tessera_requirements_destroy(tessera_requirements* requirements);
+TESSERA_API tessera_status tessera_requirements_get_info(const tessera_requirements* requirements,
+                                                         tessera_requirements_info* info,
+                                                         tessera_error* error);
+/* Calls `each` for every one of them, and for what is required and not available. */
+TESSERA_API tessera_status tessera_requirements_list(const tessera_requirements* requirements,
+                                                     void (*each)(void* user,
+                                                                  const tessera_requirement* requirement),
+                                                     void* user, tessera_error* error);
+
 /* ---- model --------------------------------------------------------------------------------------------- */
 
 typedef struct tessera_model tessera_model;

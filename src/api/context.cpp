@@ -35,6 +35,16 @@ Progress make_progress(tessera_progress_fn callback, void* user) {
   };
 }
 
+Result<std::vector<CapOverride>> parse_caps(const char* const* texts, uint32_t count) {
+  std::vector<CapOverride> out;
+  if (count != 0) TSR_CHECK(require(texts, "caps"));
+  for (uint32_t i = 0; i < count; ++i) {
+    TSR_TRY(CapOverride cap, parse_cap_override(texts[i] == nullptr ? "" : texts[i]));
+    out.push_back(std::move(cap));
+  }
+  return out;
+}
+
 namespace {
 
 struct DeviceChoice {
@@ -64,11 +74,7 @@ Result<std::uint32_t> pick_for_listing(std::span<const DeviceReport> reports, co
 
 Result<DeviceChoice> open_instance(const tessera_context_desc& desc) {
   DeviceChoice choice;
-  if (desc.cap_count != 0) TSR_CHECK(require(desc.caps, "caps"));
-  for (uint32_t i = 0; i < desc.cap_count; ++i) {
-    TSR_TRY(CapOverride cap, parse_cap_override(desc.caps[i] == nullptr ? "" : desc.caps[i]));
-    choice.overrides.push_back(std::move(cap));
-  }
+  TSR_TRY(choice.overrides, parse_caps(desc.caps, desc.cap_count));
   Instance::Desc instance;
   instance.get_instance_proc_addr = desc.get_instance_proc_addr;
   instance.debug_messages = desc.debug_messages != 0;

@@ -68,13 +68,17 @@ Result<void> check(const tessera_context_desc& desc, const tessera_host_device& 
 
 }  // namespace
 
+void set_instance(VkInstance_T* handle, uint32_t api_version, Instance::Desc& instance) {
+  instance.instance = handle;
+  instance.api_version = api_version == 0 ? kVulkan12 : api_version;
+}
+
 Result<std::optional<HostDevice>> make_host_device(const tessera_context_desc& desc,
                                                    Instance::Desc& instance) {
   if (desc.host == nullptr) return std::optional<HostDevice>();
   TSR_TRY(const tessera_host_device host, sized(desc.host, "tessera_host_device"));
   TSR_CHECK(check(desc, host));
-  instance.instance = host.instance;
-  instance.api_version = host.api_version == 0 ? kVulkan12 : host.api_version;
+  set_instance(host.instance, host.api_version, instance);
   instance.debug_messages = false;
   HostDevice out;
   out.physical_device = host.physical_device;

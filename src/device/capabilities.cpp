@@ -137,51 +137,6 @@ Matrices matrices_from(const InstanceTable& vk, VkPhysicalDevice handle, const P
   return out;
 }
 
-std::vector<const char*> extensions_to_enable(const Known& known, const Caps& caps) {
-  std::vector<const char*> out;
-  const auto add = [&](bool wanted, const char* name) {
-    if (wanted && known.has(name)) out.push_back(name);
-  };
-  add(true, kPortabilitySubset);  // must be enabled where it exists
-  add(!known.v13 && caps.subgroup_size_control, VK_EXT_SUBGROUP_SIZE_CONTROL_EXTENSION_NAME);
-  add(!known.v13 && caps.int_dot, VK_KHR_SHADER_INTEGER_DOT_PRODUCT_EXTENSION_NAME);
-  add(!known.v13, VK_KHR_MAINTENANCE_4_EXTENSION_NAME);
-  add(caps.executable_properties, VK_KHR_PIPELINE_EXECUTABLE_PROPERTIES_EXTENSION_NAME);
-  add(caps.coopmat, VK_KHR_COOPERATIVE_MATRIX_EXTENSION_NAME);
-  add(caps.coopmat2, VK_NV_COOPERATIVE_MATRIX_2_EXTENSION_NAME);
-  add(caps.bf16, VK_KHR_SHADER_BFLOAT16_EXTENSION_NAME);
-  add(caps.memory_budget, VK_EXT_MEMORY_BUDGET_EXTENSION_NAME);
-  add(caps.push_descriptor, VK_KHR_PUSH_DESCRIPTOR_EXTENSION_NAME);
-  add(caps.global_priority, known.has(VK_KHR_GLOBAL_PRIORITY_EXTENSION_NAME)
-                                ? VK_KHR_GLOBAL_PRIORITY_EXTENSION_NAME
-                                : VK_EXT_GLOBAL_PRIORITY_EXTENSION_NAME);
-  return out;
-}
-
-// A struct may stay in the chain only while its extension is enabled.
-void chain_enabled(FeatureChain& f, Known known, const Caps& caps) {
-  const auto drop = [&](bool enabled, const char* name) {
-    if (!enabled) known.extensions.erase(name);
-  };
-  drop(caps.subgroup_size_control, VK_EXT_SUBGROUP_SIZE_CONTROL_EXTENSION_NAME);
-  drop(caps.int_dot, VK_KHR_SHADER_INTEGER_DOT_PRODUCT_EXTENSION_NAME);
-  drop(caps.executable_properties, VK_KHR_PIPELINE_EXECUTABLE_PROPERTIES_EXTENSION_NAME);
-  drop(caps.coopmat2, VK_NV_COOPERATIVE_MATRIX_2_EXTENSION_NAME);
-  drop(caps.coopmat, VK_KHR_COOPERATIVE_MATRIX_EXTENSION_NAME);
-  drop(caps.bf16, VK_KHR_SHADER_BFLOAT16_EXTENSION_NAME);
-  chain_features(f, known);
-}
-
-// The first family with all of `with` and none of `without`.
-std::optional<std::uint32_t> find_family(const std::vector<VkQueueFamilyProperties>& families,
-                                         VkQueueFlags with, VkQueueFlags without) {
-  for (std::uint32_t i = 0; i < families.size(); ++i) {
-    const VkQueueFlags flags = families[i].queueFlags;
-    if (families[i].queueCount > 0 && (flags & with) == with && !(flags & without)) return i;
-  }
-  return {};
-}
-
 struct Families {
   std::optional<std::uint32_t> compute, transfer;
 };
@@ -249,6 +204,15 @@ std::string below_floor(const Limits& limits, std::uint32_t api_version) {
   return {};
 }
 
+std::optional<std::uint32_t> find_family(const std::vector<VkQueueFamilyProperties>& families,
+                                         VkQueueFlags with, VkQueueFlags without) {
+  for (std::uint32_t i = 0; i < families.size(); ++i) {
+    const VkQueueFlags flags = families[i].queueFlags;
+    if (families[i].queueCount > 0 && (flags & with) == with && !(flags & without)) return i;
+  }
+  return {};
+}
+
 std::vector<VkQueueFamilyProperties> queue_families(const InstanceTable& vk, VkPhysicalDevice handle) {
   std::vector<VkQueueFamilyProperties> out;
   read_all(out, {}, [&](std::uint32_t* count, VkQueueFamilyProperties* list) {
@@ -313,7 +277,6 @@ PhysicalDevice describe(const InstanceTable& vk, VkPhysicalDevice handle, std::u
   r.limits = limits_from(p, supported, r.caps, out.timestamp_bits ? basic.limits.timestampPeriod : 0.0f);
   r.matrices = matrices_from(vk, handle, p, f, r);
   out.max_allocations = basic.limits.maxMemoryAllocationCount;
-  out.extensions = extensions_to_enable(known, r.caps);
 
   r.refused = below_floor(r.limits, r.api_version);
   if (r.refused.empty()) r.refused = missing_feature(f, host);
@@ -322,9 +285,22 @@ PhysicalDevice describe(const InstanceTable& vk, VkPhysicalDevice handle, std::u
                      : "no compute queue";
   if (r.refused.empty() && host && host->transfer.queue && !chosen.transfer)
     r.refused = "there is no queue family " + std::to_string(host->transfer.family);
-  keep_used(f);
-  chain_enabled(f, known, r.caps);
+  out.known = std::move(known);
+  choose_enabled(out, f);
   return out;
+}
+
+void choose_enabled(PhysicalDevice& device, FeatureChain& features) {
+  const Caps& caps = device.report.caps;
+  device.extensions.clear();
+  Known enabled = device.known;
+  for (const UsedExtension& u : used_extensions()) {
+    if (u.wanted(device.known, caps)) device.extensions.push_back(u.name);
+    // A struct may stay in the chain only while its extension is enabled.
+    if (u.cap && !(caps.*u.cap)) enabled.extensions.erase(u.name);
+  }
+  keep_used(features, caps);
+  chain_features(features, enabled);
 }
 
 }  // namespace tessera

@@ -19,6 +19,7 @@ struct PhysicalDevice {
   std::optional<std::uint32_t> transfer_family;  // another than queue_family
   std::uint32_t timestamp_bits = 0;
   std::uint32_t max_allocations = 0;
+  Known known;
   std::vector<const char*> extensions;  // to enable: those that a capability of `report` needs
 };
 
@@ -29,7 +30,13 @@ PhysicalDevice describe(const InstanceTable& vk, VkPhysicalDevice handle, std::u
                         std::uint32_t instance_version, FeatureChain* features,
                         const HostDevice* host = nullptr);
 
+// Sets what to enable for the capabilities that device.report has (left).
+void choose_enabled(PhysicalDevice& device, FeatureChain& features);
+
 std::vector<VkQueueFamilyProperties> queue_families(const InstanceTable& vk, VkPhysicalDevice handle);
+// The first family with all of `with` and none of `without`.
+std::optional<std::uint32_t> find_family(const std::vector<VkQueueFamilyProperties>& families,
+                                         VkQueueFlags with, VkQueueFlags without);
 
 // Why a device with these figures is below the floor; empty when it is not.
 std::string below_floor(const Limits& limits, std::uint32_t api_version);

@@ -101,6 +101,7 @@ Result<void> DeviceImpl::describe(const Desc& desc, FeatureChain& features) {
   gpu.memory_budget = report.caps.memory_budget;
   TSR_CHECK(apply(desc.overrides, report.limits, report.caps));
   restrict_to(report.caps, report.matrices);
+  choose_enabled(gpu.physical, features);
   report.rates = desc.rates;
   return {};
 }

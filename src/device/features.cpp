@@ -5,45 +5,71 @@
 namespace tessera {
 namespace {
 
-#define TSR_USED(structure, place, member, use, required)                                            \
-  UsedFeature {                                                                                      \
-#structure, #member, use, required, [](FeatureChain & f) -> VkBool32& { return f.place.member; } \
+#define TSR_USED(structure, place, member, cap, use, required)                                            \
+  UsedFeature {                                                                                           \
+#structure, #member, cap, use, required, [](FeatureChain & f) -> VkBool32& { return f.place.member; } \
   }
-constexpr UsedFeature kUsed[] = {
-    TSR_USED(VkPhysicalDeviceVulkan12Features, v12, timelineSemaphore, "knowing when work is done", true),
-    TSR_USED(VkPhysicalDeviceVulkan11Features, v11, storageBuffer16BitAccess, "capability storage16", false),
-    TSR_USED(VkPhysicalDeviceVulkan12Features, v12, storageBuffer8BitAccess, "capability storage8", false),
-    TSR_USED(VkPhysicalDeviceVulkan12Features, v12, shaderFloat16, "capability fp16: matrix units", false),
-    TSR_USED(VkPhysicalDeviceVulkan12Features, v12, shaderInt8, "capability int8", false),
-    TSR_USED(VkPhysicalDeviceVulkan12Features, v12, vulkanMemoryModel, "capability coopmat: matrix units",
-             false),
-    TSR_USED(VkPhysicalDeviceSubgroupSizeControlFeatures, size_control, subgroupSizeControl,
-             "capability subgroup_size_control: matrix units and kernels that count subgroups", false),
-    TSR_USED(VkPhysicalDeviceSubgroupSizeControlFeatures, size_control, computeFullSubgroups,
-             "capability subgroup_size_control", false),
-    TSR_USED(VkPhysicalDeviceShaderIntegerDotProductFeatures, int_dot, shaderIntegerDotProduct,
-             "capability int_dot: products of 8-bit integers in mixed precision", false),
-    TSR_USED(VkPhysicalDeviceMaintenance4Features, maintenance4, maintenance4,
+#define TSR_OPTIONAL(structure, place, member, cap, use) \
+  TSR_USED(structure, place, member, &Caps::cap, use, false)
+constexpr UsedFeature kFeatures[] = {
+    TSR_USED(VkPhysicalDeviceVulkan12Features, v12, timelineSemaphore, nullptr, "knowing when work is done",
+             true),
+    TSR_OPTIONAL(VkPhysicalDeviceVulkan11Features, v11, storageBuffer16BitAccess, storage16,
+                 "capability storage16"),
+    TSR_OPTIONAL(VkPhysicalDeviceVulkan12Features, v12, storageBuffer8BitAccess, storage8,
+                 "capability storage8"),
+    TSR_OPTIONAL(VkPhysicalDeviceVulkan12Features, v12, shaderFloat16, fp16, "capability fp16: matrix units"),
+    TSR_OPTIONAL(VkPhysicalDeviceVulkan12Features, v12, shaderInt8, int8, "capability int8"),
+    TSR_OPTIONAL(VkPhysicalDeviceVulkan12Features, v12, vulkanMemoryModel, coopmat,
+                 "capability coopmat: matrix units"),
+    TSR_OPTIONAL(VkPhysicalDeviceSubgroupSizeControlFeatures, size_control, subgroupSizeControl,
+                 subgroup_size_control,
+                 "capability subgroup_size_control: matrix units, and kernels that count subgroups"),
+    TSR_OPTIONAL(VkPhysicalDeviceSubgroupSizeControlFeatures, size_control, computeFullSubgroups,
+                 subgroup_size_control, "capability subgroup_size_control"),
+    TSR_OPTIONAL(VkPhysicalDeviceShaderIntegerDotProductFeatures, int_dot, shaderIntegerDotProduct, int_dot,
+                 "capability int_dot: products of 8-bit integers in mixed precision"),
+    TSR_USED(VkPhysicalDeviceMaintenance4Features, maintenance4, maintenance4, nullptr,
              "capability coopmat2: its modules are SPIR-V 1.6", false),
-    TSR_USED(VkPhysicalDevicePipelineExecutablePropertiesFeaturesKHR, executable, pipelineExecutableInfo,
-             "capability executable_properties: statistics of shaders", false),
-    TSR_USED(VkPhysicalDeviceCooperativeMatrixFeaturesKHR, coopmat, cooperativeMatrix,
-             "capability coopmat: matrix units", false),
-    TSR_USED(VkPhysicalDeviceCooperativeMatrix2FeaturesNV, coopmat2, cooperativeMatrixWorkgroupScope,
-             "capability coopmat2: matrices of a workgroup", false),
-    TSR_USED(VkPhysicalDeviceCooperativeMatrix2FeaturesNV, coopmat2, cooperativeMatrixFlexibleDimensions,
-             "capability coopmat2", false),
-    TSR_USED(VkPhysicalDeviceCooperativeMatrix2FeaturesNV, coopmat2, cooperativeMatrixReductions,
-             "capability coopmat2", false),
-    TSR_USED(VkPhysicalDeviceCooperativeMatrix2FeaturesNV, coopmat2, cooperativeMatrixConversions,
-             "capability coopmat2", false),
-    TSR_USED(VkPhysicalDeviceCooperativeMatrix2FeaturesNV, coopmat2, cooperativeMatrixPerElementOperations,
-             "capability coopmat2", false),
-    TSR_USED(VkPhysicalDeviceCooperativeMatrix2FeaturesNV, coopmat2, cooperativeMatrixTensorAddressing,
-             "capability coopmat2", false),
-    TSR_USED(VkPhysicalDeviceShaderBfloat16FeaturesKHR, bf16, shaderBFloat16Type, "capability bf16", false),
+    TSR_OPTIONAL(VkPhysicalDevicePipelineExecutablePropertiesFeaturesKHR, executable, pipelineExecutableInfo,
+                 executable_properties, "capability executable_properties: statistics of shaders"),
+    TSR_OPTIONAL(VkPhysicalDeviceCooperativeMatrixFeaturesKHR, coopmat, cooperativeMatrix, coopmat,
+                 "capability coopmat: matrix units"),
+    TSR_OPTIONAL(VkPhysicalDeviceCooperativeMatrix2FeaturesNV, coopmat2, cooperativeMatrixWorkgroupScope,
+                 coopmat2, "capability coopmat2: matrices of a workgroup"),
+    TSR_OPTIONAL(VkPhysicalDeviceCooperativeMatrix2FeaturesNV, coopmat2, cooperativeMatrixFlexibleDimensions,
+                 coopmat2, "capability coopmat2"),
+    TSR_OPTIONAL(VkPhysicalDeviceCooperativeMatrix2FeaturesNV, coopmat2, cooperativeMatrixReductions,
+                 coopmat2, "capability coopmat2"),
+    TSR_OPTIONAL(VkPhysicalDeviceCooperativeMatrix2FeaturesNV, coopmat2, cooperativeMatrixConversions,
+                 coopmat2, "capability coopmat2"),
+    TSR_OPTIONAL(VkPhysicalDeviceCooperativeMatrix2FeaturesNV, coopmat2,
+                 cooperativeMatrixPerElementOperations, coopmat2, "capability coopmat2"),
+    TSR_OPTIONAL(VkPhysicalDeviceCooperativeMatrix2FeaturesNV, coopmat2, cooperativeMatrixTensorAddressing,
+                 coopmat2, "capability coopmat2"),
+    TSR_OPTIONAL(VkPhysicalDeviceShaderBfloat16FeaturesKHR, bf16, shaderBFloat16Type, bf16,
+                 "capability bf16"),
 };
+#undef TSR_OPTIONAL
 #undef TSR_USED
+
+constexpr UsedExtension kExtensions[] = {
+    {kPortabilitySubset, nullptr, "Vulkan asks for it wherever it exists", false, true},
+    {VK_EXT_SUBGROUP_SIZE_CONTROL_EXTENSION_NAME, &Caps::subgroup_size_control,
+     "capability subgroup_size_control", true, false},
+    {VK_KHR_SHADER_INTEGER_DOT_PRODUCT_EXTENSION_NAME, &Caps::int_dot, "capability int_dot", true, false},
+    {VK_KHR_MAINTENANCE_4_EXTENSION_NAME, nullptr, "how large a buffer may be", true, false},
+    {VK_KHR_PIPELINE_EXECUTABLE_PROPERTIES_EXTENSION_NAME, &Caps::executable_properties,
+     "capability executable_properties: statistics of shaders", false, false},
+    {VK_KHR_COOPERATIVE_MATRIX_EXTENSION_NAME, &Caps::coopmat, "capability coopmat: matrix units", false,
+     false},
+    {VK_NV_COOPERATIVE_MATRIX_2_EXTENSION_NAME, &Caps::coopmat2, "capability coopmat2", false, false},
+    {VK_KHR_SHADER_BFLOAT16_EXTENSION_NAME, &Caps::bf16, "capability bf16", false, false},
+    {VK_EXT_MEMORY_BUDGET_EXTENSION_NAME, &Caps::memory_budget, nullptr, false, false},
+    {VK_KHR_PUSH_DESCRIPTOR_EXTENSION_NAME, &Caps::push_descriptor, nullptr, false, false},
+    {VK_KHR_GLOBAL_PRIORITY_EXTENSION_NAME, &Caps::global_priority, nullptr, false, false},
+    {VK_EXT_GLOBAL_PRIORITY_EXTENSION_NAME, &Caps::global_priority, nullptr, false, false},
+};
 
 // `to` as the struct that `from` is, but in its own chain.
 template <typename T>
@@ -114,7 +140,9 @@ void clear_all(FeatureChain& f) {
 
 }  // namespace
 
-std::span<const UsedFeature> used_features() { return kUsed; }
+std::span<const UsedFeature> used_features() { return kFeatures; }
+
+std::span<const UsedExtension> used_extensions() { return kExtensions; }
 
 void chain_features(FeatureChain& f, const Known& known) {
   f.core.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_FEATURES_2;
@@ -136,11 +164,11 @@ void chain_features(FeatureChain& f, const Known& known) {
   if (known.bf16()) link(tail, f.bf16, VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SHADER_BFLOAT16_FEATURES_KHR);
 }
 
-void keep_used(FeatureChain& f) {
+void keep_used(FeatureChain& f, const Caps& caps) {
   std::vector<VkBool32> kept;
-  for (const UsedFeature& u : kUsed) kept.push_back(u.in(f));
+  for (const UsedFeature& u : kFeatures) kept.push_back(!u.cap || caps.*u.cap ? u.in(f) : VK_FALSE);
   clear_all(f);
-  for (std::size_t i = 0; i < kept.size(); ++i) kUsed[i].in(f) = kept[i];
+  for (std::size_t i = 0; i < kept.size(); ++i) kFeatures[i].in(f) = kept[i];
 }
 
 void read_enabled(const void* chain, const Known& known, FeatureChain& f) {

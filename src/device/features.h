@@ -1,10 +1,11 @@
-// The device features that are used, as Vulkan's structs and by name.
+// The device extensions and features that are used, as Vulkan's structs and by name.
 #pragma once
 
 #include <set>
 #include <span>
 #include <string>
 
+#include "device/limits.h"
 #include "device/vulkan_extra.h"
 
 namespace tessera {
@@ -56,18 +57,31 @@ void link(void**& tail, T& next, VkStructureType type) {
 }
 
 void chain_features(FeatureChain& features, const Known& known);
-// Leaves on only used_features(): robust access and the like cost time.
-void keep_used(FeatureChain& features);
+// Leaves on only used_features() of the capabilities: robust access and the like cost time.
+void keep_used(FeatureChain& features, const Caps& caps);
 // What a pNext chain of VkDeviceCreateInfo enables of what `known` has.
 void read_enabled(const void* chain, const Known& known, FeatureChain& out);
 
 struct UsedFeature {
   const char* structure;
   const char* member;
+  bool Caps::*cap;  // enabled with it; null: always, where it is
   const char* use;  // what for
   bool required;
   VkBool32& (*in)(FeatureChain&);
 };
 std::span<const UsedFeature> used_features();
+
+struct UsedExtension {
+  const char* name;
+  bool Caps::*cap;  // as above
+  const char* use;  // null: of use on own devices only
+  bool in_13;       // part of Vulkan 1.3
+  bool required;    // where it exists
+  bool wanted(const Known& known, const Caps& caps) const {
+    return known.has(name) && !(in_13 && known.v13) && (!cap || caps.*cap);
+  }
+};
+std::span<const UsedExtension> used_extensions();
 
 }  // namespace tessera
