@@ -5,9 +5,6 @@
 namespace tessera {
 namespace {
 
-constexpr VkMemoryPropertyFlags kMapped =
-    VK_MEMORY_PROPERTY_HOST_VISIBLE_BIT | VK_MEMORY_PROPERTY_HOST_COHERENT_BIT;
-
 // What the system lets this process have of a heap, as it says at the moment.
 struct HeapRoom {
   std::uint64_t size = 0;

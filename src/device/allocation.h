@@ -5,6 +5,10 @@
 
 namespace tessera {
 
+// What memory has to be to be mapped here.
+inline constexpr VkMemoryPropertyFlags kMapped =
+    VK_MEMORY_PROPERTY_HOST_VISIBLE_BIT | VK_MEMORY_PROPERTY_HOST_COHERENT_BIT;
+
 struct Allocation {
   VkDeviceMemory memory = VK_NULL_HANDLE;
   std::uint64_t offset = 0, bytes = 0;

@@ -97,8 +97,10 @@ HostAccess RecorderImpl<Interface>::writes() const {
 
 template <typename Interface>
 HostAccess RecorderImpl<Interface>::all() const {
-  const std::uint32_t reads = VK_ACCESS_TRANSFER_READ_BIT | (computes_ ? VK_ACCESS_SHADER_READ_BIT : 0u);
-  return {writes().stages, writes().access | reads};
+  HostAccess out = writes();
+  out.access |= VK_ACCESS_TRANSFER_READ_BIT;
+  if (computes_) out.access |= VK_ACCESS_SHADER_READ_BIT;
+  return out;
 }
 
 // The only place of the project that records a barrier: the schedule decides where.

@@ -62,9 +62,8 @@ Result<std::uint64_t> Queue::submit(std::span<const CommandList* const> lists, Q
   info.pCommandBuffers = buffers_.data();
   info.signalSemaphoreCount = 1;
   info.pSignalSemaphores = &timeline;
-  const VkPipelineStageFlags stages =
-      computes_ ? VK_PIPELINE_STAGE_COMPUTE_SHADER_BIT | VK_PIPELINE_STAGE_TRANSFER_BIT
-                : VK_PIPELINE_STAGE_TRANSFER_BIT;
+  VkPipelineStageFlags stages = VK_PIPELINE_STAGE_TRANSFER_BIT;
+  if (computes_) stages |= VK_PIPELINE_STAGE_COMPUTE_SHADER_BIT;
   if (awaited) {
     values.waitSemaphoreValueCount = info.waitSemaphoreCount = 1;
     values.pWaitSemaphoreValues = &after;

@@ -247,10 +247,7 @@ class VulkanTable {
     return hand_out(name, device_loader_.load()(device, name));
   }
 
-#define TSR_TABLE_SLOT(name) \
-  {"vk" #name, reinterpret_cast<PFN_vkVoidFunction>(Wrapper<k##name, PFN_vk##name>::call)},
-  inline static Slot slots_[kCount] = {TSR_TABLE_FUNCTIONS(TSR_TABLE_SLOT)};
-#undef TSR_TABLE_SLOT
+  static Slot slots_[kCount];
   inline static std::mutex mutex_;  // the maps
   inline static std::map<std::string, PFN_vkVoidFunction> replaced_, originals_;
   inline static std::map<std::string, std::int64_t> live_;
@@ -258,5 +255,10 @@ class VulkanTable {
   inline static std::atomic<void*> allocator_user_ = nullptr;
   inline static std::atomic<std::uint64_t> strangers_ = 0;
 };
+
+#define TSR_TABLE_SLOT(name) \
+  {"vk" #name, reinterpret_cast<PFN_vkVoidFunction>(Wrapper<k##name, PFN_vk##name>::call)},
+inline VulkanTable::Slot VulkanTable::slots_[kCount] = {TSR_TABLE_FUNCTIONS(TSR_TABLE_SLOT)};
+#undef TSR_TABLE_SLOT
 
 }  // namespace tessera::test
