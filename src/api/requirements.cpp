@@ -5,7 +5,7 @@
 #include "api/handles.h"
 
 struct tessera_requirements {
-  std::unique_ptr<tessera::Requirements> requirements;
+  std::unique_ptr<tessera::RequirementSet> requirements;
 };
 
 using namespace tessera;
@@ -38,7 +38,7 @@ tessera_status tessera_requirements_create(const tessera_requirements_desc* desc
     instance.get_instance_proc_addr = d.get_instance_proc_addr;
     set_instance(d.instance, d.api_version, instance);
     auto made = std::make_unique<tessera_requirements>();
-    TSR_TRY(made->requirements, Requirements::create(instance, d.physical_device, caps));
+    TSR_TRY(made->requirements, RequirementSet::create(instance, d.physical_device, caps));
     *requirements = made.release();
     return {};
   });
@@ -50,7 +50,7 @@ tessera_status tessera_requirements_get_info(const tessera_requirements* require
                                              tessera_requirements_info* info, tessera_error* error) {
   return guarded(error, [&]() -> Result<void> {
     TSR_CHECK(require(requirements, "requirements"));
-    const Requirements& r = *requirements->requirements;
+    const RequirementSet& r = *requirements->requirements;
     tessera_requirements_info out{};
     out.refused = r.refused.c_str();
     out.instance_extensions = r.instance_extensions.data();

@@ -5,7 +5,7 @@
 namespace tessera {
 namespace {
 
-class RequirementsImpl final : public Requirements {
+class RequirementSetImpl final : public RequirementSet {
  public:
   void read_loader(const InstanceImpl& instance);
   Result<void> read_device(const InstanceImpl& instance, VkPhysicalDevice handle,
@@ -17,7 +17,7 @@ class RequirementsImpl final : public Requirements {
   FeatureChain chain_;
 };
 
-void RequirementsImpl::read_loader(const InstanceImpl& instance) {
+void RequirementSetImpl::read_loader(const InstanceImpl& instance) {
   instance_extensions = instance.portability_extensions();
   for (const char* name : instance_extensions)
     list.push_back({Requirement::Kind::instance_extension,
@@ -29,8 +29,8 @@ void RequirementsImpl::read_loader(const InstanceImpl& instance) {
                     true});
 }
 
-Result<void> RequirementsImpl::read_device(const InstanceImpl& instance, VkPhysicalDevice handle,
-                                           const std::vector<CapOverride>& overrides) {
+Result<void> RequirementSetImpl::read_device(const InstanceImpl& instance, VkPhysicalDevice handle,
+                                             const std::vector<CapOverride>& overrides) {
   const InstanceTable& vk = instance.table();
   PhysicalDevice device = describe(vk, handle, 0, instance.version(), &chain_);
   TSR_CHECK(apply(overrides, device.report.limits, device.report.caps));
@@ -47,7 +47,7 @@ Result<void> RequirementsImpl::read_device(const InstanceImpl& instance, VkPhysi
   return {};
 }
 
-void RequirementsImpl::list_device(const PhysicalDevice& device) {
+void RequirementSetImpl::list_device(const PhysicalDevice& device) {
   for (const UsedExtension& u : used_extensions()) {
     if (!u.use || !u.wanted(device.known, device.report.caps)) continue;
     device_extensions.push_back(u.name);
@@ -62,15 +62,16 @@ void RequirementsImpl::list_device(const PhysicalDevice& device) {
 
 }  // namespace
 
-Result<std::unique_ptr<Requirements>> Requirements::create(const Instance::Desc& desc, void* physical_device,
-                                                           const std::vector<CapOverride>& overrides) {
-  auto out = std::make_unique<RequirementsImpl>();
+Result<std::unique_ptr<RequirementSet>> RequirementSet::create(const Instance::Desc& desc,
+                                                               void* physical_device,
+                                                               const std::vector<CapOverride>& overrides) {
+  auto out = std::make_unique<RequirementSetImpl>();
   InstanceImpl instance;
   TSR_CHECK(desc.instance ? instance.open(desc) : instance.open_loader(desc));
   out->read_loader(instance);
   if (desc.instance)
     TSR_CHECK(out->read_device(instance, static_cast<VkPhysicalDevice>(physical_device), overrides));
-  return std::unique_ptr<Requirements>(std::move(out));
+  return std::unique_ptr<RequirementSet>(std::move(out));
 }
 
 }  // namespace tessera

@@ -20,12 +20,12 @@ struct Requirement {
   bool available = false;
 };
 
-class Requirements {
+class RequirementSet {
  public:
   // Without desc.instance: the instance extensions alone.
-  static Result<std::unique_ptr<Requirements>> create(const Instance::Desc& desc, void* physical_device,
-                                                      const std::vector<CapOverride>& overrides);
-  virtual ~Requirements() = default;
+  static Result<std::unique_ptr<RequirementSet>> create(const Instance::Desc& desc, void* physical_device,
+                                                        const std::vector<CapOverride>& overrides);
+  virtual ~RequirementSet() = default;
 
   std::vector<Requirement> list;  // what is to be enabled, and what is required and missing
   std::string refused;            // why the device cannot be used; empty when it can
