@@ -336,6 +336,11 @@ TESSERA_API void tessera_requirements_destroy(tessera_requirements* requirements
 TESSERA_API tessera_status tessera_requirements_get_info(const tessera_requirements* requirements,
                                                          tessera_requirements_info* info,
                                                          tessera_error* error);
+/* For a host with feature structs of its own: sets in `chain`, which is to become VkDeviceCreateInfo::pNext,
+ * every feature that is asked for, where it has a struct with it (of Vulkan 1.1, 1.2 or 1.3, or of the
+ * feature alone). `left`: how many have no place there; NULL: not wanted. */
+TESSERA_API tessera_status tessera_requirements_enable(const tessera_requirements* requirements, void* chain,
+                                                       uint32_t* left, tessera_error* error);
 /* Calls `each` for every one of them, and for what is required and not available. */
 TESSERA_API tessera_status tessera_requirements_list(const tessera_requirements* requirements,
                                                      void (*each)(void* user,

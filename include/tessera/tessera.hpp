@@ -285,6 +285,12 @@ class Requirements {
     tessera_requirements_get_info(handle_.get(), &info, nullptr);
     return info;
   }
+  // In a host's own chain of feature structs; how many features have no place in it.
+  std::uint32_t enable(void* chain) const {
+    std::uint32_t left = 0;
+    tessera_requirements_enable(handle_.get(), chain, &left, nullptr);
+    return left;
+  }
   std::vector<tessera_requirement> list() const {  // lives as long as this object
     std::vector<tessera_requirement> out;
     tessera_requirements_list(

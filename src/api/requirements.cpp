@@ -65,6 +65,17 @@ tessera_status tessera_requirements_get_info(const tessera_requirements* require
   });
 }
 
+tessera_status tessera_requirements_enable(const tessera_requirements* requirements, void* chain,
+                                           uint32_t* left, tessera_error* error) {
+  return guarded(error, [&]() -> Result<void> {
+    TSR_CHECK(require(requirements, "requirements"));
+    TSR_CHECK(require(chain, "chain"));
+    const std::uint32_t count = requirements->requirements->enable_in(chain);
+    if (left != nullptr) *left = count;
+    return {};
+  });
+}
+
 tessera_status tessera_requirements_list(const tessera_requirements* requirements,
                                          void (*each)(void* user, const tessera_requirement* requirement),
                                          void* user, tessera_error* error) {

@@ -1,57 +1,85 @@
 #include "device/features.h"
 
+#include <cstddef>
+#include <type_traits>
 #include <vector>
 
 namespace tessera {
 namespace {
 
-#define TSR_USED(structure, place, member, cap, use, required)                                            \
-  UsedFeature {                                                                                           \
-#structure, #member, cap, use, required, [](FeatureChain & f) -> VkBool32& { return f.place.member; } \
+#define TSR_PLACE(structure, TYPE, member) \
+  FeaturePlace { VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_##TYPE, offsetof(structure, member) }
+#define TSR_FEATURE(structure, TYPE, chain, member, other, cap, use, required)          \
+  UsedFeature {                                                                         \
+#structure, #member, TSR_PLACE(structure, TYPE, member), other, cap, use, required, \
+        [](FeatureChain & f) -> VkBool32& { return f.chain.member; }                    \
   }
-#define TSR_OPTIONAL(structure, place, member, cap, use) \
-  TSR_USED(structure, place, member, &Caps::cap, use, false)
+constexpr FeaturePlace kNone{};
 constexpr UsedFeature kFeatures[] = {
-    TSR_USED(VkPhysicalDeviceVulkan12Features, v12, timelineSemaphore, nullptr, "knowing when work is done",
-             true),
-    TSR_OPTIONAL(VkPhysicalDeviceVulkan11Features, v11, storageBuffer16BitAccess, storage16,
-                 "capability storage16"),
-    TSR_OPTIONAL(VkPhysicalDeviceVulkan12Features, v12, storageBuffer8BitAccess, storage8,
-                 "capability storage8"),
-    TSR_OPTIONAL(VkPhysicalDeviceVulkan12Features, v12, shaderFloat16, fp16, "capability fp16: matrix units"),
-    TSR_OPTIONAL(VkPhysicalDeviceVulkan12Features, v12, shaderInt8, int8, "capability int8"),
-    TSR_OPTIONAL(VkPhysicalDeviceVulkan12Features, v12, vulkanMemoryModel, coopmat,
-                 "capability coopmat: matrix units"),
-    TSR_OPTIONAL(VkPhysicalDeviceSubgroupSizeControlFeatures, size_control, subgroupSizeControl,
-                 subgroup_size_control,
-                 "capability subgroup_size_control: matrix units, and kernels that count subgroups"),
-    TSR_OPTIONAL(VkPhysicalDeviceSubgroupSizeControlFeatures, size_control, computeFullSubgroups,
-                 subgroup_size_control, "capability subgroup_size_control"),
-    TSR_OPTIONAL(VkPhysicalDeviceShaderIntegerDotProductFeatures, int_dot, shaderIntegerDotProduct, int_dot,
-                 "capability int_dot: products of 8-bit integers in mixed precision"),
-    TSR_USED(VkPhysicalDeviceMaintenance4Features, maintenance4, maintenance4, nullptr,
-             "capability coopmat2: its modules are SPIR-V 1.6", false),
-    TSR_OPTIONAL(VkPhysicalDevicePipelineExecutablePropertiesFeaturesKHR, executable, pipelineExecutableInfo,
-                 executable_properties, "capability executable_properties: statistics of shaders"),
-    TSR_OPTIONAL(VkPhysicalDeviceCooperativeMatrixFeaturesKHR, coopmat, cooperativeMatrix, coopmat,
-                 "capability coopmat: matrix units"),
-    TSR_OPTIONAL(VkPhysicalDeviceCooperativeMatrix2FeaturesNV, coopmat2, cooperativeMatrixWorkgroupScope,
-                 coopmat2, "capability coopmat2: matrices of a workgroup"),
-    TSR_OPTIONAL(VkPhysicalDeviceCooperativeMatrix2FeaturesNV, coopmat2, cooperativeMatrixFlexibleDimensions,
-                 coopmat2, "capability coopmat2"),
-    TSR_OPTIONAL(VkPhysicalDeviceCooperativeMatrix2FeaturesNV, coopmat2, cooperativeMatrixReductions,
-                 coopmat2, "capability coopmat2"),
-    TSR_OPTIONAL(VkPhysicalDeviceCooperativeMatrix2FeaturesNV, coopmat2, cooperativeMatrixConversions,
-                 coopmat2, "capability coopmat2"),
-    TSR_OPTIONAL(VkPhysicalDeviceCooperativeMatrix2FeaturesNV, coopmat2,
-                 cooperativeMatrixPerElementOperations, coopmat2, "capability coopmat2"),
-    TSR_OPTIONAL(VkPhysicalDeviceCooperativeMatrix2FeaturesNV, coopmat2, cooperativeMatrixTensorAddressing,
-                 coopmat2, "capability coopmat2"),
-    TSR_OPTIONAL(VkPhysicalDeviceShaderBfloat16FeaturesKHR, bf16, shaderBFloat16Type, bf16,
-                 "capability bf16"),
+    TSR_FEATURE(
+        VkPhysicalDeviceVulkan12Features, VULKAN_1_2_FEATURES, v12, timelineSemaphore,
+        TSR_PLACE(VkPhysicalDeviceTimelineSemaphoreFeatures, TIMELINE_SEMAPHORE_FEATURES, timelineSemaphore),
+        nullptr, "knowing when work is done", true),
+    TSR_FEATURE(
+        VkPhysicalDeviceVulkan11Features, VULKAN_1_1_FEATURES, v11, storageBuffer16BitAccess,
+        TSR_PLACE(VkPhysicalDevice16BitStorageFeatures, 16BIT_STORAGE_FEATURES, storageBuffer16BitAccess),
+        &Caps::storage16, "capability storage16", false),
+    TSR_FEATURE(
+        VkPhysicalDeviceVulkan12Features, VULKAN_1_2_FEATURES, v12, storageBuffer8BitAccess,
+        TSR_PLACE(VkPhysicalDevice8BitStorageFeatures, 8BIT_STORAGE_FEATURES, storageBuffer8BitAccess),
+        &Caps::storage8, "capability storage8", false),
+    TSR_FEATURE(
+        VkPhysicalDeviceVulkan12Features, VULKAN_1_2_FEATURES, v12, shaderFloat16,
+        TSR_PLACE(VkPhysicalDeviceShaderFloat16Int8Features, SHADER_FLOAT16_INT8_FEATURES, shaderFloat16),
+        &Caps::fp16, "capability fp16: matrix units", false),
+    TSR_FEATURE(
+        VkPhysicalDeviceVulkan12Features, VULKAN_1_2_FEATURES, v12, shaderInt8,
+        TSR_PLACE(VkPhysicalDeviceShaderFloat16Int8Features, SHADER_FLOAT16_INT8_FEATURES, shaderInt8),
+        &Caps::int8, "capability int8", false),
+    TSR_FEATURE(
+        VkPhysicalDeviceVulkan12Features, VULKAN_1_2_FEATURES, v12, vulkanMemoryModel,
+        TSR_PLACE(VkPhysicalDeviceVulkanMemoryModelFeatures, VULKAN_MEMORY_MODEL_FEATURES, vulkanMemoryModel),
+        &Caps::coopmat, "capability coopmat: matrix units", false),
+    TSR_FEATURE(VkPhysicalDeviceSubgroupSizeControlFeatures, SUBGROUP_SIZE_CONTROL_FEATURES, size_control,
+                subgroupSizeControl,
+                TSR_PLACE(VkPhysicalDeviceVulkan13Features, VULKAN_1_3_FEATURES, subgroupSizeControl),
+                &Caps::subgroup_size_control,
+                "capability subgroup_size_control: matrix units, and kernels that count subgroups", false),
+    TSR_FEATURE(VkPhysicalDeviceSubgroupSizeControlFeatures, SUBGROUP_SIZE_CONTROL_FEATURES, size_control,
+                computeFullSubgroups,
+                TSR_PLACE(VkPhysicalDeviceVulkan13Features, VULKAN_1_3_FEATURES, computeFullSubgroups),
+                &Caps::subgroup_size_control, "capability subgroup_size_control", false),
+    TSR_FEATURE(VkPhysicalDeviceShaderIntegerDotProductFeatures, SHADER_INTEGER_DOT_PRODUCT_FEATURES, int_dot,
+                shaderIntegerDotProduct,
+                TSR_PLACE(VkPhysicalDeviceVulkan13Features, VULKAN_1_3_FEATURES, shaderIntegerDotProduct),
+                &Caps::int_dot, "capability int_dot: products of 8-bit integers in mixed precision", false),
+    TSR_FEATURE(VkPhysicalDeviceMaintenance4Features, MAINTENANCE_4_FEATURES, maintenance4, maintenance4,
+                TSR_PLACE(VkPhysicalDeviceVulkan13Features, VULKAN_1_3_FEATURES, maintenance4), nullptr,
+                "capability coopmat2: its modules are SPIR-V 1.6", false),
+    TSR_FEATURE(VkPhysicalDevicePipelineExecutablePropertiesFeaturesKHR,
+                PIPELINE_EXECUTABLE_PROPERTIES_FEATURES_KHR, executable, pipelineExecutableInfo, kNone,
+                &Caps::executable_properties, "capability executable_properties: statistics of shaders",
+                false),
+    TSR_FEATURE(VkPhysicalDeviceCooperativeMatrixFeaturesKHR, COOPERATIVE_MATRIX_FEATURES_KHR, coopmat,
+                cooperativeMatrix, kNone, &Caps::coopmat, "capability coopmat: matrix units", false),
+    TSR_FEATURE(VkPhysicalDeviceCooperativeMatrix2FeaturesNV, COOPERATIVE_MATRIX_2_FEATURES_NV, coopmat2,
+                cooperativeMatrixWorkgroupScope, kNone, &Caps::coopmat2,
+                "capability coopmat2: matrices of a workgroup", false),
+    TSR_FEATURE(VkPhysicalDeviceCooperativeMatrix2FeaturesNV, COOPERATIVE_MATRIX_2_FEATURES_NV, coopmat2,
+                cooperativeMatrixFlexibleDimensions, kNone, &Caps::coopmat2, "capability coopmat2", false),
+    TSR_FEATURE(VkPhysicalDeviceCooperativeMatrix2FeaturesNV, COOPERATIVE_MATRIX_2_FEATURES_NV, coopmat2,
+                cooperativeMatrixReductions, kNone, &Caps::coopmat2, "capability coopmat2", false),
+    TSR_FEATURE(VkPhysicalDeviceCooperativeMatrix2FeaturesNV, COOPERATIVE_MATRIX_2_FEATURES_NV, coopmat2,
+                cooperativeMatrixConversions, kNone, &Caps::coopmat2, "capability coopmat2", false),
+    TSR_FEATURE(VkPhysicalDeviceCooperativeMatrix2FeaturesNV, COOPERATIVE_MATRIX_2_FEATURES_NV, coopmat2,
+                cooperativeMatrixPerElementOperations, kNone, &Caps::coopmat2, "capability coopmat2", false),
+    TSR_FEATURE(VkPhysicalDeviceCooperativeMatrix2FeaturesNV, COOPERATIVE_MATRIX_2_FEATURES_NV, coopmat2,
+                cooperativeMatrixTensorAddressing, kNone, &Caps::coopmat2, "capability coopmat2", false),
+    TSR_FEATURE(VkPhysicalDeviceShaderBfloat16FeaturesKHR, SHADER_BFLOAT16_FEATURES_KHR, bf16,
+                shaderBFloat16Type, kNone, &Caps::bf16, "capability bf16", false),
 };
-#undef TSR_OPTIONAL
-#undef TSR_USED
+#undef TSR_FEATURE
+#undef TSR_PLACE
 
 constexpr UsedExtension kExtensions[] = {
     {kPortabilitySubset, nullptr, "Vulkan asks for it wherever it exists", false, true},
@@ -71,49 +99,15 @@ constexpr UsedExtension kExtensions[] = {
     {VK_EXT_GLOBAL_PRIORITY_EXTENSION_NAME, &Caps::global_priority, nullptr, false, false},
 };
 
-// `to` as the struct that `from` is, but in its own chain.
-template <typename T>
-void take(T& to, const VkBaseInStructure* from) {
-  void* const next = to.pNext;
-  to = *reinterpret_cast<const T*>(from);
-  to.pNext = next;
-}
-
-template <typename T>
-const T& as(const VkBaseInStructure* s) {
-  return *reinterpret_cast<const T*>(s);
-}
-
-// The structs of single features that later versions of Vulkan gathered, and the one that gathers more than
-// is used.
-void take_equivalent(FeatureChain& f, const VkBaseInStructure* s) {
-  switch (s->sType) {
-    case VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_16BIT_STORAGE_FEATURES:
-      f.v11.storageBuffer16BitAccess = as<VkPhysicalDevice16BitStorageFeatures>(s).storageBuffer16BitAccess;
-      break;
-    case VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_8BIT_STORAGE_FEATURES:
-      f.v12.storageBuffer8BitAccess = as<VkPhysicalDevice8BitStorageFeatures>(s).storageBuffer8BitAccess;
-      break;
-    case VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SHADER_FLOAT16_INT8_FEATURES:
-      f.v12.shaderFloat16 = as<VkPhysicalDeviceShaderFloat16Int8Features>(s).shaderFloat16;
-      f.v12.shaderInt8 = as<VkPhysicalDeviceShaderFloat16Int8Features>(s).shaderInt8;
-      break;
-    case VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_TIMELINE_SEMAPHORE_FEATURES:
-      f.v12.timelineSemaphore = as<VkPhysicalDeviceTimelineSemaphoreFeatures>(s).timelineSemaphore;
-      break;
-    case VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_MEMORY_MODEL_FEATURES:
-      f.v12.vulkanMemoryModel = as<VkPhysicalDeviceVulkanMemoryModelFeatures>(s).vulkanMemoryModel;
-      break;
-    case VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_3_FEATURES: {
-      const auto& v13 = as<VkPhysicalDeviceVulkan13Features>(s);
-      f.size_control.subgroupSizeControl = v13.subgroupSizeControl;
-      f.size_control.computeFullSubgroups = v13.computeFullSubgroups;
-      f.int_dot.shaderIntegerDotProduct = v13.shaderIntegerDotProduct;
-      f.maintenance4.maintenance4 = v13.maintenance4;
-      break;
-    }
-    default: break;
-  }
+// Where a feature stands in the struct `s`; null when that struct does not have it.
+template <typename Struct>
+auto* find_in(Struct* s, const UsedFeature& u) {
+  using Bytes = std::conditional_t<std::is_const_v<Struct>, const std::byte, std::byte>;
+  using Bool = std::conditional_t<std::is_const_v<Struct>, const VkBool32, VkBool32>;
+  for (const FeaturePlace& place : {u.place, u.other})
+    if (place.type == s->sType && place.offset != 0)
+      return reinterpret_cast<Bool*>(reinterpret_cast<Bytes*>(s) + place.offset);
+  return static_cast<Bool*>(nullptr);
 }
 
 // Back to nothing but the type and the place in the chain.
@@ -173,22 +167,9 @@ void keep_used(FeatureChain& f, const Caps& caps) {
 
 void read_enabled(const void* chain, const Known& known, FeatureChain& f) {
   chain_features(f, known);
-  for (auto* s = static_cast<const VkBaseInStructure*>(chain); s; s = s->pNext) {
-    switch (static_cast<std::uint32_t>(s->sType)) {  // older headers' enumeration lacks some
-      case VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_1_FEATURES: take(f.v11, s); break;
-      case VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_2_FEATURES: take(f.v12, s); break;
-      case VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SUBGROUP_SIZE_CONTROL_FEATURES: take(f.size_control, s); break;
-      case VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SHADER_INTEGER_DOT_PRODUCT_FEATURES: take(f.int_dot, s); break;
-      case VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_MAINTENANCE_4_FEATURES: take(f.maintenance4, s); break;
-      case VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_PIPELINE_EXECUTABLE_PROPERTIES_FEATURES_KHR:
-        take(f.executable, s);
-        break;
-      case VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_COOPERATIVE_MATRIX_FEATURES_KHR: take(f.coopmat, s); break;
-      case VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_COOPERATIVE_MATRIX_2_FEATURES_NV: take(f.coopmat2, s); break;
-      case VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SHADER_BFLOAT16_FEATURES_KHR: take(f.bf16, s); break;
-      default: take_equivalent(f, s); break;
-    }
-  }
+  for (auto* s = static_cast<const VkBaseInStructure*>(chain); s; s = s->pNext)
+    for (const UsedFeature& u : kFeatures)
+      if (const VkBool32* on = find_in(s, u); on && *on) u.in(f) = VK_TRUE;
   // What stands in the chain without its extension is not enabled.
   if (!known.size_control()) clear(f.size_control);
   if (!known.int_dot()) clear(f.int_dot);
@@ -197,6 +178,21 @@ void read_enabled(const void* chain, const Known& known, FeatureChain& f) {
   if (!known.coopmat()) clear(f.coopmat);
   if (!known.coopmat2()) clear(f.coopmat2);
   if (!known.bf16()) clear(f.bf16);
+}
+
+std::uint32_t write_enabled(FeatureChain& wanted, void* chain) {
+  std::uint32_t left = 0;
+  for (const UsedFeature& u : kFeatures) {
+    if (!u.in(wanted)) continue;
+    bool found = false;
+    for (auto* s = static_cast<VkBaseOutStructure*>(chain); s; s = s->pNext)
+      if (VkBool32* const on = find_in(s, u)) {
+        *on = VK_TRUE;
+        found = true;
+      }
+    if (!found) ++left;
+  }
+  return left;
 }
 
 }  // namespace tessera

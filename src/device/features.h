@@ -61,12 +61,22 @@ void chain_features(FeatureChain& features, const Known& known);
 void keep_used(FeatureChain& features, const Caps& caps);
 // What a pNext chain of VkDeviceCreateInfo enables of what `known` has.
 void read_enabled(const void* chain, const Known& known, FeatureChain& out);
+// Sets in such a chain what `wanted` has on; how many of these have no place in it.
+std::uint32_t write_enabled(FeatureChain& wanted, void* chain);
+
+// A member of the struct of that type.
+struct FeaturePlace {
+  VkStructureType type;
+  std::size_t offset;
+};
 
 struct UsedFeature {
   const char* structure;
   const char* member;
-  bool Caps::*cap;  // enabled with it; null: always, where it is
-  const char* use;  // what for
+  FeaturePlace place;  // the same
+  FeaturePlace other;  // of a struct with that feature alone, or of Vulkan 1.3's; type 0: none
+  bool Caps::*cap;     // enabled with it; null: always, where it is
+  const char* use;     // what for
   bool required;
   VkBool32& (*in)(FeatureChain&);
 };

@@ -7,6 +7,7 @@ namespace {
 
 class RequirementSetImpl final : public RequirementSet {
  public:
+  std::uint32_t enable_in(void* chain) override { return features ? write_enabled(chain_, chain) : 0; }
   void read_loader(const InstanceImpl& instance);
   Result<void> read_device(const InstanceImpl& instance, VkPhysicalDevice handle,
                            const std::vector<CapOverride>& overrides);

@@ -27,6 +27,9 @@ class RequirementSet {
                                                         const std::vector<CapOverride>& overrides);
   virtual ~RequirementSet() = default;
 
+  // Sets the features in a host's own chain; how many of them have no place in it.
+  virtual std::uint32_t enable_in(void* chain) = 0;
+
   std::vector<Requirement> list;  // what is to be enabled, and what is required and missing
   std::string refused;            // why the device cannot be used; empty when it can
   std::vector<const char*> instance_extensions, device_extensions;

@@ -1,3 +1,5 @@
+#include <algorithm>
+
 #include "host_fixture.h"
 
 namespace tessera::test {
@@ -52,6 +54,23 @@ TEST_P(HostRequirements, WithoutAnInstanceTellOfItsExtensions) {
   EXPECT_EQ(requirements.info().queue_family, TESSERA_NO_QUEUE_FAMILY);
   EXPECT_STREQ(requirements.info().refused, "");
   EXPECT_EQ(VulkanTable::calls("vkCreateInstance"), 0u);
+}
+
+TEST_P(HostRequirements, AreSetInTheHostsOwnStructs) {
+  ASSERT_TRUE(host_.open_instance(index_));
+  requirements_ = take(Requirements::create(requirements_desc()));
+  VkPhysicalDeviceTimelineSemaphoreFeatures timeline{
+      VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_TIMELINE_SEMAPHORE_FEATURES};
+  VkPhysicalDeviceFeatures2 mine{VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_FEATURES_2, &timeline};
+  const auto asked = static_cast<std::uint32_t>(
+      std::ranges::count(requirements_.list(), TESSERA_DEVICE_FEATURE, &tessera_requirement::kind));
+  EXPECT_EQ(requirements_.enable(&mine), asked - 1);
+  EXPECT_EQ(timeline.timelineSemaphore, VK_TRUE);
+  ASSERT_TRUE(host_.open_device(&mine, {}, requirements_.info().queue_family));
+  const tessera_context_desc desc = on_host();
+  host_desc_.extension_count = 0;
+  host_desc_.features = &mine;
+  EXPECT_TRUE(Context::create(desc));
 }
 
 TEST_P(HostRequirements, LeaveOutWhatIsLowered) {
