@@ -98,8 +98,8 @@ Result<void> DeviceImpl::describe(const Desc& desc, FeatureChain& features) {
   const std::string which = desc.host ? "the host's device (" : "device " + std::to_string(desc.index) + " (";
   if (!report.refused.empty())
     return Error{Code::no_device, which + report.name + ") cannot be used: " + report.refused};
-  gpu.memory_budget = report.caps.memory_budget;
   TSR_CHECK(apply(desc.overrides, report.limits, report.caps));
+  gpu.memory_budget = report.caps.memory_budget;
   restrict_to(report.caps, report.matrices);
   choose_enabled(gpu.physical, features);
   report.rates = desc.rates;
