@@ -69,6 +69,39 @@ TESSERA_API uint32_t tessera_version(void);
   { .size = sizeof(type) }
 #endif
 
+/* ---- Vulkan types --------------------------------------------------------------------------------------
+ * Vulkan's handles and structs as vulkan.h declares them, so that this header compiles before it, after it
+ * and without it; what vulkan.h calls VkBuffer is passed as it is. */
+
+struct VkAllocationCallbacks;
+struct VkCommandBuffer_T;
+struct VkDevice_T;
+struct VkInstance_T;
+struct VkPhysicalDevice_T;
+struct VkPhysicalDeviceFeatures2;
+struct VkQueue_T;
+struct VkSubmitInfo;
+
+/* vulkan.h makes non-dispatchable handles pointers where pointers have 64 bits. */
+#ifdef VK_USE_64_BIT_PTR_DEFINES
+#define TESSERA_VK_POINTERS VK_USE_64_BIT_PTR_DEFINES
+#elif defined(__LP64__) || defined(_WIN64) || defined(_M_X64) || defined(_M_IA64) || defined(__ia64) || \
+    defined(__aarch64__) || defined(__powerpc64__) || (defined(__x86_64__) && !defined(__ILP32__)) ||   \
+    (defined(__riscv) && __riscv_xlen == 64)
+#define TESSERA_VK_POINTERS 1
+#else
+#define TESSERA_VK_POINTERS 0
+#endif
+#if TESSERA_VK_POINTERS
+typedef struct VkBuffer_T* tessera_vk_buffer;
+typedef struct VkDeviceMemory_T* tessera_vk_device_memory;
+typedef struct VkSemaphore_T* tessera_vk_semaphore;
+#else
+typedef uint64_t tessera_vk_buffer;
+typedef uint64_t tessera_vk_device_memory;
+typedef uint64_t tessera_vk_semaphore;
+#endif
+
 /* ---- context ------------------------------------------------------------------------------------------- */
 
 typedef struct tessera_context tessera_context;
@@ -88,6 +121,59 @@ typedef int (*tessera_progress_fn)(void* user, const char* stage, uint64_t done,
  * Sessions that are created at once call it at once. */
 typedef void (*tessera_run_jobs_fn)(void* user, uint32_t count, void (*job)(void* arg, uint32_t index),
                                     void* arg);
+
+/* Device memory that a host gives from its own allocator. */
+typedef struct tessera_memory_request {
+  size_t size;
+  uint64_t bytes, alignment;
+  uint32_t memory_type; /* its index in VkPhysicalDeviceMemoryProperties */
+  int mapped;           /* nonzero: the block must be mapped; else it may be */
+  const char* name;     /* of the buffer, for the host's reports */
+} tessera_memory_request;
+typedef struct tessera_memory_block {
+  size_t size;
+  tessera_vk_device_memory memory; /* allocated with request.memory_type */
+  uint64_t offset;                 /* a multiple of request.alignment */
+  void* mapped;                    /* where `offset` is mapped while the block lives; NULL: it is not */
+  void* user;                      /* the host's own, for free_memory */
+} tessera_memory_block;
+
+/* A Vulkan device that the host made and keeps: nothing of it is destroyed or waited for as a whole, and
+ * every handle is used as it is. tessera_requirements says what it should have enabled. All but the handles
+ * and the callbacks is read during tessera_context_create only. Handles and callbacks must outlive the
+ * context. */
+typedef struct tessera_host_device {
+  size_t size;
+  struct VkInstance_T* instance;
+  struct VkPhysicalDevice_T* physical_device;
+  struct VkDevice_T* device;
+  uint32_t api_version;          /* VkApplicationInfo::apiVersion of the instance; 0: Vulkan 1.2 */
+  const char* const* extensions; /* device extensions that are enabled */
+  uint32_t extension_count;
+  /* The features that are enabled: VkDeviceCreateInfo::pNext, a chain of VkPhysicalDevice*Features with or
+   * without VkPhysicalDeviceFeatures2. What it does not enable is not used, whatever the device could do. */
+  const void* features;
+  struct VkQueue_T* queue; /* has compute */
+  uint32_t queue_family;
+  /* A second queue, for weights that are streamed; NULL: `queue` does it. Buffers are shared between both
+   * families when they differ. */
+  struct VkQueue_T* transfer_queue;
+  uint32_t transfer_queue_family;
+  /* How work reaches a queue that the host uses too: either `submit`, which does what vkQueueSubmit does,
+   * now or later, without waiting for the calling thread, and gives its VkResult; or `lock` and `unlock`
+   * around vkQueueSubmit. All NULL: the host does not use the queue while a call of the library runs. They
+   * must not call the library. */
+  int32_t (*submit)(void* user, struct VkQueue_T* queue, const struct VkSubmitInfo* submit);
+  void (*lock)(void* user, struct VkQueue_T* queue);
+  void (*unlock)(void* user, struct VkQueue_T* queue);
+  void* queue_user;
+  /* Where memory of buffers comes from; NULL: vkAllocateMemory. Gives VK_SUCCESS, or
+   * VK_ERROR_OUT_OF_DEVICE_MEMORY, on which another memory type may be asked for. Called from any thread that
+   * is inside a call of the library. Both or none. */
+  int32_t (*allocate_memory)(void* user, const tessera_memory_request* request, tessera_memory_block* block);
+  void (*free_memory)(void* user, const tessera_memory_block* block);
+  void* memory_user;
+} tessera_host_device;
 
 typedef struct tessera_context_desc {
   size_t size;
@@ -116,6 +202,19 @@ typedef struct tessera_context_desc {
    * of them are ignored with a warning when one is not right. NULL: none. */
   void (*load_rates)(void* user, const char* rates_key, const char* const** rates, uint32_t* count);
   void* load_rates_user;
+  /* The device of a host; NULL: an own instance and device. With one, `device` and debug_messages are not
+   * used: the validation layers speak to the host. */
+  const tessera_host_device* host;
+  /* Of every Vulkan object that is made; copied. NULL: the driver's own. */
+  const struct VkAllocationCallbacks* allocation_callbacks;
+  /* Bytes of device memory that all buffers of the context may take at once; 0: no such limit. A buffer above
+   * it, or above what VK_EXT_memory_budget says is left, is refused with out_of_memory. */
+  uint64_t memory_budget_bytes;
+  /* Of an own device. low_priority: other processes' work goes first, where the driver has priorities
+   * (VK_KHR_global_priority). transfer_queue: a second queue for weights that are streamed, where the device
+   * has a family that only copies. */
+  int low_priority;
+  int transfer_queue;
 } tessera_context_desc;
 
 TESSERA_API tessera_status tessera_context_create(const tessera_context_desc* desc, tessera_context** context,
@@ -129,6 +228,10 @@ TESSERA_API const char* tessera_context_cache_key(const tessera_context* context
 /* A name for what tessera_measure_rates finds: device, driver, library, and the limits and capabilities that
  * caps left. Lives as long as the context; "" for the reference. */
 TESSERA_API const char* tessera_context_rates_key(const tessera_context* context);
+/* The timeline semaphore that every submission of the context signals, with a value one higher each. It lives
+ * as long as the context. unsupported: the reference has none. */
+TESSERA_API tessera_status tessera_context_timeline(tessera_context* context, tessera_vk_semaphore* semaphore,
+                                                    tessera_error* error);
 /* Calls `sink` once with the blob (nothing for the reference). */
 typedef void (*tessera_bytes_fn)(void* user, const void* bytes, size_t count);
 TESSERA_API tessera_status tessera_context_pipeline_cache(tessera_context* context, tessera_bytes_fn sink,
@@ -175,6 +278,74 @@ typedef struct tessera_device_sink {
 } tessera_device_sink;
 TESSERA_API tessera_status tessera_devices(const tessera_context_desc* desc, const tessera_device_sink* sink,
                                            tessera_error* error);
+
+/* ---- requirements -------------------------------------------------------------------------------------- */
+
+/* What a host should enable when it makes the Vulkan device that it lends (tessera_host_device). */
+typedef struct tessera_requirements tessera_requirements;
+
+typedef struct tessera_requirements_desc {
+  size_t size;
+  void* get_instance_proc_addr;  /* PFN_vkGetInstanceProcAddr; NULL: the system's Vulkan loader is opened */
+  struct VkInstance_T* instance; /* NULL: there is none yet, so only instance extensions are told */
+  struct VkPhysicalDevice_T* physical_device; /* of that instance */
+  uint32_t api_version;                       /* VkApplicationInfo::apiVersion; 0: Vulkan 1.2 */
+  const char* const* caps; /* as in tessera_context_desc: what is lowered to 0 is not asked for */
+  uint32_t cap_count;
+} tessera_requirements_desc;
+
+typedef enum tessera_requirement_kind {
+  TESSERA_INSTANCE_EXTENSION = 0,
+  TESSERA_DEVICE_EXTENSION = 1,
+  TESSERA_DEVICE_FEATURE = 2
+} tessera_requirement_kind;
+
+typedef struct tessera_requirement { /* strings live as long as the requirements */
+  size_t size;
+  tessera_requirement_kind kind;
+  const char* name;      /* of the extension, or the feature's member */
+  const char* structure; /* of a feature: "VkPhysicalDeviceVulkan12Features"; else "" */
+  const char* use;       /* what for */
+  int required;          /* nonzero: without it there is no context; else something is slower or missing */
+  int available;         /* nonzero: the device has it */
+} tessera_requirement;
+
+#define TESSERA_NO_QUEUE_FAMILY 0xffffffffu
+
+/* All of it lives as long as the requirements. */
+typedef struct tessera_requirements_info {
+  size_t size;
+  const char* refused; /* why the device cannot be used; "" when it can, or when there is none yet */
+  /* For VkInstanceCreateInfo and VkDeviceCreateInfo as they are: all that are available, required or not. */
+  const char* const* instance_extensions;
+  uint32_t instance_extension_count;
+  const char* const* device_extensions;
+  uint32_t device_extension_count;
+  /* For VkDeviceCreateInfo::pNext as it is, with its pEnabledFeatures NULL; a host may set more bits or link
+   * more structs. NULL without a device. */
+  struct VkPhysicalDeviceFeatures2* features;
+  /* TESSERA_NO_QUEUE_FAMILY where there is none. queue_family: compute, and graphics too where there is such
+   * a family; async_queue_family: compute beside graphics; transfer_queue_family: only copies. */
+  uint32_t queue_family, async_queue_family, transfer_queue_family;
+} tessera_requirements_info;
+
+TESSERA_API tessera_status tessera_requirements_create(const tessera_requirements_desc* desc,
+                                                       tessera_requirements** requirements,
+                                                       tessera_error* error);
+TESSERA_API void tessera_requirements_destroy(tessera_requirements* requirements);
+TESSERA_API tessera_status tessera_requirements_get_info(const tessera_requirements* requirements,
+                                                         tessera_requirements_info* info,
+                                                         tessera_error* error);
+/* For a host with feature structs of its own: sets in `chain`, which is to become VkDeviceCreateInfo::pNext,
+ * every feature that is asked for, where it has a struct with it (of Vulkan 1.1, 1.2 or 1.3, or of the
+ * feature alone). `left`: how many have no place there; NULL: not wanted. */
+TESSERA_API tessera_status tessera_requirements_enable(const tessera_requirements* requirements, void* chain,
+                                                       uint32_t* left, tessera_error* error);
+/* Calls `each` for every one of them, and for what is required and not available. */
+TESSERA_API tessera_status tessera_requirements_list(const tessera_requirements* requirements,
+                                                     void (*each)(void* user,
+                                                                  const tessera_requirement* requirement),
+                                                     void* user, tessera_error* error);
 
 /* ---- model --------------------------------------------------------------------------------------------- */
 

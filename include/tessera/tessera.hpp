@@ -334,6 +334,45 @@ class Translator {
   std::unique_ptr<tessera_translator, Destroy<tessera_translator, tessera_translator_destroy>> handle_;
 };
 
+// What a host should enable on the device that it lends: tessera_requirements_info and the list behind it.
+class Requirements {
+ public:
+  static Expected<Requirements> create(
+      const tessera_requirements_desc& desc = init<tessera_requirements_desc>()) {
+    tessera_error error;
+    tessera_requirements* handle = nullptr;
+    if (tessera_requirements_create(&desc, &handle, &error) != TESSERA_OK) return detail::failure(error);
+    Requirements requirements;
+    requirements.handle_.reset(handle);
+    return requirements;
+  }
+  tessera_requirements_info info() const {
+    auto info = init<tessera_requirements_info>();
+    tessera_requirements_get_info(handle_.get(), &info, nullptr);
+    return info;
+  }
+  // In a host's own chain of feature structs; how many features have no place in it.
+  std::uint32_t enable(void* chain) const {
+    std::uint32_t left = 0;
+    tessera_requirements_enable(handle_.get(), chain, &left, nullptr);
+    return left;
+  }
+  std::vector<tessera_requirement> list() const {  // lives as long as this object
+    std::vector<tessera_requirement> out;
+    tessera_requirements_list(
+        handle_.get(),
+        [](void* user, const tessera_requirement* requirement) {
+          static_cast<std::vector<tessera_requirement>*>(user)->push_back(*requirement);
+        },
+        &out, nullptr);
+    return out;
+  }
+  tessera_requirements* get() const { return handle_.get(); }
+
+ private:
+  std::unique_ptr<tessera_requirements, Destroy<tessera_requirements, tessera_requirements_destroy>> handle_;
+};
+
 class Context {
  public:
   static Expected<Context> create(const tessera_context_desc& desc = init<tessera_context_desc>()) {
@@ -407,6 +446,14 @@ class Context {
   std::string device_name() const { return tessera_context_device_name(handle_.get()); }
   std::string cache_key() const { return tessera_context_cache_key(handle_.get()); }
   std::string rates_key() const { return tessera_context_rates_key(handle_.get()); }
+  // What every submission of the context signals.
+  Expected<tessera_vk_semaphore> timeline() const {
+    tessera_error error;
+    tessera_vk_semaphore semaphore{};
+    if (tessera_context_timeline(handle_.get(), &semaphore, &error) != TESSERA_OK)
+      return detail::failure(error);
+    return semaphore;
+  }
   Expected<std::string> pipeline_cache() const {
     tessera_error error;
     std::string blob;

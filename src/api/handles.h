@@ -87,6 +87,12 @@ inline Result<void> require(const void* pointer, const char* what) {
   return {};
 }
 
+Result<std::vector<CapOverride>> parse_caps(const char* const* texts, uint32_t count);
+// Of a host's; version 0 is 1.2.
+void set_instance(VkInstance_T* handle, uint32_t api_version, Instance::Desc& instance);
+// None without desc.host; sets what of `instance` is the host's.
+Result<std::optional<HostDevice>> make_host_device(const tessera_context_desc& desc,
+                                                   Instance::Desc& instance);
 bool asks_for_reference(const tessera_context_desc& desc);
 // Sets device, device_name and the keys. Makes nothing but instance and device.
 Result<void> open_device(const tessera_context_desc& desc, tessera_context& context);

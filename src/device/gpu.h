@@ -11,7 +11,8 @@ struct Gpu {
   std::shared_ptr<InstanceImpl> instance;
   PhysicalDevice physical;  // report.limits and .caps with the overrides applied
   VkDevice device = VK_NULL_HANDLE;
-  VkQueue queue = VK_NULL_HANDLE;
+  bool adopted = false;  // the device is a host's
+  HostCalls host;
   DeviceTable vk;
   VkPhysicalDeviceMemoryProperties memory{};
   bool memory_budget = false;
@@ -19,15 +20,18 @@ struct Gpu {
   std::atomic<bool> lost = false;
   std::atomic<std::uint32_t> allocations = 0;
   std::atomic<std::uint64_t> records = 0;
+  std::uint64_t budget = 0;                              // of `bytes`; 0: none
   std::atomic<std::uint64_t> bytes = 0, peak_bytes = 0;  // allocated
+  bool share_buffers = false;                            // between the families of both queues
 
   Gpu() = default;
   Gpu(const Gpu&) = delete;
   Gpu& operator=(const Gpu&) = delete;
   ~Gpu() {
-    if (device && vk.DestroyDevice) vk.DestroyDevice(device, nullptr);
+    if (device && !adopted && vk.DestroyDevice) vk.DestroyDevice(device, allocator());
   }
 
+  const VkAllocationCallbacks* allocator() const { return instance->allocator(); }
   const Limits& limits() const { return physical.report.limits; }
   // vk_error, remembering a lost device.
   Error error(VkResult result, const std::string& what) {

@@ -25,15 +25,16 @@ std::size_t PipelineStore::Hash::operator()(const PipelineDesc& desc) const {
 }
 
 PipelineImpl::~PipelineImpl() {
-  if (pipeline_) gpu_.vk.DestroyPipeline(gpu_.device, pipeline_, nullptr);
+  if (pipeline_) gpu_.vk.DestroyPipeline(gpu_.device, pipeline_, gpu_.allocator());
 }
 
 PipelineStore::~PipelineStore() {
   slots_.clear();
-  for (const auto& [key, layout] : layouts_) gpu_.vk.DestroyPipelineLayout(gpu_.device, layout, nullptr);
+  for (const auto& [key, layout] : layouts_)
+    gpu_.vk.DestroyPipelineLayout(gpu_.device, layout, gpu_.allocator());
   for (const auto& [key, layout] : set_layouts_)
-    gpu_.vk.DestroyDescriptorSetLayout(gpu_.device, layout, nullptr);
-  if (cache_) gpu_.vk.DestroyPipelineCache(gpu_.device, cache_, nullptr);
+    gpu_.vk.DestroyDescriptorSetLayout(gpu_.device, layout, gpu_.allocator());
+  if (cache_) gpu_.vk.DestroyPipelineCache(gpu_.device, cache_, gpu_.allocator());
 }
 
 Result<std::shared_ptr<Pipeline>> PipelineStore::get(const PipelineDesc& desc) {
@@ -104,7 +105,7 @@ Result<void> PipelineStore::compile(PipelineImpl& pipeline, VkPipelineCache cach
   module_info.codeSize = words->size() * 4;
   module_info.pCode = words->data();
   VkShaderModule module = VK_NULL_HANDLE;
-  VkResult r = gpu_.vk.CreateShaderModule(gpu_.device, &module_info, nullptr, &module);
+  VkResult r = gpu_.vk.CreateShaderModule(gpu_.device, &module_info, gpu_.allocator(), &module);
   if (r != VK_SUCCESS) return gpu_.error(r, what);
 
   std::vector<VkSpecializationMapEntry> entries;
@@ -129,8 +130,8 @@ Result<void> PipelineStore::compile(PipelineImpl& pipeline, VkPipelineCache cach
   info.stage.pSpecializationInfo = &spec;
   info.layout = pipeline.layout();
   info.basePipelineIndex = -1;
-  r = gpu_.vk.CreateComputePipelines(gpu_.device, cache, 1, &info, nullptr, &pipeline.pipeline_);
-  gpu_.vk.DestroyShaderModule(gpu_.device, module, nullptr);
+  r = gpu_.vk.CreateComputePipelines(gpu_.device, cache, 1, &info, gpu_.allocator(), &pipeline.pipeline_);
+  gpu_.vk.DestroyShaderModule(gpu_.device, module, gpu_.allocator());
   if (r != VK_SUCCESS) return gpu_.error(r, what);
   return {};
 }
@@ -148,7 +149,7 @@ Result<void> PipelineStore::find_layouts(PipelineImpl& pipeline) {
     VkDescriptorSetLayoutCreateInfo info{VK_STRUCTURE_TYPE_DESCRIPTOR_SET_LAYOUT_CREATE_INFO};
     info.bindingCount = count;
     info.pBindings = bindings.data();
-    const VkResult r = gpu_.vk.CreateDescriptorSetLayout(gpu_.device, &info, nullptr, &set_layout);
+    const VkResult r = gpu_.vk.CreateDescriptorSetLayout(gpu_.device, &info, gpu_.allocator(), &set_layout);
     if (r != VK_SUCCESS) return gpu_.error(r, what);
   }
   VkPipelineLayout& layout = layouts_[{count, push}];
@@ -159,7 +160,7 @@ Result<void> PipelineStore::find_layouts(PipelineImpl& pipeline) {
     info.pSetLayouts = &set_layout;
     info.pushConstantRangeCount = push ? 1 : 0;
     info.pPushConstantRanges = &range;
-    const VkResult r = gpu_.vk.CreatePipelineLayout(gpu_.device, &info, nullptr, &layout);
+    const VkResult r = gpu_.vk.CreatePipelineLayout(gpu_.device, &info, gpu_.allocator(), &layout);
     if (r != VK_SUCCESS) return gpu_.error(r, what);
   }
   pipeline.set_layout_ = set_layout;
@@ -173,7 +174,7 @@ Result<VkPipelineCache> PipelineStore::driver_cache() {
   VkPipelineCacheCreateInfo info{VK_STRUCTURE_TYPE_PIPELINE_CACHE_CREATE_INFO};
   info.initialDataSize = initial_.size();
   info.pInitialData = initial_.data();
-  const VkResult r = gpu_.vk.CreatePipelineCache(gpu_.device, &info, nullptr, &cache_);
+  const VkResult r = gpu_.vk.CreatePipelineCache(gpu_.device, &info, gpu_.allocator(), &cache_);
   if (r != VK_SUCCESS) return gpu_.error(r, "pipeline cache");
   initial_ = {};
   return cache_;

@@ -20,7 +20,7 @@ Result<void> check_range(const char* what, const Buffer& buffer, std::uint64_t o
 Result<void> Transfer::run(CommandListImpl& list) {
   TSR_CHECK(list.finish());
   const CommandList* lists[] = {&list};
-  TSR_TRY(const std::uint64_t value, queue_.submit(lists));
+  TSR_TRY(const std::uint64_t value, queue_.submit(lists, queue_, 0));
   for (;;) {
     TSR_TRY(const bool done, queue_.wait(value, 1'000'000'000));
     if (done) return {};
