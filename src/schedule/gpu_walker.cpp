@@ -301,7 +301,8 @@ class Walking final : public GpuWalker {
                                          std::to_string(graph.slices()) + " slices"};
       for (std::uint32_t i = 0; i < run.count; ++i) lists_.push_back(graph.commands(run.first + i));
     }
-    TSR_TRY(submitted_, device_.submit(lists_));
+    TSR_TRY(submitted_, device_.submit(lists_, Lane::compute, weights_->after()));
+    weights_->awaited();
     ++stats_.submits;
     const bool clock = target_.limits.timestamp_ns > 0;
     for (const SliceRun& run : runs) {

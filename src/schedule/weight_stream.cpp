@@ -13,7 +13,7 @@ constexpr std::uint64_t kUploadBytes = 16u << 20;  // of one upload that is wait
 
 Result<WeightStream::Slot*> WeightStream::free_slot() {
   for (Slot& slot : slots_) {
-    TSR_TRY(const bool ended, device_.wait(slot.value, 0));
+    TSR_TRY(const bool ended, device_.wait(slot.value, 0, Lane::transfer));
     if (ended) return &slot;
   }
   return nullptr;
@@ -50,12 +50,12 @@ Result<void> WeightStream::copy(Slot& slot, Buffer& to, const WeightRows::Rows& 
                                                 Memory::upload, "staging of weights"));
   }
   std::memcpy(slot.staging->mapped().data(), rows.bytes.data(), rows.bytes.size());
-  TSR_TRY(slot.commands, device_.create_command_list(0));
+  TSR_TRY(slot.commands, device_.create_command_list(0, Lane::transfer));
   slot.commands->copy(*slot.staging, 0, to, rows.offset, rows.bytes.size());
-  slot.commands->barrier();
   TSR_CHECK(slot.commands->finish());
   const CommandList* list = slot.commands.get();
-  TSR_TRY(slot.value, device_.submit({&list, 1}));
+  TSR_TRY(slot.value, device_.submit({&list, 1}, Lane::transfer));
+  latest_ = slot.value;
   return {};
 }
 

@@ -1,4 +1,5 @@
-// Weights to the device a little at a time, without waiting for it.
+// Weights to the device a little at a time, without waiting for it, through its transfer queue where it has
+// one.
 #pragma once
 
 #include <array>
@@ -19,12 +20,16 @@ class WeightStream {
   std::uint64_t done() const { return rows_.done(); }  // bytes that were handed to the device
   std::uint64_t total() const { return rows_.total(); }
 
-  // Up to `bytes` more, and one row at least, unless staging is still in use. What is submitted later sees
+  // Up to `bytes` more, and one row at least, unless staging is still in use. What waits for after() sees
   // them. `buffers` by BufferId; nothing that was submitted may read them.
   Result<void> more(std::span<const std::unique_ptr<Buffer>> buffers, std::uint64_t bytes);
 
   // All the rest, waiting; progress has the stage "weights" and cancels.
   Result<void> all(std::span<const std::unique_ptr<Buffer>> buffers, const Progress& progress);
+
+  // What the first compute submission that reads them waits for, of the transfer lane; 0: nothing.
+  std::uint64_t after() const { return device_.has_transfer_queue() ? latest_ : 0; }
+  void awaited() { latest_ = 0; }
 
  private:
   struct Slot {
@@ -38,6 +43,7 @@ class WeightStream {
   Device& device_;
   WeightRows rows_;
   std::array<Slot, 2> slots_;
+  std::uint64_t latest_ = 0;  // value of the latest submission that was not awaited
 };
 
 }  // namespace tessera
