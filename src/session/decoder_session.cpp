@@ -215,11 +215,16 @@ Result<Submitted> DecoderSession::fly(Submitted out, bool measure) {
 }
 
 Result<bool> DecoderSession::poll(std::uint64_t timeout_ns) {
-  if (flight_count_ > 0 && timeout_ns > 0) TSR_CHECK(walker_->wait(latest_, timeout_ns));
+  bool all = false;  // at once, or each by itself
+  if (flight_count_ > 0 && timeout_ns > 0) {
+    TSR_TRY(all, walker_->wait(latest_, timeout_ns));
+  }
   while (flight_count_ > 0) {
     const Flight flight = flights_[first_flight_];
-    TSR_TRY(const bool ended, walker_->wait(flight.value, 0));
-    if (!ended) return false;
+    if (!all) {
+      TSR_TRY(const bool ended, walker_->wait(flight.value, 0));
+      if (!ended) return false;
+    }
     first_flight_ = (first_flight_ + 1) % kMostInFlight;
     --flight_count_;
     ended_ = flight.value;

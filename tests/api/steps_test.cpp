@@ -230,7 +230,7 @@ TEST_P(Frames, WeightsComeInSteps) {
     const tessera_step_result r = take(s.step(4000));
     if (r.state != TESSERA_STEP_LOADING) return false;
     EXPECT_GT(r.loaded_bytes, loaded);
-    EXPECT_LE(r.loaded_bytes, loaded + 60'000);
+    EXPECT_LE(r.loaded_bytes, loaded + 60'000 + 2048);  // a row more
     EXPECT_EQ(r.timeline, 0u);
     EXPECT_GT(r.total_bytes, 400'000u);
     loaded = r.loaded_bytes;

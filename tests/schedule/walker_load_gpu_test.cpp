@@ -150,7 +150,7 @@ TEST_F(LoadWalker, WeightsComeLaterAndMayGo) {
     for (std::uint64_t done = 0; !walker->loading().ready(); done = walker->loading().done) {
       expect_ok(walker->load(bytes));
       if (bytes > 1) {
-        EXPECT_LE(walker->loading().done, done + bytes);
+        EXPECT_LE(walker->loading().done, done + bytes + 2048);  // a row more
       }
     }
     EXPECT_EQ(walker->loading().done, total);
