@@ -1,6 +1,7 @@
 // The walker around the ops: refusals, perturbation, bounds of stored values.
 #include <gmock/gmock.h>
 
+#include <array>
 #include <cmath>
 #include <fstream>
 #include <limits>
