@@ -1,4 +1,5 @@
 // embedding, add, activation, glu, last_row, advance.
+#include <algorithm>
 #include <cmath>
 #include <numbers>
 
