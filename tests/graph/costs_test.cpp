@@ -146,7 +146,8 @@ Filled walk(Simulated& device, SliceCosts& costs, double budget_us, std::uint32_
       }
       ++taken;
       submitted.emplace_back(slice, keys);
-      if (++slice == device.slices()) slice = 0, ++keys;
+      slice = (slice + 1) % device.slices();
+      keys += slice == 0;
     }
     EXPECT_GT(taken, 0);
     for (const auto& [s, k] : submitted) {
@@ -170,7 +171,7 @@ TEST(BudgetFit, TrueTimesStayWithinTheBudget) {
         SliceCosts costs;
         costs.reset(device.slices(), 1);
         int unknown = 0;
-        walk(device, costs, budget_us, 1, 600, unknown);
+        walk(device, costs, budget_us, 16, 600, unknown);
         walk(device, costs, budget_us, 1, 100, unknown);  // a new text
         const Filled last = walk(device, costs, budget_us, 100, 2500, unknown);
         EXPECT_EQ(unknown, 24);  // each once
