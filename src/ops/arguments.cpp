@@ -152,7 +152,7 @@ Result<void> Arguments::add_tensor(const OpInfo& info, const OpTensor& tensor) {
   const auto dtype = parse_dtype(tensor.type);
   if (dtype && (tensor.shape.empty() ? 1 : tensor.shape.back()) % tessera::info(*dtype).block_elems != 0)
     return refuse(name + ": rows of " + shape_text(tensor.shape) + " are no whole blocks of " + tensor.type);
-  if (!shapes_only_ && tensor.data.size() != bytes)
+  if ((!shapes_only_ || !tensor.data.empty()) && tensor.data.size() != bytes)
     return refuse(name + ": " + tensor.type + " " + shape_text(tensor.shape) + " takes " +
                   std::to_string(bytes) + " bytes, but " + std::to_string(tensor.data.size()) + " are given");
   if (!inputs_.emplace(known->name, OpInput{&tensor, *elems}).second)
@@ -232,7 +232,7 @@ Result<std::vector<std::uint32_t>> Arguments::words(std::string_view name, std::
                                                     const std::string& limit_text) const {
   const OpInput& input = in(name);
   std::vector<std::uint32_t> out(input.elems);
-  if (shapes_only_) return out;
+  if (!known(name)) return out;
   for (std::uint64_t i = 0; i < input.elems; ++i) {
     const std::int64_t value = word(input, i);
     if (value < 0 || static_cast<std::uint64_t>(value) > limit)

@@ -32,7 +32,8 @@ class Arguments {
     return at == inputs_.end() ? nullptr : &at->second;
   }
   bool wants(std::string_view output) const;
-  bool shapes_only() const { return shapes_only_; }
+  // Whether the input's data is there; without it there is a shape alone.
+  bool known(std::string_view input) const { return !shapes_only_ || !in(input).tensor->data.empty(); }
 
   bool given(std::string_view attribute) const { return given_.contains(attribute); }
   // Of attributes in the op's list; with neither a value nor a default, 0 and "".

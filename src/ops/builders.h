@@ -29,6 +29,8 @@ class OpProgram;
 ValueId weight_of(OpProgram& p, const Arguments& args, std::string_view name, DType type);
 ValueId weight_of(OpProgram& p, const Arguments& args, std::string_view name, DType type,
                   const std::vector<std::uint64_t>& shape);
+// An input of (n), or zeros.
+ValueId bias_of(OpProgram& p, const Arguments& args, std::string_view name, std::uint64_t n);
 // `bias` is absent or (n).
 Result<void> check_bias(const Arguments& args, std::string_view bias, std::uint64_t n);
 

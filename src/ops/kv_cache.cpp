@@ -124,8 +124,9 @@ Result<ValueId> block_table(const Arguments& args, OpProgram& p, const Append& a
   if (table == nullptr) return kNoValue;
   std::vector<std::uint32_t> words(table->elems);
   const std::uint64_t columns = table->shape()[1];
-  std::vector<std::uint64_t> owner(args.shapes_only() ? 0 : a.blocks, a.batch);
-  for (std::uint64_t key = a.position; key < a.position + a.len && !args.shapes_only(); ++key)
+  const bool known = args.known("block_table");
+  std::vector<std::uint64_t> owner(known ? a.blocks : 0, a.batch);
+  for (std::uint64_t key = a.position; key < a.position + a.len && known; ++key)
     for (std::uint64_t b = 0; b < a.batch; ++b) {
       const std::uint64_t column = key % a.capacity / a.slots, i = b * columns + column;
       const std::int64_t block = args.word(*table, i);
@@ -139,7 +140,7 @@ Result<ValueId> block_table(const Arguments& args, OpProgram& p, const Append& a
         return args.refuse(entry + ", which sequence " + std::to_string(owner[words[i]]) +
                            " is written to as well");
     }
-  return p.words("block_table", table->shape(), std::move(words));
+  return p.words("block_table", table->shape(), std::move(words), {"block_table"});
 }
 
 }  // namespace
@@ -217,7 +218,8 @@ Result<BuiltOp> build_rope_append(const Arguments& args) {
   OpProgram p(args, "rope_append");
   const std::uint64_t rows = a.batch * a.len;
   const ValueId qkv = p.given("QKV", DType::f32, {rows, x.shape()[2]});
-  const ValueId turns = p.constant("table", {positions, dims / 2, 2}, rotary_table(p, dims, {}, positions));
+  const ValueId turns = p.constant("table", {positions, dims / 2, 2}, rotary_table(p, dims, {}, positions),
+                                   {"cos_cache", "sin_cache"});
   const ValueId k_cache = p.cache("past_key", a.type, k.shape());
   const ValueId v_cache = p.cache("past_value", a.type, v.shape());
   TSR_TRY(const ValueId table, block_table(args, p, a));

@@ -134,7 +134,9 @@ Result<BuiltOp> build_rotary(const Arguments& args) {
   std::vector<std::uint64_t> shape{rows, s.heads * s.head_dim};
   if (s.heads_first) shape = {s.batch, s.heads, s.len, s.head_dim};
   const ValueId in = p.given("X", DType::f32, shape);
-  const ValueId turns = p.constant("table", {rows, s.dims / 2, 2}, std::move(table));
+  OpProgram::Inputs sources{"cos_cache", "sin_cache"};
+  if (args.has("position_ids")) sources.emplace_back("position_ids");
+  const ValueId turns = p.constant("table", {rows, s.dims / 2, 2}, std::move(table), std::move(sources));
   const ValueId y = p.add("Y", Storage::output, DType::f32, shape);
   OpAttrs attrs;
   attrs.heads = static_cast<std::uint32_t>(s.heads);
