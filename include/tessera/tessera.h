@@ -4,6 +4,7 @@
  *   tessera_model     a file's weights description and tokenizer; cheap, holds no device memory
  *   tessera_session   one conversation: weights on the device, KV cache, sampler, position
  *   tessera_translator  an encoder-decoder: weights on the device, one text at a time
+ *   tessera_plan      one operation that the host binds and records itself (tessera_binding)
  *
  * Rules for every call:
  * - A struct (but tessera_error) begins with `size`, its sizeof in the caller; TESSERA_INIT(type) gives one
@@ -13,7 +14,8 @@
  * - Out handles are written only on success. Destroying NULL is allowed. Destroy sessions before their model,
  *   models before their context.
  * - Strings are UTF-8 and zero-terminated; nothing is kept after a call returns unless the text says so.
- * - A context and a model may be used from several threads at once; a session from one at a time.
+ * - A context, a model, a plan and a binding may be used from several threads at once; a session from one at
+ *   a time.
  * - The library never prints, exits, aborts, reads the environment, or starts threads.
  */
 #ifndef TESSERA_H
@@ -703,7 +705,60 @@ typedef struct tessera_op_desc {
 TESSERA_API tessera_status tessera_op_run(tessera_context* context, const tessera_op_desc* desc,
                                           tessera_error* error);
 
-/* One dispatch of a plan. */
+/* Every op, then its tensors and attributes. Strings live during the call. */
+typedef struct tessera_op_list_sink {
+  size_t size;
+  void* user;
+  void (*op)(void* user, const char* name, const char* summary, const char* equations);
+  void (*tensor)(void* user, const char* name, const char* types, const char* shape, const char* text,
+                 int is_output, int is_optional);
+  /* kind: "integer", "number" or "choice"; fallback: the default, "" when there is none. */
+  void (*attribute)(void* user, const char* name, const char* kind, const char* fallback, const char* allowed,
+                    const char* text);
+} tessera_op_list_sink;
+TESSERA_API tessera_status tessera_ops(const tessera_op_list_sink* sink, tessera_error* error);
+
+/* ---- plans ---------------------------------------------------------------------------------------------
+ * An operation that the host runs itself: planned from shapes, bound to the host's buffers, recorded into the
+ * host's command buffers. docs/embedding.md shows a frame of it.
+ *
+ *   tessera_plan      which kernels run, and what the host binds; immutable, any thread
+ *   tessera_binding   a plan with memory, ready to be recorded as often as wanted
+ */
+
+typedef struct tessera_plan tessera_plan;
+typedef struct tessera_binding tessera_binding;
+
+/* From `op`, the attributes, the shapes and types of inputs, and the optional outputs that are wanted;
+ * inputs' data, output, repeat and seconds are not looked at. Makes nothing on the device. The context must
+ * outlive the plan; the reference has no plans. */
+TESSERA_API tessera_status tessera_plan_create(tessera_context* context, const tessera_op_desc* desc,
+                                               tessera_plan** plan, tessera_error* error);
+TESSERA_API void tessera_plan_destroy(tessera_plan* plan); /* bindings of it stay */
+
+/* A range of a buffer that kernels use. What is bound may be of any size from `bytes` on, at an offset that
+ * is a multiple of `alignment`, in a buffer made with VK_BUFFER_USAGE_STORAGE_BUFFER_BIT. Ranges that are
+ * written may not overlap others. */
+typedef struct tessera_plan_tensor {
+  size_t size;
+  const char* name;
+  /* Elements on the device, row-major without gaps unless it is packed. Types and shapes may differ from the
+   * op's: F32 for an F16 or BF16 that the op would convert on the host, U32 for I64. */
+  const char* type; /* "" of several tensors in one */
+  const uint64_t* shape;
+  uint32_t dims;
+  uint64_t bytes;
+  uint64_t alignment;
+  int reads, writes; /* nonzero: kernels do; elements that an append does not write stay as they are */
+  int packed;        /* nonzero: laid out as only tessera_plan_pack knows */
+  int optional;      /* nonzero: made of attributes alone. Without a binding of the host's Tessera has it */
+  /* Inputs of the op that tessera_plan_pack makes the content of. */
+  const char* const* inputs;
+  uint32_t input_count;
+  const char* output; /* the op's output that it holds afterwards; "": none */
+} tessera_plan_tensor;
+
+/* One dispatch. */
 typedef struct tessera_op_kernel {
   size_t size;
   const char* name;
@@ -717,33 +772,84 @@ typedef struct tessera_op_kernel {
   double tiles, all_tiles;
 } tessera_op_kernel;
 
-/* What an op would take, from shapes alone: inputs need no data, and nothing of a tensor's size is
- * allocated for attention. Any callback may be NULL. */
-typedef struct tessera_op_plan_sink {
+typedef struct tessera_plan_totals {
+  size_t size;
+  uint64_t scratch_bytes; /* device memory beside the tensors, of each slot; may be 0 */
+  uint64_t scratch_alignment;
+  uint64_t tensor_bytes; /* of all tensors */
+  double flops, bytes;   /* of all kernels */
+} tessera_plan_totals;
+
+/* Strings and arrays live as long as the plan, those of `kernel` during the call. Any callback may be NULL.
+ */
+typedef struct tessera_plan_sink {
   size_t size;
   void* user;
-  void (*output)(void* user, const tessera_tensor* tensor);
+  void (*output)(void* user, const tessera_tensor* tensor); /* of the op, as tessera_op_run gives them */
+  void (*tensor)(void* user, const tessera_plan_tensor* tensor);
   void (*kernel)(void* user, const tessera_op_kernel* kernel); /* each dispatch, in order */
   /* A faster tier, or one that was measured (rates of the context), and why it was not chosen. */
   void (*refused)(void* user, const char* tier, const char* reason);
-  /* scratch: device memory beside the op's own tensors. */
-  void (*total)(void* user, uint64_t scratch_bytes, uint64_t tensor_bytes, double flops, double bytes);
-} tessera_op_plan_sink;
-TESSERA_API tessera_status tessera_op_plan(tessera_context* context, const tessera_op_desc* desc,
-                                           const tessera_op_plan_sink* sink, tessera_error* error);
+  void (*total)(void* user, const tessera_plan_totals* totals);
+} tessera_plan_sink;
+TESSERA_API tessera_status tessera_plan_describe(const tessera_plan* plan, const tessera_plan_sink* sink,
+                                                 tessera_error* error);
 
-/* Every op, then its tensors and attributes. Strings live during the call. */
-typedef struct tessera_op_list_sink {
+/* Writes what `tensor` holds before the op runs, `bytes` of it, to `out`, from the inputs that it is made of:
+ * tensors as tessera_op_run takes them, with the plan's names, types and shapes. Runs on the CPU, touches no
+ * device. invalid_argument names an input that is missing or an index out of range. */
+TESSERA_API tessera_status tessera_plan_pack(const tessera_plan* plan, const char* tensor,
+                                             const tessera_tensor* inputs, uint32_t input_count, void* out,
+                                             uint64_t bytes, tessera_error* error);
+
+typedef struct tessera_bound_range { /* an array steps by its first element's size */
   size_t size;
-  void* user;
-  void (*op)(void* user, const char* name, const char* summary, const char* equations);
-  void (*tensor)(void* user, const char* name, const char* types, const char* shape, const char* text,
-                 int is_output, int is_optional);
-  /* kind: "integer", "number" or "choice"; fallback: the default, "" when there is none. */
-  void (*attribute)(void* user, const char* name, const char* kind, const char* fallback, const char* allowed,
-                    const char* text);
-} tessera_op_list_sink;
-TESSERA_API tessera_status tessera_ops(const tessera_op_list_sink* sink, tessera_error* error);
+  const char* name;         /* of a tensor of the plan; NULL of scratch */
+  tessera_vk_buffer buffer; /* of the context's device; kept by descriptor sets alone */
+  uint64_t offset;
+  uint64_t bytes; /* 0: as many as the plan says */
+} tessera_bound_range;
+
+/* One set of memory, for example of a frame in flight. */
+typedef struct tessera_slot { /* an array steps by its first element's size */
+  size_t size;
+  const tessera_bound_range* tensors; /* every tensor of the plan that is not optional */
+  uint32_t tensor_count;
+  const tessera_bound_range* scratch; /* NULL: Tessera allocates scratch_bytes for the slot */
+} tessera_slot;
+
+typedef struct tessera_bind_desc {
+  size_t size;
+  const tessera_slot* slots;
+  uint32_t slot_count;
+} tessera_bind_desc;
+
+/* Makes the pipelines that the context does not have yet, descriptor sets and small buffers; submits nothing.
+ * The context must outlive the binding, and so must what was recorded with it. */
+TESSERA_API tessera_status tessera_bind(const tessera_plan* plan, const tessera_bind_desc* desc,
+                                        tessera_binding** binding, tessera_error* error);
+/* No command buffer that it was recorded into may be pending or submitted again, and the buffers that it was
+ * bound to may be gone by then. */
+TESSERA_API void tessera_binding_destroy(tessera_binding* binding);
+
+typedef struct tessera_record_desc {
+  size_t size;
+  struct VkCommandBuffer_T* command_buffer; /* being recorded, primary or secondary, outside a render pass */
+  uint32_t slot;
+  /* The op reads and writes its ranges in VK_PIPELINE_STAGE_COMPUTE_SHADER_BIT with
+   * VK_ACCESS_SHADER_READ_BIT and VK_ACCESS_SHADER_WRITE_BIT, from its first command to its last; what orders
+   * it among the host's own work is the host's. Where before_stages is not 0, a barrier from those
+   * VkPipelineStageFlags and the VkAccessFlags before_access comes first; where after_stages is not 0, one to
+   * after_stages and after_access comes last. Both are global memory barriers. */
+  uint32_t before_stages, before_access;
+  uint32_t after_stages, after_access;
+} tessera_record_desc;
+
+/* vkCmd* calls into the command buffer, nothing else: no allocation on the host or the device, no submission,
+ * no wait, no descriptor update. Of its state it changes the compute bind point's pipeline, descriptor set 0
+ * and push constants. A binding may be recorded by several threads at once. */
+TESSERA_API tessera_status tessera_record(const tessera_binding* binding, const tessera_record_desc* desc,
+                                          tessera_error* error);
 
 #ifdef __cplusplus
 }

@@ -100,6 +100,32 @@ struct Tensor {
   }
 };
 
+// An operation for the C calls; what it is made of must outlive it.
+class OpDesc {
+ public:
+  OpDesc(const std::string& name, std::span<const Tensor> inputs, std::span<const std::string> attributes,
+         std::span<const std::string> outputs) {
+    for (const Tensor& input : inputs) inputs_.push_back(input.view());
+    for (const std::string& attribute : attributes) attributes_.push_back(attribute.c_str());
+    for (const std::string& output : outputs) outputs_.push_back(output.c_str());
+    desc_.op = name.c_str();
+    desc_.inputs = inputs_.data();
+    desc_.input_count = static_cast<std::uint32_t>(inputs_.size());
+    desc_.attributes = attributes_.data();
+    desc_.attribute_count = static_cast<std::uint32_t>(attributes_.size());
+    desc_.outputs = outputs_.data();
+    desc_.output_count = static_cast<std::uint32_t>(outputs_.size());
+  }
+  OpDesc(const OpDesc&) = delete;
+  OpDesc& operator=(const OpDesc&) = delete;
+  tessera_op_desc& operator*() { return desc_; }
+
+ private:
+  std::vector<tessera_tensor> inputs_;
+  std::vector<const char*> attributes_, outputs_;
+  tessera_op_desc desc_ = init<tessera_op_desc>();
+};
+
 struct GenerateOptions {
   std::uint32_t max_tokens = 256;
   bool ignore_eos = false;
@@ -373,6 +399,52 @@ class Requirements {
   std::unique_ptr<tessera_requirements, Destroy<tessera_requirements, tessera_requirements_destroy>> handle_;
 };
 
+// A plan with memory. Recording allocates nothing.
+class OpBinding {
+ public:
+  Expected<Done> record(const tessera_record_desc& desc) const {
+    tessera_error error;
+    return detail::done(tessera_record(handle_.get(), &desc, &error), error);
+  }
+  tessera_binding* get() const { return handle_.get(); }
+
+ private:
+  friend class OpPlan;
+  std::unique_ptr<tessera_binding, Destroy<tessera_binding, tessera_binding_destroy>> handle_;
+};
+
+class OpPlan {
+ public:
+  Expected<Done> describe(const tessera_plan_sink& sink) const {
+    tessera_error error;
+    return detail::done(tessera_plan_describe(handle_.get(), &sink, &error), error);
+  }
+  // `out` has the tensor's bytes.
+  Expected<Done> pack(const std::string& tensor, std::span<const Tensor> inputs,
+                      std::span<std::byte> out) const {
+    std::vector<tessera_tensor> views;
+    for (const Tensor& input : inputs) views.push_back(input.view());
+    tessera_error error;
+    return detail::done(
+        tessera_plan_pack(handle_.get(), tensor.c_str(), views.data(),
+                          static_cast<std::uint32_t>(views.size()), out.data(), out.size(), &error),
+        error);
+  }
+  Expected<OpBinding> bind(const tessera_bind_desc& desc) const {
+    tessera_error error;
+    tessera_binding* handle = nullptr;
+    if (tessera_bind(handle_.get(), &desc, &handle, &error) != TESSERA_OK) return detail::failure(error);
+    OpBinding binding;
+    binding.handle_.reset(handle);
+    return binding;
+  }
+  tessera_plan* get() const { return handle_.get(); }
+
+ private:
+  friend class Context;
+  std::unique_ptr<tessera_plan, Destroy<tessera_plan, tessera_plan_destroy>> handle_;
+};
+
 class Context {
  public:
   static Expected<Context> create(const tessera_context_desc& desc = init<tessera_context_desc>()) {
@@ -401,20 +473,9 @@ class Context {
   Expected<std::vector<Tensor>> op(const std::string& name, std::span<const Tensor> inputs,
                                    std::span<const std::string> attributes = {},
                                    std::span<const std::string> outputs = {}) const {
-    std::vector<tessera_tensor> tensors;
-    std::vector<const char*> settings, wanted;
-    for (const Tensor& tensor : inputs) tensors.push_back(tensor.view());
-    for (const std::string& attribute : attributes) settings.push_back(attribute.c_str());
-    for (const std::string& output : outputs) wanted.push_back(output.c_str());
     std::vector<std::unique_ptr<Tensor>> made;
-    auto desc = init<tessera_op_desc>();
-    desc.op = name.c_str();
-    desc.inputs = tensors.data();
-    desc.input_count = static_cast<std::uint32_t>(tensors.size());
-    desc.attributes = settings.data();
-    desc.attribute_count = static_cast<std::uint32_t>(settings.size());
-    desc.outputs = wanted.data();
-    desc.output_count = static_cast<std::uint32_t>(wanted.size());
+    OpDesc called(name, inputs, attributes, outputs);
+    tessera_op_desc& desc = *called;
     desc.user = &made;
     desc.output = [](void* user, const tessera_tensor* tensor) -> void* {
       auto& list = *static_cast<std::vector<std::unique_ptr<Tensor>>*>(user);
@@ -427,6 +488,20 @@ class Context {
     out.reserve(made.size());
     for (const auto& tensor : made) out.push_back(std::move(*tensor));
     return out;
+  }
+  Expected<OpPlan> plan(const std::string& name, std::span<const Tensor> inputs,
+                        std::span<const std::string> attributes = {},
+                        std::span<const std::string> outputs = {}) const {
+    return plan(*OpDesc(name, inputs, attributes, outputs));
+  }
+  Expected<OpPlan> plan(const tessera_op_desc& desc) const {
+    tessera_error error;
+    tessera_plan* handle = nullptr;
+    if (tessera_plan_create(handle_.get(), &desc, &handle, &error) != TESSERA_OK)
+      return detail::failure(error);
+    OpPlan plan;
+    plan.handle_.reset(handle);
+    return plan;
   }
   // desc.progress is replaced when `progress` is given.
   Expected<Translator> translator(tessera_translator_desc desc, ProgressFn progress = {}) const {

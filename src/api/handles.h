@@ -5,6 +5,7 @@
 #include <new>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "device/device.h"
 #include "formats/model_file.h"
@@ -80,6 +81,20 @@ Result<void> sized_out(const T& from, T* to, const char* what) {
   __builtin_memcpy(to, &from, size < sizeof(T) ? size : sizeof(T));
   to->size = size;
   return {};
+}
+
+// An array of sized structs, which steps by its first element's size.
+template <typename T>
+Result<std::vector<T>> sized_array(const T* first, std::size_t count, const char* what) {
+  std::vector<T> out;
+  if (count == 0) return out;
+  if (first == nullptr) return Error{Code::invalid_argument, std::string(what) + " is NULL"};
+  const auto* at = reinterpret_cast<const std::byte*>(first);
+  for (std::size_t i = 0; i < count; ++i, at += first->size) {
+    TSR_TRY(const T element, sized(reinterpret_cast<const T*>(at), what));
+    out.push_back(element);
+  }
+  return out;
 }
 
 inline Result<void> require(const void* pointer, const char* what) {

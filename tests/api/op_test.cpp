@@ -117,22 +117,20 @@ TEST_P(Ops, PlanFromShapesAlone) {
     std::uint64_t kernels = 0, scratch = ~0ull;
     double tiles = 0;
   } found;
-  auto sink = init<tessera_op_plan_sink>();
+  auto sink = init<tessera_plan_sink>();
   sink.user = &found;
   sink.kernel = [](void* user, const tessera_op_kernel* kernel) {
     static_cast<Found*>(user)->kernels += 1;
     static_cast<Found*>(user)->tiles += kernel->tiles;
   };
-  sink.total = [](void* user, uint64_t scratch, uint64_t, double, double) {
-    static_cast<Found*>(user)->scratch = scratch;
+  sink.total = [](void* user, const tessera_plan_totals* totals) {
+    static_cast<Found*>(user)->scratch = totals->scratch_bytes;
   };
-  tessera_error error;
-  const tessera_status status = tessera_op_plan(context.get(), &desc, &sink, &error);
   if (!on_gpu()) {
-    EXPECT_EQ(status, TESSERA_INVALID_ARGUMENT);
+    expect_failure(context.plan(desc), TESSERA_INVALID_ARGUMENT, "the reference has no kernels to plan");
     return;
   }
-  ASSERT_EQ(status, TESSERA_OK) << error.message;
+  take(take(context.plan(desc)).describe(sink));
   EXPECT_GE(found.kernels, 1u);
   EXPECT_GT(found.tiles, 0);
   EXPECT_LE(found.scratch, 32768u * 2 * 16);  // words a row and head, of 32,768 keys
@@ -155,7 +153,7 @@ TEST_P(Ops, MeasuredRatesChooseTheForm) {
     context_desc.rate_count = static_cast<std::uint32_t>(rates.size());
     const Context context = take(Context::create(context_desc));
     Found found;
-    auto sink = init<tessera_op_plan_sink>();
+    auto sink = init<tessera_plan_sink>();
     sink.user = &found;
     sink.kernel = [](void* user, const tessera_op_kernel* kernel) {
       static_cast<Found*>(user)->kernel += kernel->name;
@@ -163,8 +161,7 @@ TEST_P(Ops, MeasuredRatesChooseTheForm) {
     sink.refused = [](void* user, const char* tier, const char* reason) {
       static_cast<Found*>(user)->refused += std::string(tier) + ": " + reason + "\n";
     };
-    tessera_error error;
-    EXPECT_EQ(tessera_op_plan(context.get(), &desc, &sink, &error), TESSERA_OK) << error.message;
+    take(take(context.plan(desc)).describe(sink));
     return found;
   };
   const Found slow =

@@ -43,8 +43,12 @@ class VulkanHost {
     app.apiVersion = version;
     VkInstanceCreateInfo info{VK_STRUCTURE_TYPE_INSTANCE_CREATE_INFO};
     info.pApplicationInfo = &app;
+    const char* const messages = VK_EXT_DEBUG_UTILS_EXTENSION_NAME;
+    info.ppEnabledExtensionNames = &messages;
+    info.enabledExtensionCount = has_messages() ? 1 : 0;
     EXPECT_EQ(TSR_HOST_CALL(*this, CreateInstance)(&info, nullptr, &instance), VK_SUCCESS);
     if (!instance) return false;
+    if (info.enabledExtensionCount != 0) listen();
     std::uint32_t count = 0;
     TSR_HOST_CALL(*this, EnumeratePhysicalDevices)(instance, &count, nullptr);
     std::vector<VkPhysicalDevice> all(count);
@@ -79,7 +83,9 @@ class VulkanHost {
       if (pool_) TSR_HOST_CALL(*this, DestroyCommandPool)(device, pool_, nullptr);
       TSR_HOST_CALL(*this, DestroyDevice)(device, nullptr);
     }
+    if (messenger_) TSR_HOST_CALL(*this, DestroyDebugUtilsMessengerEXT)(instance, messenger_, nullptr);
     if (instance) TSR_HOST_CALL(*this, DestroyInstance)(instance, nullptr);
+    messenger_ = VK_NULL_HANDLE;
     buffers_.clear();
     pool_ = VK_NULL_HANDLE;
     device = VK_NULL_HANDLE;
@@ -160,6 +166,31 @@ class VulkanHost {
   std::uint32_t api_version = 0;
 
  private:
+  bool has_messages() const {
+    std::uint32_t count = 0;
+    TSR_HOST_CALL(*this, EnumerateInstanceExtensionProperties)(nullptr, &count, nullptr);
+    std::vector<VkExtensionProperties> all(count);
+    TSR_HOST_CALL(*this, EnumerateInstanceExtensionProperties)(nullptr, &count, all.data());
+    for (const VkExtensionProperties& extension : all)
+      if (std::string(extension.extensionName) == VK_EXT_DEBUG_UTILS_EXTENSION_NAME) return true;
+    return false;
+  }
+  // What the validation layers say fails the test.
+  void listen() {
+    VkDebugUtilsMessengerCreateInfoEXT info{VK_STRUCTURE_TYPE_DEBUG_UTILS_MESSENGER_CREATE_INFO_EXT};
+    info.messageSeverity =
+        VK_DEBUG_UTILS_MESSAGE_SEVERITY_WARNING_BIT_EXT | VK_DEBUG_UTILS_MESSAGE_SEVERITY_ERROR_BIT_EXT;
+    info.messageType = VK_DEBUG_UTILS_MESSAGE_TYPE_VALIDATION_BIT_EXT;
+    info.pfnUserCallback = message;
+    EXPECT_EQ(TSR_HOST_CALL(*this, CreateDebugUtilsMessengerEXT)(instance, &info, nullptr, &messenger_),
+              VK_SUCCESS);
+  }
+  static VKAPI_ATTR VkBool32 VKAPI_CALL message(VkDebugUtilsMessageSeverityFlagBitsEXT,
+                                                VkDebugUtilsMessageTypeFlagsEXT,
+                                                const VkDebugUtilsMessengerCallbackDataEXT* data, void*) {
+    ADD_FAILURE() << data->pMessage;
+    return VK_FALSE;
+  }
   std::uint32_t mapped_type(std::uint32_t bits) const {
     constexpr VkMemoryPropertyFlags kWanted =
         VK_MEMORY_PROPERTY_HOST_VISIBLE_BIT | VK_MEMORY_PROPERTY_HOST_COHERENT_BIT;
@@ -172,6 +203,7 @@ class VulkanHost {
 
   std::list<HostBuffer> buffers_;
   VkCommandPool pool_ = VK_NULL_HANDLE;
+  VkDebugUtilsMessengerEXT messenger_ = VK_NULL_HANDLE;
 };
 
 }  // namespace tessera::test
