@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "base/text.h"
 #include "kernels/target.h"
 #include "ops/arguments.h"
 #include "schedule/weights.h"
