@@ -255,7 +255,7 @@ PhysicalDevice describe(const InstanceTable& vk, VkPhysicalDevice handle, std::u
   FeatureChain local;
   FeatureChain& f = features ? *features : local;
   if (host) {
-    known.extensions = {host->extensions.begin(), host->extensions.end()};
+    known.extensions = std::set<std::string>(host->extensions.begin(), host->extensions.end());
     read_enabled(host->features, known, f);
   } else {
     chain_features(f, known);

@@ -13,6 +13,7 @@ class HostTest : public ApiTest, public testing::WithParamInterface<bool> {
  protected:
   void SetUp() override {
     if (env("TESSERA_TEST_DEVICE") == "none") GTEST_SKIP() << "TESSERA_TEST_DEVICE=none";
+    keep_driver();
     ASSERT_TRUE(VulkanTable::loader());
     VulkanTable::reset();
     index_ = chosen_index();

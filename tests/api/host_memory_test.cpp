@@ -1,4 +1,5 @@
 // Where a context's memory comes from, and how much of it there may be.
+#include <algorithm>
 #include <cstdlib>
 #include <map>
 

@@ -193,7 +193,7 @@ class VulkanTable {
 
   // Objects made and ended.
   template <typename... A>
-  static void note(std::string_view name, A... a) {
+  static void note([[maybe_unused]] std::string_view name, [[maybe_unused]] A... a) {
     constexpr bool has_allocator = (std::is_same_v<A, const VkAllocationCallbacks*> || ...);
     if constexpr (has_allocator) {
       (note_allocator(a), ...);
