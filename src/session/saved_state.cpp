@@ -4,8 +4,6 @@
 #include <cstring>
 #include <type_traits>
 
-#include "base/text.h"
-
 namespace tessera {
 namespace {
 
