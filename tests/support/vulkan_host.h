@@ -116,8 +116,9 @@ class VulkanHost {
     VkDeviceMemory out = VK_NULL_HANDLE;
     EXPECT_EQ(TSR_HOST_CALL(*this, AllocateMemory)(device, &info, nullptr, &out), VK_SUCCESS);
     *mapped = nullptr;
-    if (memory().memoryTypes[type].propertyFlags & VK_MEMORY_PROPERTY_HOST_VISIBLE_BIT)
+    if (memory().memoryTypes[type].propertyFlags & VK_MEMORY_PROPERTY_HOST_VISIBLE_BIT) {
       EXPECT_EQ(TSR_HOST_CALL(*this, MapMemory)(device, out, 0, VK_WHOLE_SIZE, 0, mapped), VK_SUCCESS);
+    }
     return out;
   }
 
