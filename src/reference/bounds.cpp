@@ -169,11 +169,6 @@ double likely_products(const Products& sum, double bias, double scale) {
 
 namespace {
 
-// Sums of errors, and of their squares where each is an accident of its own.
-struct Errors {
-  double sum = 0, squares = 0;
-};
-
 // How far an operand of magnitude a is off as f16. x may carry an error across the edge of what is flushed.
 double to_f16(double a, DType type) {
   if (a == 0) return 0;
@@ -182,12 +177,23 @@ double to_f16(double a, DType type) {
   return std::max({flushed, kept ? 0 : kRoundF16 * a, a < kFlushF16 && type != DType::f16 ? kStepF16 : 0});
 }
 
-Errors as_f16(std::span<const double> x, DType x_type, std::span<const float> w, DType w_type) {
+// How far an element of a block is off as a byte: half a step, and all of it where the step is zero.
+double off_as_bytes(std::span<const double> block) {
+  double largest = 0;
+  for (const double x : block) largest = std::max(largest, std::fabs(x));
+  return kDotHalfStep * (largest / 127) + (largest < kDotLeast ? largest : 0) + kFlush;
+}
+
+std::span<const double> block_at(std::span<const double> x, std::size_t first) {
+  return x.subspan(first, std::min(kDotBlock, x.size() - first));
+}
+
+MixedError as_f16(std::span<const double> x, DType x_type, std::span<const float> w, DType w_type) {
   const double cut = kMatrixSum * gamma(static_cast<double>(x.size()) + 4);
-  double one_way = 0, either_way = 0, squares = 0;  // what is flushed or cut off adds up
+  double one_way = 0, either_way = 0, of_x = 0, of_w = 0;  // what is flushed or cut off adds up
   for (std::size_t i = 0; i < x.size(); ++i) {
     const double a = std::fabs(x[i]), b = std::fabs(double{w[i]});
-    if (a > kMostF16 || b > kMostF16) return {kInfinity, kInfinity};
+    if (a > kMostF16 || b > kMostF16) return {kInfinity, kInfinity, kInfinity};
     one_way += cut * a * b;
     const double off_x = to_f16(a, x_type), off_w = to_f16(b, w_type);
     const double error = a * off_w + off_x * (b + off_w);
@@ -195,42 +201,50 @@ Errors as_f16(std::span<const double> x, DType x_type, std::span<const float> w,
       one_way += error;
     } else {
       either_way += error;
-      squares += a * off_w * a * off_w + off_x * b * off_x * b;
+      of_x += off_x * b * off_x * b;
+      of_w += a * off_w * a * off_w;
     }
   }
-  const double root = std::sqrt(squares) + one_way;
-  return {one_way + either_way, root * root};
+  return {one_way + either_way, std::sqrt(of_x + of_w) + one_way, std::sqrt(of_w) + one_way};
 }
 
-Errors as_bytes(std::span<const double> x, std::span<const float> w) {
-  Errors error;
+MixedError as_bytes(std::span<const double> x, std::span<const float> w) {
+  MixedError error;
+  double all = 0;
   for (std::size_t first = 0; first < x.size(); first += kDotBlock) {
-    const std::size_t end = std::min(first + kDotBlock, x.size());
-    double largest = 0, weights = 0, squares = 0;
-    for (std::size_t i = first; i < end; ++i) {
-      largest = std::max(largest, std::fabs(x[i]));
-      weights += std::fabs(double{w[i]});
-      squares += double{w[i]} * w[i];
+    const std::span<const double> block = block_at(x, first);
+    double weights = 0, squares = 0;
+    for (const double b : w.subspan(first, block.size())) {
+      weights += std::fabs(b);
+      squares += b * b;
     }
-    const double zeroed = largest < kDotLeast ? largest : 0;
-    const double step = kDotHalfStep * (largest / 127) + zeroed + kFlush;
-    error.sum += step * weights;
-    error.squares += step * step * squares;
+    const double off = off_as_bytes(block);
+    error.most += off * weights;
+    all += off * off * squares;
   }
+  error.likely = std::sqrt(all);
   return error;
 }
 
 }  // namespace
 
-double mixed_products(std::span<const double> x, DType x_type, std::span<const float> w, DType w_type) {
-  const double halves = as_f16(x, x_type, w, w_type).sum;
-  return info(w_type).block_elems > 1 ? std::max(halves, as_bytes(x, w).sum) : halves;
+MixedError mixed_products(std::span<const double> x, DType x_type, std::span<const float> w, DType w_type) {
+  const MixedError halves = as_f16(x, x_type, w, w_type);
+  if (info(w_type).block_elems == 1) return halves;
+  const MixedError bytes = as_bytes(x, w);
+  return {std::max(halves.most, bytes.most), std::max(halves.likely, bytes.likely), halves.weights};
 }
 
-double likely_mixed_products(std::span<const double> x, DType x_type, std::span<const float> w,
-                             DType w_type) {
-  const double halves = as_f16(x, x_type, w, w_type).squares;
-  return std::sqrt(info(w_type).block_elems > 1 ? std::max(halves, as_bytes(x, w).squares) : halves);
+std::vector<double> mixed_operands(std::span<const double> x, DType x_type, DType w_type) {
+  std::vector<double> off;
+  for (const double value : x) off.push_back(to_f16(std::fabs(value), x_type));
+  if (info(w_type).block_elems == 1) return off;
+  for (std::size_t first = 0; first < x.size(); first += kDotBlock) {
+    const std::span<const double> block = block_at(x, first);
+    const double as_byte = off_as_bytes(block);
+    for (double& error : std::span(off).subspan(first, block.size())) error = std::max(error, as_byte);
+  }
+  return off;
 }
 
 }  // namespace tessera::bounds

@@ -6,6 +6,7 @@
 #include <array>
 #include <cstddef>
 #include <span>
+#include <vector>
 
 #include "graph/graph.h"
 
@@ -113,13 +114,19 @@ inline constexpr double kMatrixSum = 4;  // times gamma, as a matrix unit may ke
 inline constexpr std::size_t kDotBlock = 32;
 inline constexpr double kDotHalfStep = 0.5 + 0x1p-8;  // the quotient x / step is itself rounded in f32
 inline constexpr double kDotLeast = 3.01e-36;         // blocks below it may become zero
-double mixed_products(std::span<const double> x, DType x_type, std::span<const float> w, DType w_type);
+struct MixedError {
+  double most = 0;
+  double likely = 0;   // each rounding an accident of its own: the root of the sum of squares for the sum
+  double weights = 0;  // likely, of w's roundings alone, and what is cut off
+};
+MixedError mixed_products(std::span<const double> x, DType x_type, std::span<const float> w, DType w_type);
+// How far each x is off that is multiplied so.
+std::vector<double> mixed_operands(std::span<const double> x, DType x_type, DType w_type);
 
-// The two above where each rounding is an accident of its own: the root of the sum of squares instead of the
-// sum. A device's errors of many sums, themselves summed up, stay within kDeviations times the root of the
-// squares of these (docs/verification.md, "Chains of products").
+// products() where each rounding is an accident of its own. A device's errors of many sums, themselves summed
+// up, stay within kDeviations times the root of the squares of these, or of what they are in trials
+// (docs/verification.md, "Chains of products").
 inline constexpr double kDeviations = 4;
 double likely_products(const Products& sum, double bias, double scale = 1);
-double likely_mixed_products(std::span<const double> x, DType x_type, std::span<const float> w, DType w_type);
 
 }  // namespace tessera::bounds

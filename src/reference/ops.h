@@ -8,6 +8,7 @@
 #include "graph/state.h"
 #include "reference/reference.h"
 #include "reference/tensors.h"
+#include "reference/trials.h"
 
 namespace tessera {
 
@@ -74,18 +75,27 @@ struct ProductRows {
   std::vector<double> error = {};   // with bounds, of what was computed: of each element, as it is multiplied
   DType type = DType::f32;          // that they are read as
   std::vector<double> likely = {};  // of rows that are products: see Product
+  std::vector<trials::Shifts> shifts = {};  // of the rows of a chain of products, where they are off
 };
 Result<ProductRows> product_rows(const OpCall& call, std::size_t x, std::size_t norm);
 
 // Rows by columns, and the error of each.
 struct Product {
   std::vector<double> value;
-  std::vector<double> error;   // with bounds
-  std::vector<double> likely;  // with bounds, of an op with another product after it: bounds::likely_products
+  std::vector<double> error;  // with bounds
+  // With bounds, of an inner product: bounds::likely_products, and the error in trials.
+  std::vector<double> likely;
+  std::vector<trials::Shifts> shifts;
 };
-// scale x w^T + b, of all rows of x; w is matrix `matrix` of the weight.
-Result<Product> multiply(const OpCall& call, const ProductRows& x, ValueId weight,
-                         std::span<const float> bias, std::uint64_t matrix = 0);
+// What x is multiplied with. The operands of another product come from an inner one.
+struct Matrix {
+  ValueId weight = kNoValue;
+  std::span<const float> bias = {};
+  std::uint64_t index = 0;  // among the weight's matrices
+  bool inner = false;
+};
+// scale x w^T + b, of all rows of x.
+Result<Product> multiply(const OpCall& call, const ProductRows& x, const Matrix& w);
 // act(scale x w^T + b) [* (scale x up^T + up_bias)] of operands 1 to 4.
 Result<Product> first_product(const OpCall& call, const ProductRows& x, std::uint64_t matrix = 0);
 void activate(Activation act, Product& y);

@@ -25,30 +25,27 @@ bounds::Products magnitudes(std::span<const double> x, DType x_type, std::span<c
   return sum;
 }
 
-// What errors of x add to a product with w at most, and likely.
+// What errors of x add to a product with w: at most, likely, and in trials.
 struct Carried {
   double most = 0, likely = 0;
+  trials::Shifts shifts{};
 };
 Carried carried(const ProductRows& x, std::uint64_t row, std::span<const float> w) {
   Carried out;
+  const std::uint64_t first = row * w.size();
+  if (!x.shifts.empty()) out.shifts = trials::sum(std::span(x.shifts).subspan(first, w.size()), w);
   if (x.error.empty()) return out;
-  for (std::size_t i = 0; i < w.size(); ++i)
-    out.most += x.error[row * w.size() + i] * std::fabs(double{w[i]});
+  for (std::size_t i = 0; i < w.size(); ++i) out.most += x.error[first + i] * std::fabs(double{w[i]});
   out.likely = out.most;  // those of a norm go together
   if (x.likely.empty()) return out;
   double squares = 0;
   for (std::size_t i = 0; i < w.size(); ++i) {
-    const double error = x.likely[row * w.size() + i] * double{w[i]};
+    const double error = x.likely[first + i] * double{w[i]};
     squares += error * error;
   }
-  out.likely = std::sqrt(squares);
+  out.likely = std::max(std::sqrt(squares), trials::root_mean_square(out.shifts));
   out.most = std::min(out.most, bounds::kDeviations * out.likely);
   return out;
-}
-
-// Whether another product takes this op's first one.
-bool chained(const OpCall& call) {
-  return call.op.kind == OpKind::feed_forward || call.op.kind == OpKind::mlp;
 }
 
 // Magnitudes that elements may have.
@@ -85,39 +82,64 @@ Result<ProductRows> product_rows(const OpCall& call, std::size_t x, std::size_t 
   return out;
 }
 
-Result<Product> multiply(const OpCall& call, const ProductRows& x, ValueId weight,
-                         std::span<const float> bias, std::uint64_t matrix) {
-  const Value& w_value = call.value(weight);
+namespace {
+
+// The error of an element of a product, likely and in trials where the product is an inner one.
+struct SumError {
+  double most = 0, likely = 0;
+  trials::Shifts shifts{};
+};
+
+// Of a sum of x w of row `row`, where x is of magnitude `largest` at most.
+SumError error_of(const OpCall& call, const ProductRows& x, std::uint64_t row,
+                  std::span<const double> largest, std::span<const float> w, const Matrix& matrix,
+                  double bias) {
+  const DType type = call.value(matrix.weight).dtype;
+  const double scale = call.op.attrs.scale, size = std::fabs(scale);
+  const std::span<const double> most = largest.subspan(row * w.size(), w.size());
+  const bounds::Products sum = magnitudes(most, x.type, w, type);
+  const bool mixed = call.op.attrs.precision == Precision::mixed;
+  const auto rounded = mixed ? bounds::mixed_products(most, x.type, w, type) : bounds::MixedError{};
+  const Carried before = carried(x, row, w);
+  const double own =
+      bounds::products(sum, bias, scale) + size * (call.likely ? rounded.likely : rounded.most);
+  SumError out{.most = own + size * before.most};
+  if (!matrix.inner) return out;  // whose scale is 1
+  const double likely = bounds::likely_products(sum, bias);
+  out.likely = likely + rounded.likely + before.likely;
+  out.shifts = before.shifts;
+  trials::add_sum_error(out.shifts, std::span(x.value).subspan(row * w.size(), w.size()), w,
+                        likely + rounded.weights, own, mixed);
+  return out;
+}
+
+}  // namespace
+
+Result<Product> multiply(const OpCall& call, const ProductRows& x, const Matrix& matrix) {
+  const Value& w_value = call.value(matrix.weight);
   const std::uint64_t n = w_value.shape[w_value.shape.size() - 2], k = w_value.last_dim();
-  const std::uint64_t rows = x.value.size() / k, first = matrix * n;
+  const std::uint64_t rows = x.value.size() / k, first = matrix.index * n;
   Product y;
   const double scale = call.op.attrs.scale;
   const std::vector<double> largest = call.bounds ? largest_of(x) : std::vector<double>{};
+  const bool inner = call.bounds && matrix.inner;
   y.value.resize(rows * n);
   if (call.bounds) y.error.resize(rows * n);
-  if (call.bounds && chained(call)) y.likely.resize(rows * n);
-  TSR_CHECK(call.tensors.for_rows(weight, first, n, [&](std::uint64_t at, std::span<const float> w) {
-    const std::uint64_t column = at - first;
-    const double b = bias.empty() ? 0 : double{bias[column]};
+  if (inner) {
+    y.likely.resize(rows * n);
+    y.shifts.resize(rows * n);
+  }
+  TSR_CHECK(call.tensors.for_rows(matrix.weight, first, n, [&](std::uint64_t at, std::span<const float> w) {
+    const double b = matrix.bias.empty() ? 0 : double{matrix.bias[at - first]};
     for (std::uint64_t row = 0; row < rows; ++row) {
-      const std::span<const double> x_row = std::span(x.value).subspan(row * k, k);
-      y.value[row * n + column] = scale * dot(x_row, w) + b;
+      const std::uint64_t to = row * n + at - first;
+      y.value[to] = scale * dot(std::span(x.value).subspan(row * k, k), w) + b;
       if (!call.bounds) continue;
-      const DType type = w_value.dtype;
-      const std::span<const double> most = std::span(largest).subspan(row * k, k);
-      const bounds::Products sum = magnitudes(most, x.type, w, type);
-      const bool mixed = call.op.attrs.precision == Precision::mixed;
-      const double size = std::fabs(scale);
-      const Carried before = carried(x, row, w);
-      const double likely = mixed && (call.likely || !y.likely.empty())
-                                ? bounds::likely_mixed_products(most, x.type, w, type)
-                                : 0;
-      const double rounded = !mixed        ? 0
-                             : call.likely ? likely
-                                           : bounds::mixed_products(most, x.type, w, type);
-      y.error[row * n + column] = bounds::products(sum, b, scale) + size * (rounded + before.most);
-      if (!y.likely.empty())
-        y.likely[row * n + column] = bounds::likely_products(sum, b, scale) + size * (likely + before.likely);
+      const SumError error = error_of(call, x, row, largest, w, matrix, b);
+      y.error[to] = error.most;
+      if (!inner) continue;
+      y.likely[to] = error.likely;
+      y.shifts[to] = error.shifts;
     }
   }));
   return y;
@@ -125,30 +147,33 @@ Result<Product> multiply(const OpCall& call, const ProductRows& x, ValueId weigh
 
 void activate(Activation act, Product& y) {
   for (std::size_t i = 0; i < y.value.size(); ++i) {
+    const double x = y.value[i];
+    if (!y.shifts.empty()) y.shifts[i] = trials::activation(act, x, y.shifts[i], y.likely[i]);
     for (std::vector<double>* errors : {&y.error, &y.likely})
       if (!errors->empty()) {
         double& error = (*errors)[i];
-        error = bounds::activation(act, y.value[i]) + bounds::activation_shift(act, y.value[i], error);
+        error = bounds::activation(act, x) + bounds::activation_shift(act, x, error);
       }
-    y.value[i] = activate(act, y.value[i]);
+    y.value[i] = activate(act, x);
   }
 }
 
 Result<Product> first_product(const OpCall& call, const ProductRows& x, std::uint64_t matrix) {
   TSR_TRY(const std::vector<float> bias, call.vector_of(2));
   TSR_TRY(const std::vector<float> up_bias, call.vector_of(4));
-  TSR_TRY(Product y, multiply(call, x, call.in(1), bias, matrix));
+  const bool inner = call.op.kind == OpKind::feed_forward;
+  TSR_TRY(Product y, multiply(call, x, {call.in(1), bias, matrix, inner}));
   activate(call.op.attrs.act, y);
   if (call.in(3) == kNoValue) return y;
-  TSR_TRY(const Product up, multiply(call, x, call.in(3), up_bias, matrix));
+  TSR_TRY(const Product up, multiply(call, x, {call.in(3), up_bias, matrix, inner}));
   for (std::size_t i = 0; i < y.value.size(); ++i) {
     const double a = std::fabs(y.value[i]), b = std::fabs(up.value[i]);
-    if (call.bounds)
-      y.error[i] = a * up.error[i] + b * y.error[i] + y.error[i] * up.error[i] + bounds::kUlp * a * b +
-                   bounds::kFlush * (1 + a + b);
-    if (!y.likely.empty())
-      y.likely[i] = std::hypot(a * up.likely[i], b * y.likely[i]) + y.likely[i] * up.likely[i] +
-                    bounds::kUlp * a * b + bounds::kFlush * (1 + a + b);
+    const double rounded = bounds::kUlp * a * b + bounds::kFlush * (1 + a + b);
+    if (call.bounds) y.error[i] = a * up.error[i] + b * y.error[i] + y.error[i] * up.error[i] + rounded;
+    if (!y.likely.empty()) {
+      y.likely[i] = std::hypot(a * up.likely[i], b * y.likely[i]) + y.likely[i] * up.likely[i] + rounded;
+      y.shifts[i] = trials::product(y.value[i], y.shifts[i], up.value[i], up.shifts[i]);
+    }
     y.value[i] *= up.value[i];
   }
   return y;

@@ -235,7 +235,7 @@ Result<Outputs> run_qkv_append(const OpCall& call) {
   const OpAttrs& attrs = call.op.attrs;
   TSR_TRY(const std::vector<float> bias, call.vector_of(2));
   TSR_TRY(const ProductRows x, product_rows(call, 0, 3));
-  TSR_TRY(const Product product, multiply(call, x, call.in(1), bias));
+  TSR_TRY(const Product product, multiply(call, x, {.weight = call.in(1), .bias = bias}));
   const RowOrder order{attrs.head_dim, attrs.rope_adjacent ? 0 : attrs.rope_dims};
   const auto head_at = [&](std::uint64_t first, std::uint64_t n, bool turns) {
     std::vector<Exact> head(n);

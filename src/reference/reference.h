@@ -50,7 +50,7 @@ class ReferenceWalker : public Walker {
   // Every op's output is moved by `fraction` of its bound with a random sign (fixed seed) before it is
   // rounded to its dtype: how much the final output moves tells how far an honest device may be off at the
   // end. 0 switches it off. What is exact (ids, state) is not moved. Rounded operands of precision mixed
-  // count with their likely sum (bounds::likely_mixed_products), not with the largest.
+  // count with their likely sum (bounds::mixed_products), not with the largest.
   virtual void perturb(double fraction, std::uint64_t seed) = 0;
 };
 

@@ -159,7 +159,7 @@ class Product {
     double bound = steps * 0x1p-24 * magnitude;
     if (shape.precision == Precision::mixed)
       bound += std::abs(shape.scale) *
-               bounds::mixed_products(multiplied, shape.x_type, {&weights[from], shape.k}, shape.type);
+               bounds::mixed_products(multiplied, shape.x_type, {&weights[from], shape.k}, shape.type).most;
     return {value, bound};
   }
   double norm_factor(std::size_t at) const {
