@@ -2,6 +2,7 @@
 
 #include <gmock/gmock.h>
 
+#include <functional>
 #include <numeric>
 
 #include "graph/tiny_program.h"
@@ -300,23 +301,68 @@ TEST(FuseFeedForward, PlainAndGated) {
   }
 }
 
-// What keeps two products apart: no activation between them, other uses, a residual, scales, one precision of
-// two.
+// x -> up, with an activation -> down, each a row of 8; `between` gives what down reads instead of up's
+// output.
+struct TwoProducts : TinyProgram {
+  ValueId x = embedding(), h = kNoValue, y = kNoValue;
+
+  explicit TwoProducts(const std::function<ValueId(TwoProducts&)>& between = {}) {
+    h = matmul("up", x, kDim);
+    graph.ops[1].attrs.act = Activation::relu;
+    y = matmul("down", between ? between(*this) : h, kDim);
+  }
+  Op& up() { return graph.ops[1]; }
+  Op& down() { return graph.ops.back(); }
+};
+
+struct Change {
+  const char* what;
+  std::function<void(TwoProducts&)> make;
+};
+
 TEST(FuseFeedForward, LeavesOthers) {
-  for (int fault = 0; fault < 6; ++fault) {
-    TinyProgram t;
-    const ValueId x = t.embedding(), up = t.matmul("up", x, 12);
-    const ValueId h = fault == 0 ? up : t.act("hidden", up);
-    t.matmul("down", h, 8);
-    if (fault == 1) t.act("peek", h);
-    if (fault == 2) t.program.values[h].storage = Storage::output;
-    for (Op& op : t.graph.ops) {
-      if (op.name == "down" && fault == 3) op.in[5] = x;
-      if (op.name == "down" && fault == 4) op.attrs.scale = 2;
-      if (op.name == "down" && fault == 5) op.attrs.precision = Precision::mixed;
+  const Change changes[] = {
+      {"no activation", [](auto& t) { t.up().attrs.act = Activation::none; }},
+      {"another reader", [](auto& t) { t.act("peek", t.h); }},
+      {"an output between them", [](auto& t) { t.program.values[t.h].storage = Storage::output; }},
+      {"F16 between them", [](auto& t) { t.program.values[t.h].dtype = DType::f16; }},
+      {"a residual of the first", [](auto& t) { t.up().in[5] = t.x; }},
+      {"a residual of the second", [](auto& t) { t.down().in[5] = t.x; }},
+      {"a scale of the first", [](auto& t) { t.up().attrs.scale = 2; }},
+      {"a scale of the second", [](auto& t) { t.down().attrs.scale = 2; }},
+      {"an activation of the second", [](auto& t) { t.down().attrs.act = Activation::relu; }},
+      {"a gate of the second",
+       [](auto& t) {
+         t.down().in[3] = t.weight("gate", {8, 8});
+       }},
+      {"the first mixed", [](auto& t) { t.up().attrs.precision = Precision::mixed; }},
+      {"the second mixed", [](auto& t) { t.down().attrs.precision = Precision::mixed; }}};
+  for (const Change& change : changes) {
+    TwoProducts t;
+    change.make(t);
+    const Program program = fused(t);
+    EXPECT_EQ(count(program.graphs[0], OpKind::feed_forward), 0u) << change.what;
+    EXPECT_EQ(count(program.graphs[0], OpKind::matmul), 2u) << change.what;
+  }
+  TwoProducts t;
+  EXPECT_EQ(count(fused(t).graphs[0], OpKind::feed_forward), 1u);
+}
+
+TEST(FuseFeedForward, LeavesWhatHasAnotherOpBetween) {
+  for (const auto kind : {OpKind::norm, OpKind::add, OpKind::activation, OpKind::last_row}) {
+    TwoProducts t([&](TwoProducts& p) {
+      if (kind == OpKind::norm) return p.norm("between", p.h);
+      if (kind == OpKind::add) return p.add("between", p.h, p.x);
+      return kind == OpKind::activation ? p.act("between", p.h) : p.last_row(p.h);
+    });
+    if (kind == OpKind::last_row) {  // of all rows one
+      Value& y = t.program.values[t.y];
+      y.shape[0] = 1;
+      y.dynamic_rows = false;
     }
-    EXPECT_EQ(count(fused(t).graphs[0], OpKind::feed_forward), 0u) << fault;
-    EXPECT_EQ(count(fused(t).graphs[0], OpKind::matmul), 2u) << fault;
+    const Program program = fused(t);
+    EXPECT_EQ(count(program.graphs[0], OpKind::feed_forward), 0u) << name(kind);
+    EXPECT_EQ(count(program.graphs[0], OpKind::matmul), 2u) << name(kind);
   }
 }
 

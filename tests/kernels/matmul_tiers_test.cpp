@@ -11,6 +11,7 @@
 #include "interface/matmul.h"
 #include "kernels/grid.h"
 #include "kernels/matmul_run.h"
+#include "kernels/tiers.h"
 #include "support/gpu_fixture.h"
 #include "support/pairwise.h"
 #include "support/sweep.h"
@@ -51,7 +52,7 @@ class MatmulTiersGpu : public GpuTest, public ::testing::WithParamInterface<cons
   std::optional<MatmulChoice> choose(const MatmulShape& shape) const {
     const auto choice = choose_matmul_call(shape, target());
     const std::string_view form = GetParam();
-    const bool there = form == "matmul_dot" ? has_dots(shape) : shape.rows > kMatmulFewRows && has_matrices();
+    const bool there = has_form(device_->report(), form, shape.type, shape.rows);
     EXPECT_EQ(choice.ok(), there) << form << (choice ? "" : ": " + choice.error().message);
     if (!choice) {
       EXPECT_EQ(choice.error().code, Code::unsupported) << choice.error().message;
@@ -59,27 +60,8 @@ class MatmulTiersGpu : public GpuTest, public ::testing::WithParamInterface<cons
       return std::nullopt;
     }
     const std::string_view name = kernel(choice->dispatches.back().kernel).name;
-    EXPECT_TRUE(name == form || (form == "matmul_dot" && name == "matmul_dot_few")) << name;
+    EXPECT_TRUE(is_form(name, form)) << name;
     return *choice;
-  }
-
- private:
-  bool has_dots(const MatmulShape& shape) const {
-    const Caps& caps = device_->report().caps;
-    return caps.int_dot && info(shape.type).block_elems > 1 &&
-           (shape.rows > kMatmulFewRows || caps.subgroup_arithmetic);
-  }
-  bool has_matrices() const {
-    const Caps& caps = device_->report().caps;
-    const Matrices& m = device_->report().matrices;
-    const bool flexible = std::string_view(GetParam()) == "matmul_coopmat2";
-    const auto takes = [&](const MatrixShape& s) {
-      return s.flexible == flexible && s.a == MatrixType::f16 && s.c == MatrixType::f32 &&
-             ((s.scope == MatrixScope::subgroup && caps.subgroup_size_control) ||
-              (flexible && s.scope == MatrixScope::workgroup && s.group <= m.max_group));
-    };
-    return (flexible ? caps.coopmat2 : caps.coopmat) && caps.fp16 && m.emulated.empty() &&
-           std::ranges::any_of(m.shapes, takes);
   }
 };
 

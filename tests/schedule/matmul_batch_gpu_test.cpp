@@ -1,86 +1,24 @@
 // A product with each of several matrices, on the device against the reference and its bounds.
-#include <cmath>
-#include <random>
-
-#include "reference/one_op.h"
 #include "schedule/batched_product.h"
-#include "schedule/gpu_walker.h"
-#include "support/gpu_fixture.h"
-#include "support/random_blocks.h"
+#include "schedule/one_op_gpu.h"
 #include "support/swept_types.h"
 
 namespace tessera::test {
 namespace {
 
-std::vector<float> random_numbers(std::size_t n, std::uint32_t seed) {
-  std::mt19937 engine(seed);
-  std::uniform_real_distribution<float> number(-1, 1);
-  std::vector<float> out(n);
-  for (float& x : out) x = number(engine);
-  return out;
-}
-
-std::vector<std::byte> encoded(DType type, const std::vector<float>& values) {
-  std::vector<std::byte> out(file_bytes(values.size(), info(type)));
-  encode_row(type, values, out);
-  return out;
-}
-
-class MatmulBatchGpu : public GpuTest {
+class MatmulBatchGpu : public OneOpGpu {
  protected:
-  // live: rows of the pass, 0: all. What lies behind them in x is NaN and must not be read into a result.
+  // live: rows of the pass, 0: all.
   void check(const BatchedProduct& shape, std::uint32_t live = 0, Device* on = nullptr) {
     SCOPED_TRACE(testing::Message() << info(shape.type).name << " batch " << shape.batch << " rows "
                                     << shape.rows << " n " << shape.n << " k " << shape.k
                                     << (shape.rows_first ? " rows_first" : "")
                                     << (shape.more ? " more" : ""));
     BatchedProgram made(shape);
-    auto weights = std::make_shared<MemoryWeights>();
-    for (const ValueId id : {made.w, made.up})
-      if (id != kNoValue)
-        weights->files[made.program.values[id].name] = matrices(shape.type, made.elems(id), id);
-    made.program.weights = weights;
-    const auto program = std::make_shared<const Program>(made.program);
-    const auto gpu = take(GpuWalker::create(on != nullptr ? *on : *device_, program, {}));
-    const auto reference = take(ReferenceWalker::create(program));
-    ASSERT_TRUE(gpu && reference);
-    const StepState state{.position = 0, .rows = live != 0 ? live : static_cast<std::uint32_t>(shape.rows)};
-    for (Walker* walker : {static_cast<Walker*>(gpu.get()), static_cast<Walker*>(reference.get())}) {
-      expect_ok(walker->write(program->state, 0, std::as_bytes(std::span(&state, 1))));
-      write(*walker, made.x, 5, shape.dynamic ? state.rows : shape.rows);
-      if (made.residual != kNoValue) write(*walker, made.residual, 6, shape.rows);
-    }
-    expect_ok(gpu->run(0));
-    const auto expected = take(reference->run_op(0, 0, true));
-    ASSERT_EQ(expected.size(), 1u);
-    compare(*gpu, made.y, expected[0]);
-  }
-
- private:
-  static std::vector<std::byte> matrices(DType type, std::uint64_t elems, std::uint32_t seed) {
-    if (info(type).block_elems > 1) return random_blocks(type, elems / info(type).block_elems, seed);
-    return encoded(type, random_numbers(elems, seed));
-  }
-  void write(Walker& walker, ValueId id, std::uint32_t seed, std::uint64_t live) {
-    const Value& value = walker.program().values[id];
-    std::vector<float> numbers = random_numbers(value.elems(), seed);
-    if (value.dynamic_rows) {
-      const auto first = static_cast<std::ptrdiff_t>(live * (value.elems() / value.shape[0]));
-      std::fill(numbers.begin() + first, numbers.end(), std::nanf(""));
-    }
-    expect_ok(walker.write(id, 0, encoded(value.dtype, numbers)));
-  }
-  void compare(Walker& gpu, ValueId y, const ReferenceOutput& expected) {
-    const Value& value = gpu.program().values[y];
-    std::vector<std::byte> bytes(value_bytes(value));
-    expect_ok(gpu.read(y, 0, bytes));
-    std::vector<float> found(value.elems());
-    decode_row(value.dtype, bytes, found);
-    int wrong = 0;
-    for (std::size_t i = 0; i < expected.expected.size(); ++i)
-      if (!expected.accepts(i, double{found[i]}) && ++wrong <= 3)
-        ADD_FAILURE() << "y[" << i << "] is " << found[i] << ", not " << expected.expected[i] << " +- "
-                      << expected.bound[i];
+    std::vector<ValueId> given{made.x};
+    if (made.residual != kNoValue) given.push_back(made.residual);
+    expect_agrees(std::move(made.program), given, live != 0 ? live : static_cast<std::uint32_t>(shape.rows),
+                  on);
   }
 };
 

@@ -1,24 +1,15 @@
 // lower, choose_kernels and bind_arena.
-#include <cstring>
-#include <numeric>
-
 #include "graph/fuse.h"
 #include "models/builder.h"
-#include "schedule/batched_product.h"
 #include "schedule/limits.h"
 #include "schedule/lookup.h"
 #include "schedule/steps.h"
+#include "support/must.h"
 #include "support/random_decoder.h"
 #include "support/refusal.h"
 
 namespace tessera::test {
 namespace {
-
-template <typename T>
-T must(Result<T> result) {
-  EXPECT_TRUE(result.ok()) << result.error().message;
-  return result.ok() ? *std::move(result) : T{};
-}
 
 std::vector<Call> lowered(const Lookup& l, const Limits& limits) {
   return must(lower(l.program, l.graph(), must(map_memory(l.program, limits)), limits));
@@ -74,121 +65,6 @@ TEST(Lower, LargeWeightsAreCutByRows) {
     EXPECT_EQ(next_column, 50'003u);
     EXPECT_GE(calls.size(), 4u) << info(type).name;
   }
-}
-
-TEST(Lower, ABatchIsOneCall) {
-  for (const bool rows_first : {false, true}) {
-    const BatchedProgram p(
-        {.batch = 3, .rows = 5, .n = 7, .k = 12, .rows_first = rows_first, .gated = true, .more = true});
-    const Limits limits = floor_target().limits;
-    const auto calls =
-        must(lower(p.program, p.program.graphs[0], must(map_memory(p.program, limits)), limits));
-    ASSERT_EQ(calls.size(), 1u);
-    const auto& shape = std::get<MatmulShape>(calls[0].shape);
-    EXPECT_EQ(shape.rows, 5u);
-    EXPECT_EQ(shape.n, 7u);
-    EXPECT_EQ(shape.k, 12u);
-    EXPECT_EQ(shape.batch, 3u);
-    EXPECT_EQ(shape.w_batch, 7u);
-    EXPECT_EQ(shape.x_stride, rows_first ? 36u : 12u);
-    EXPECT_EQ(shape.x_batch, rows_first ? 12u : 60u);
-    EXPECT_EQ(shape.y_stride, rows_first ? 21u : 7u);
-    EXPECT_EQ(shape.y_batch, rows_first ? 7u : 35u);
-    EXPECT_TRUE(shape.gated && shape.bias && shape.residual);
-    EXPECT_EQ(calls[0].operands[1].rows, 21u);
-    EXPECT_EQ(calls[0].operands[2].rows, 21u);
-  }
-}
-
-// Each window begins where a binding may, and its rows of x, y and residual with it.
-TEST(Lower, LargeBatchesAreCutByMatrices) {
-  for (const bool rows_first : {false, true}) {
-    const BatchedProgram p(
-        {.batch = 41, .rows = 2, .n = 64, .k = 320, .rows_first = rows_first, .gated = true, .more = true});
-    const Limits limits = floor_target().limits;
-    const MemoryMap map = must(map_memory(p.program, limits));
-    const auto calls = must(lower(p.program, p.program.graphs[0], map, limits));
-    std::uint64_t next = 0;
-    for (const Call& call : calls) {
-      const auto& shape = std::get<MatmulShape>(call.shape);
-      for (const std::size_t i : {1, 2}) {
-        EXPECT_EQ(call.operands[i].first_row, next * 64);
-        EXPECT_EQ(call.operands[i].rows, shape.batch * 64u);
-        EXPECT_LE(shape.batch * 64u * 1280u, limits.max_storage_range);
-      }
-      EXPECT_EQ(call.operands[0].from_byte, next * shape.x_batch * 4);
-      EXPECT_EQ(call.operands[5].from_byte, next * shape.y_batch * 4);
-      EXPECT_EQ(call.operands[7].from_byte, next * shape.y_batch * 4);
-      for (const std::size_t i : {0, 5, 7})
-        EXPECT_EQ(call.operands[i].from_byte % limits.min_storage_alignment, 0u);
-      next += shape.batch;
-    }
-    EXPECT_EQ(next, 41u);
-    EXPECT_EQ(calls.size(), 4u);  // 12 matrices of 81,920 bytes each
-    ScheduledGraph scheduled = must(schedule(p.program, p.program.graphs[0], map, floor_target(), true));
-    const Range &first = scheduled.steps.front().ranges[5], &last = scheduled.steps.back().ranges[5];
-    EXPECT_EQ(first.offset + first.bytes, last.offset + last.bytes);
-    EXPECT_EQ(last.offset - first.offset, calls.back().operands[5].from_byte);
-  }
-}
-
-TEST(Lower, MatricesThatNoBindingHoldsAreRefused) {
-  const Limits limits = floor_target().limits;
-  const auto refusal = [&](const BatchedProduct& shape) {
-    const BatchedProgram p(shape);
-    const auto calls = lower(p.program, p.program.graphs[0], must(map_memory(p.program, limits)), limits);
-    return calls.ok() ? "" : calls.error().message;
-  };
-  EXPECT_EQ(refusal({.batch = 2, .rows = 1, .n = 1025, .k = 256}),
-            "'w' is bound 1 matrix at a time, of 1049600 bytes each: too much for bindings of 1048576");
-  EXPECT_EQ(refusal({.batch = 80, .rows = 1, .n = 65, .k = 256}),
-            "'w' is bound 64 matrices at a time, of 66560 bytes each: too much for bindings of 1048576");
-}
-
-TEST(Lower, GatedProductsCutBothWeightsAlike) {
-  RandomDecoder r;
-  r.hidden = 5'000;
-  const DecoderProgram model = r.build();
-  const Program program = fuse(*model.program, {.blocks = false});
-  const Limits limits = floor_target().limits;
-  const MemoryMap map = must(map_memory(program, limits));
-  std::uint32_t gated = 0;
-  for (const Call& call : must(lower(program, program.graphs[model.decode], map, limits)))
-    if (const auto* shape = std::get_if<MatmulShape>(&call.shape); shape && shape->gated) {
-      ++gated;
-      EXPECT_EQ(call.operands[1].first_row, call.operands[2].first_row);
-      EXPECT_EQ(call.operands[1].rows, call.operands[2].rows);
-      EXPECT_NE(call.operands[1].value, call.operands[2].value);
-    }
-  EXPECT_EQ(gated, 4u);  // 4096 rows of 256 bytes and the rest, in two layers
-}
-
-TEST(Lower, BlocksBindWindowsOfTheirWeights) {
-  RandomDecoder r;
-  r.hidden = 5'000;
-  const DecoderProgram model = r.build();
-  const Program program = fuse(*model.program);
-  const Limits limits = floor_target().limits;
-  const MemoryMap map = must(map_memory(program, limits));
-  std::uint32_t blocks = 0;
-  for (const Call& call : must(lower(program, program.graphs[model.decode], map, limits)))
-    if (const auto* shape = std::get_if<FeedForwardShape>(&call.shape)) {
-      ++blocks;
-      EXPECT_EQ(shape->hidden_window, 4096u);
-      EXPECT_TRUE(shape->norm && shape->residual);
-      EXPECT_EQ(program.values[call.operands[kFeedForwardNorm].value].storage, Storage::weight);
-      ASSERT_GE(call.operands.size(), kFeedForwardOperands + 4u);
-      for (const std::size_t i : {0, 1}) {
-        const Operand &w = call.operands[kFeedForwardOperands + 2 * i],
-                      &up = call.operands[kFeedForwardOperands + 2 * i + 1];
-        EXPECT_EQ(w.first_row, i * 4096);
-        EXPECT_EQ(up.first_row, i * 4096);
-        EXPECT_EQ(w.rows, i == 0 ? 4096u : 904u);
-        EXPECT_EQ(up.rows, w.rows);
-        EXPECT_NE(w.value, up.value);
-      }
-    }
-  EXPECT_EQ(blocks, 2u);
 }
 
 // q, k and v of 40 + 4 + 4 heads of 64 from rows of `k` elements, in one op.

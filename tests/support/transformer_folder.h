@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 #include <string>
 
+#include "support/must.h"
 #include "support/open_transformer.h"
 
 namespace tessera::test {
@@ -19,14 +20,6 @@ inline nlohmann::json read_json(const std::string& path) {
   std::ifstream in(path);
   EXPECT_TRUE(in) << path;
   return nlohmann::json::parse(in);
-}
-
-// The value, or a failed test and a default.
-template <typename T>
-T must(Result<T> result) {
-  if (result.ok()) return *std::move(result);
-  ADD_FAILURE() << result.error().message;
-  return T{};
 }
 
 inline TransformerFiles transformer_files(const std::string& path) {
