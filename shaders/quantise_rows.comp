@@ -37,9 +37,10 @@ uint bytes_of(ivec4 q) {
 void main() {
   uint k_blocks = p.k / kQuantisedBlock, rows = DYNAMIC ? min(p.rows, state[kStateRows]) : p.rows;
   uint block = group_index(p.groups_x, p.groups_y) * GROUP + gl_LocalInvocationID.x;
-  uint row = block / k_blocks % p.rows, product = block / (k_blocks * p.rows);
-  if (row >= rows || product >= p.batch) return;
-  uint first = product * p.x_batch + row * p.x_stride + block % k_blocks * kQuantisedBlock;
+  uint row = block / k_blocks % p.rows, matrix = block / (k_blocks * p.rows);
+  if (row >= rows || matrix >= p.batch) return;
+  uint first = matrix / p.inner * p.x_outer + matrix % p.inner * p.x_batch + row * p.x_stride +
+               block % k_blocks * kQuantisedBlock;
 
   vec4 x[8];
   uvec4 most = uvec4(0);  // as bits: a NaN is above all

@@ -285,8 +285,8 @@ def document(devices, folder):
                 "those of vector registers to memory, as each driver counts them.", "", *compiling_table(compiles), ""]
         vendors = dict.fromkeys(d.vendor for d in with_pipelines(compiles))
         if folder:
-            out += ["Every pipeline, with registers, spills, scratch, shared memory, instructions and cycles: "
-                    + ", ".join(f"[{v}]({folder}/{v}.md)" for v in vendors) + ".", ""]
+            out += ["Every pipeline, with registers, spills, scratch, shared memory, instructions and cycles:",
+                    ", ".join(f"[{v}]({folder}/{v}.md)" for v in vendors) + ".", ""]
         found = faults(compiles)
         if found:
             out += ["### To be mended", "", *found, ""]

@@ -6,12 +6,12 @@
  *   tessera_translator  an encoder-decoder: weights on the device, one text at a time
  *
  * Rules for every call:
- * - A struct (but tessera_error) begins with `size`, its sizeof in the caller; TESSERA_INIT(type) gives one
- * with size set and the rest zero, and zero always means the default. Structs only ever grow at the end.
- * - Calls that can fail return a tessera_status and, when `error` is not NULL, fill it with one line for a
- * person.
- * - Out handles are written only on success. Destroying NULL is allowed. Destroy sessions before their model,
- *   models before their context.
+ * - A struct (but tessera_error) begins with `size`, its sizeof in the caller; TESSERA_INIT(type) gives
+ *   one with size set and the rest zero, and zero always means the default. Structs only grow at the end.
+ * - Calls that can fail return a tessera_status and, when `error` is not NULL, fill it with one line for
+ *   a person.
+ * - Out handles are written only on success. Destroying NULL is allowed. Destroy sessions before their
+ *   model, models before their context.
  * - Strings are UTF-8 and zero-terminated; nothing is kept after a call returns unless the text says so.
  * - A context and a model may be used from several threads at once; a session from one at a time.
  * - The library never prints, exits, aborts, reads the environment, or starts threads.
@@ -104,8 +104,7 @@ typedef struct tessera_context_desc {
   void* log_user;
   tessera_run_jobs_fn run_jobs; /* the host's threads, for making pipelines; NULL: the calling thread */
   void* run_jobs_user;
-  int debug_messages; /* nonzero: the validation layers' messages, when the host enables them, come as errors
-                       */
+  int debug_messages; /* nonzero: messages of validation layers that the host enables come as errors */
   /* "form=GFLOP/s": how fast forms of kernels are on this device, as tessera_measure_rates (tessera_tools.h)
    * found; where several can do the same, the fastest is taken. Without any, a fixed order decides. A form
    * that this library does not have, or no such number, is refused. */
@@ -204,9 +203,8 @@ TESSERA_API tessera_status tessera_model_get_info(const tessera_model* model, te
                                                   tessera_error* error);
 
 /* Ids of `text` (`bytes` long). Writes up to `capacity` ids and the number there are to `count`.
- * special: BOS and the like as the vocabulary says (an empty text is BOS alone); parse_special: control
- * tokens written in the text count.
- */
+ * special: BOS and the like as the vocabulary says (an empty text is BOS alone). parse_special: control
+ * tokens that are written in the text count. */
 TESSERA_API tessera_status tessera_tokenize(const tessera_model* model, const char* text, size_t bytes,
                                             int special, int parse_special, uint32_t* ids, size_t capacity,
                                             size_t* count, tessera_error* error);
@@ -235,8 +233,7 @@ typedef enum tessera_kv_type {
   TESSERA_KV_MAX = 0x7fffffff /* not a type: every int fits the enum */
 } tessera_kv_type;
 
-/* What operands of products and of attention may be rounded to; sums, softmax and norms are f32 in any case.
- */
+/* What operands of products and of attention may be rounded to; sums, softmax and norms are always f32. */
 typedef enum tessera_precision {
   TESSERA_PRECISION_F32 = 0,
   /* f16, bf16 or blocks of 8-bit integers, where the device has faster instructions for them. Verified with
@@ -390,8 +387,7 @@ typedef struct tessera_verify_row { /* the worst element of one kind of op, or o
   double worst_error;
   double worst_bound; /* of the same element */
   double worst_ratio; /* error / bound: over 1 is a failure */
-  double
-      largest; /* of "whole": the largest magnitude of a final logit; beside it the bound should be small */
+  double largest;     /* of "whole": the largest |final logit|, beside which the bound should be small */
 } tessera_verify_row;
 
 typedef struct tessera_verify_desc {
@@ -445,8 +441,7 @@ typedef struct tessera_op_desc {
   void* (*output)(void* user, const tessera_tensor* tensor);
   void* user;
   uint32_t repeat; /* how often it runs; 0: once */
-  double*
-      seconds; /* NULL, or room for the time of each run: the device's timestamps, or the reference's time */
+  double* seconds; /* NULL, or room for each run's time: the device's timestamps, or the reference's time */
 } tessera_op_desc;
 
 /* invalid_argument names the op and the tensor, attribute or element that does not fit; nothing has run then,

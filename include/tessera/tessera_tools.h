@@ -158,9 +158,7 @@ typedef struct tessera_forms_desc {
   tessera_precision precision; /* of feed-forward blocks */
 } tessera_forms_desc;
 /* Every form of those of the ops of tessera_bench_ops that have several: each checked, then timed in turn, so
- * that what else a machine does meets them alike. TESSERA_MISMATCH when one was wrong; all others were
- * measured.
- */
+ * that what else a machine does meets them alike. TESSERA_MISMATCH: one was wrong, all others were timed. */
 TESSERA_API tessera_status tessera_bench_forms(tessera_context* context, const tessera_forms_desc* desc,
                                                tessera_error* error);
 

@@ -25,6 +25,7 @@ TSR_CONST uint kMatmulFlagYHalf = 128;  // y and residual are f16
 TSR_CONST uint kMatmulFlagBatch = 256;
 TSR_CONST uint kMatmulFlagVec8 = 16384;  // k and x's strides are multiples of 8 elements
 TSR_CONST uint kMatmulFlagY4 = 32768;    // n, first and y's strides are multiples of 4 elements
+TSR_CONST uint kMatmulFlagBiases = 65536;  // bias and up_bias have an element for each row of w, of all matrices
 
 // Modules with -DFUSED have more bindings, flags and parameters.
 TSR_CONST uint kFusedNorm = 8;     // (k)
@@ -100,9 +101,12 @@ TSR_CONST uint kProductScopeWorkgroup = 2, kProductScopeSubgroup = 3;  // SPIR-V
   uint groups_y;                                                                           \
   uint x_stride; /* elements between rows */                                               \
   uint x_batch;  /* elements between products */                                           \
-  uint w_batch;  /* uvec4 between products, of up too */                                   \
+  uint w_batch;  /* rows between products, of up too */                                    \
   uint y_batch;  /* elements between products, of residual too */                          \
   uint batch;                                                                              \
+  uint inner;    /* products in a group */                                                 \
+  uint x_outer;  /* elements between groups */                                             \
+  uint w_outer;  /* rows between groups */                                                 \
   uint scale; /* bits of a float */
 
 struct MatmulPush {

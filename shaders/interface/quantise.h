@@ -24,8 +24,10 @@ struct QuantisePush {
   uint rows;
   uint k;
   uint x_stride;  // elements between rows
-  uint x_batch;   // elements between products
+  uint x_batch;   // elements between matrices
   uint batch;
+  uint inner;     // matrices in a group
+  uint x_outer;   // elements between groups
   uint groups_x;
   uint groups_y;
 };

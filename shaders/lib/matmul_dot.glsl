@@ -18,10 +18,11 @@ struct XBlock {
   uvec4 head;  // step, sums (interface/quantise.h)
 };
 
-layout(std430, binding = kMatmulX) readonly buffer XBlocks { uvec4 x_blocks[]; };  // (batch, rows, k/32, 3)
+// (matrices, rows, k/32, 3): strides of x are of rows.
+layout(std430, binding = kMatmulX) readonly buffer XBlocks { uvec4 x_blocks[]; };
 
 XBlock load_x_block(uint row, uint col) {
-  uint i = ((batch * p.rows + row) * (p.k / kQuantisedBlock) + col / kQuantisedBlock) * kQuantisedVectors;
+  uint i = ((x_from + row) * (p.k / kQuantisedBlock) + col / kQuantisedBlock) * kQuantisedVectors;
   return XBlock(x_blocks[i], x_blocks[i + 1], x_blocks[i + 2]);
 }
 

@@ -23,7 +23,7 @@ Raw8 fetch_x8(uint row, uint end, uint col) {
   if (row >= end) return raw;
   if (X_HALF && VEC8) {
     uint i = row * p.x_stride + col;
-    if (BATCH) i += batch * p.x_batch;
+    if (BATCH) i += x_from;
     if (col < p.k) raw.words = x8[i >> 3];
     return raw;
   }

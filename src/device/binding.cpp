@@ -28,6 +28,7 @@ std::string objection(const BindingRange& range, const Limits& limits) {
 }  // namespace
 
 SetPools::~SetPools() {
+  if (gpu_.abandoned) return;
   for (VkDescriptorPool pool : pools_) gpu_.vk.DestroyDescriptorPool(gpu_.device, pool, nullptr);
 }
 
@@ -60,6 +61,7 @@ Result<SetPools::Set> SetPools::allocate(VkDescriptorSetLayout layout, std::uint
 }
 
 void SetPools::free(const Set& set) {
+  if (gpu_.abandoned) return;
   const std::lock_guard lock(mutex_);
   gpu_.vk.FreeDescriptorSets(gpu_.device, set.pool, 1, &set.set);
 }

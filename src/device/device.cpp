@@ -123,15 +123,9 @@ Result<void> DeviceImpl::create_device(const FeatureChain& features) {
   return {};
 }
 
+// Destroying what a hung device still uses could crash the host; losing its memory cannot.
 DeviceImpl::~DeviceImpl() {
-  if (!queue_ || queue_->drain()) return;
-  // Destroying what a hung device still uses could crash the host; losing its memory cannot.
-  log(gpu_->log, LogLevel::error, "the device does not finish its work; its objects are abandoned");
-  static_cast<void>(transfer_.release());
-  static_cast<void>(queue_.release());
-  static_cast<void>(pools_.release());
-  static_cast<void>(pipelines_.release());
-  static_cast<void>(gpu_.release());
+  if (queue_) static_cast<void>(queue_->ended(queue_->latest()));
 }
 
 }  // namespace

@@ -1,5 +1,6 @@
 // The machine: instance, device, memory, pipelines, commands, queue. The only room that sees Vulkan; this
-// header does not include it. Objects are moved, never copied, and must not outlive their Device.
+// header does not include it. Objects are moved, never copied, and must not outlive their Device; what a
+// submission uses must outlive it.
 #pragma once
 
 #include <array>
@@ -146,7 +147,7 @@ class BindingSet {
 // one.
 class CommandList {
  public:
-  virtual ~CommandList() = default;  // waits for its latest submission
+  virtual ~CommandList() = default;  // waits for its latest submission, as ~Device does
   // Workgroups [base, base+count) of each dimension (vkCmdDispatchBase; gl_WorkGroupID includes the base).
   // Slices of one grid write apart, but newer synchronisation validation cannot know it: a barrier goes
   // between them.
@@ -185,7 +186,9 @@ class Device {
     Log log;
   };
   static Result<std::unique_ptr<Device>> create(std::shared_ptr<Instance> instance, const Desc& desc);
-  virtual ~Device() = default;  // waits for what was submitted, a minute at most
+  // Waits for what was submitted, a minute at most. A device that works on after it, or cannot say, is given
+  // up with an error in the log: it is lost to new work, and nothing that was made on it is ever freed.
+  virtual ~Device() = default;
 
   virtual const DeviceReport& report() const = 0;  // limits and caps with the overrides applied
   // unsupported over max_buffer_size; out_of_memory says what the heap has. Contents are undefined.

@@ -17,6 +17,8 @@ struct Gpu {
   bool memory_budget = false;
   Log log;
   std::atomic<bool> lost = false;
+  // Its work did not end: it may still use whatever was made on it, and nothing of that is destroyed.
+  std::atomic<bool> abandoned = false;
   std::atomic<std::uint32_t> allocations = 0;
   std::atomic<std::uint64_t> records = 0;
   std::atomic<std::uint64_t> bytes = 0, peak_bytes = 0;  // allocated
@@ -25,7 +27,10 @@ struct Gpu {
   Gpu(const Gpu&) = delete;
   Gpu& operator=(const Gpu&) = delete;
   ~Gpu() {
-    if (device && vk.DestroyDevice) vk.DestroyDevice(device, nullptr);
+    if (abandoned)  // with the instance that it needs
+      static_cast<void>(std::make_unique<std::shared_ptr<InstanceImpl>>(std::move(instance)).release());
+    else if (device && vk.DestroyDevice)
+      vk.DestroyDevice(device, nullptr);
   }
 
   const Limits& limits() const { return physical.report.limits; }

@@ -163,6 +163,7 @@ Error BufferImpl::no_room(const std::string& name, std::uint64_t bytes, std::uin
 }
 
 BufferImpl::~BufferImpl() {
+  if (gpu_.abandoned) return;
   if (buffer_) gpu_.vk.DestroyBuffer(gpu_.device, buffer_, nullptr);
   if (memory_) {
     gpu_.vk.FreeMemory(gpu_.device, memory_, nullptr);

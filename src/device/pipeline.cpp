@@ -25,11 +25,12 @@ std::size_t PipelineStore::Hash::operator()(const PipelineDesc& desc) const {
 }
 
 PipelineImpl::~PipelineImpl() {
-  if (pipeline_) gpu_.vk.DestroyPipeline(gpu_.device, pipeline_, nullptr);
+  if (pipeline_ && !gpu_.abandoned) gpu_.vk.DestroyPipeline(gpu_.device, pipeline_, nullptr);
 }
 
 PipelineStore::~PipelineStore() {
   slots_.clear();
+  if (gpu_.abandoned) return;
   for (const auto& [key, layout] : layouts_) gpu_.vk.DestroyPipelineLayout(gpu_.device, layout, nullptr);
   for (const auto& [key, layout] : set_layouts_)
     gpu_.vk.DestroyDescriptorSetLayout(gpu_.device, layout, nullptr);

@@ -5,7 +5,7 @@
 namespace tessera {
 
 Queue::~Queue() {
-  if (timeline_) gpu_.vk.DestroySemaphore(gpu_.device, timeline_, nullptr);
+  if (timeline_ && !gpu_.abandoned) gpu_.vk.DestroySemaphore(gpu_.device, timeline_, nullptr);
 }
 
 Result<std::uint64_t> Queue::submit(std::span<const CommandList* const> lists) {
@@ -56,11 +56,19 @@ Result<bool> Queue::wait(std::uint64_t value, std::uint64_t timeout_ns) {
   return true;
 }
 
-bool Queue::drain() {
+bool Queue::ended(std::uint64_t value) {
+  if (gpu_.abandoned) return false;
   // Far beyond any watchdog and any list of slices, so that only a hung driver exceeds it.
   constexpr std::uint64_t kLongest = 60'000'000'000;
-  const auto done = wait(latest_, kLongest);
-  return !done.ok() || *done;  // an error means a lost device, which runs nothing any more
+  const auto done = wait(value, kLongest);
+  if (done.ok() ? *done : gpu_.lost.load()) return true;  // a lost device runs nothing any more
+  const bool known = gpu_.abandoned.exchange(true);
+  gpu_.lost = true;
+  if (known) return false;
+  log(gpu_.log, LogLevel::error,
+      "the device does not finish its work (" + (done.ok() ? "a minute has passed" : done.error().message) +
+          "); what was made on it is never freed");
+  return false;
 }
 
 }  // namespace tessera

@@ -18,8 +18,9 @@ class Queue {
   Result<bool> wait(std::uint64_t value, std::uint64_t timeout_ns);
   // The value that the latest submission signals; 0 before the first.
   std::uint64_t latest() const { return latest_; }
-  // Waits a long but finite time for everything; false when the device still works after it.
-  bool drain();
+  // Waits a long but finite time for a submission; false when the device may still work on it, or on others,
+  // and is abandoned therefore: what was made on it stays, new work is refused as on a lost one.
+  bool ended(std::uint64_t value);
 
  private:
   Gpu& gpu_;

@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <cmath>
 
 #include "graph/check.h"
@@ -22,7 +23,7 @@ class ProductsChecker : OpCheck {
  private:
   void matmul() {
     if (!std::isfinite(op_.attrs.scale)) reject("scale is not finite");
-    if (in(1).shape.size() == 3) return batched();
+    if (in(1).shape.size() > 2) return batched();
     for (const std::size_t i : {0, 1}) expect_rank(op_.in[i], 2);
     if (op_.attrs.rows_first) reject("rows_first is of several matrices");
     if (!error_.empty()) return;
@@ -32,24 +33,35 @@ class ProductsChecker : OpCheck {
     residual_and_norm(5, 6, n);
   }
 
-  // A product for each matrix of w.
+  // Products with the matrices of w.
   void batched() {
-    expect_rank(op_.in[0], 3);
+    const std::size_t rank = in(1).shape.size();
+    if (rank > (op_.attrs.rows_first ? 3 : 4))
+      reject("value " + in(1).name + " is " + print_shape(in(1)) + ", which has too many dimensions");
+    expect_rank(op_.in[0], rank);
     if (!error_.empty()) return;
-    const std::uint64_t batch = in(1).shape[0], n = in(1).shape[1], k = in(0).shape[2];
-    const std::uint64_t rows = in(0).shape[op_.attrs.rows_first ? 0 : 1];
+    const std::uint64_t n = in(1).shape[rank - 2], k = in(0).shape.back();
     if (value(op_.out[0]).dynamic_rows && !op_.attrs.rows_first)
       reject("value " + value(op_.out[0]).name + " " + print_shape(value(op_.out[0])) +
              " has dynamic rows, which come first");
-    const auto shape = [&](std::uint64_t columns) {
-      return op_.attrs.rows_first ? Shape{rows, batch, columns} : Shape{batch, rows, columns};
-    };
-    for (const std::size_t i : {0, 5}) {
-      if (!has_in(i)) continue;
-      activations(op_.in[i], shape(i == 0 ? k : n), i == 0 ? in(0).dtype : value(op_.out[0]).dtype);
-      same_rows(op_.in[i], op_.out[0]);
+    Shape x, y;
+    if (op_.attrs.rows_first) {
+      x = y = {in(0).shape[0], in(1).shape[0]};
+    } else {
+      for (std::size_t i = 0; i + 2 < rank; ++i) {
+        const std::uint64_t x_dim = in(0).shape[i], w_dim = in(1).shape[i];
+        x.push_back(x_dim == 1 || w_dim == 1 ? x_dim : w_dim);
+        y.push_back(std::max(x.back(), w_dim));
+      }
+      for (Shape* shape : {&x, &y}) shape->push_back(in(0).shape[rank - 2]);
     }
-    activations(op_.out[0], shape(n), value(op_.out[0]).dtype);
+    x.push_back(k);
+    y.push_back(n);
+    activations(op_.in[0], x, in(0).dtype);
+    for (const ValueId id : {op_.in[5], op_.out[0]})
+      if (id != kNoValue) activations(id, y, value(op_.out[0]).dtype);
+    for (const std::size_t i : {0, 5})
+      if (has_in(i)) same_rows(op_.in[i], op_.out[0]);
     first_product(k, n);
     if (has_in(6)) reject("several products with one matrix each take no norm");
   }
@@ -105,14 +117,24 @@ class ProductsChecker : OpCheck {
 
   // w, bias, up and up_bias, operands 1 to 4.
   void first_product(std::uint64_t k, std::uint64_t n) {
-    Shape matrices{n, k};
-    if (in(1).shape.size() == 3) matrices.insert(matrices.begin(), in(1).shape[0]);
+    Shape matrices = in(1).shape;
+    matrices.back() = k;
     expect_weight(op_.in[1], matrices, in(1).dtype);
-    if (has_in(2)) expect_vector(op_.in[2], n);
+    if (has_in(2)) expect_bias(op_.in[2], n);
     if (has_in(3)) expect_weight(op_.in[3], matrices, in(1).dtype);
     if (has_in(4) && !has_in(3)) return reject("has a bias of a second matrix but no second matrix");
     if (has_in(3) && has_in(2) != has_in(4)) return reject("has a bias of one of its two matrices alone");
-    if (has_in(4)) expect_vector(op_.in[4], n);
+    if (has_in(4)) expect_bias(op_.in[4], n);
+    if (has_in(4) && in(2).shape != in(4).shape)
+      reject("value " + in(4).name + " is " + print_shape(in(4)) + ", " + in(2).name + " is " +
+             print_shape(in(2)));
+  }
+
+  // Of all products, or of each of several matrices.
+  void expect_bias(ValueId id, std::uint64_t n) {
+    if (value(id).shape.size() == 1 || in(1).shape.size() == 2) return expect_vector(id, n);
+    expect(id, Shape(in(1).shape.begin(), in(1).shape.end() - 1));
+    if (value(id).storage != Storage::constant) reject("value " + value(id).name + " must be a constant");
   }
 
   void residual_and_norm(std::size_t residual, std::size_t norm, std::uint64_t n) {

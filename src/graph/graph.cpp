@@ -83,14 +83,28 @@ MatmulLayout matmul_layout(const Program& program, const Op& op) {
     p.y_row = p.n;
     return p;
   }
-  const bool rows_first = op.attrs.rows_first;
-  p.batch = w.shape[0];
-  p.rows = x.shape[rows_first ? 0 : 1];
-  p.x_row = rows_first ? p.batch * p.k : p.k;
-  p.y_row = rows_first ? p.batch * p.n : p.n;
-  p.x_batch = rows_first ? p.k : p.rows * p.k;
-  p.y_batch = rows_first ? p.n : p.rows * p.n;
-  p.w_batch = p.n;
+  if (op.attrs.rows_first) {
+    p.batch = p.inner = w.shape[0];
+    p.rows = x.shape[0];
+    p.x_row = p.batch * p.k;
+    p.y_row = p.batch * p.n;
+    p.x_batch = p.k;
+    p.w_batch = p.y_batch = p.n;
+    return p;
+  }
+  p.rows = x.shape[rank - 2];
+  p.x_row = p.k;
+  p.y_row = p.n;
+  p.y_batch = p.rows * p.n;
+  const std::uint64_t x_inner = x.shape[rank - 3], w_inner = w.shape[rank - 3];
+  const std::uint64_t x_outer = rank > 3 ? x.shape[0] : 1, w_outer = rank > 3 ? w.shape[0] : 1;
+  p.inner = std::max(x_inner, w_inner);
+  p.batch = p.inner * std::max(x_outer, w_outer);
+  // What is broadcast does not move.
+  p.x_batch = x_inner > 1 ? p.rows * p.k : 0;
+  p.w_batch = w_inner > 1 ? p.n : 0;
+  p.x_outer = x_outer > 1 ? x_inner * p.rows * p.k : 0;
+  p.w_outer = w_outer > 1 ? w_inner * p.n : 0;
   return p;
 }
 

@@ -77,9 +77,11 @@ enum class OpKind : std::uint8_t {
   matmul,  // in x(rows,k), w(n,k), bias(n)|-, up(n,k)|-, up_bias|-, residual(rows,n)|-, norm(k)|-
            // out y(rows,n) = act(scale x' w^T + b) [* (scale x' up^T + b2)] [+ residual]; x, y and residual,
            // which is like y, are f32 or f16; x' = x, or RMSNorm of x by `norm` and `eps`: f32, and no more
-           // than kNormOnLoadRows rows. With w (and up) (batch,n,k) a product for each matrix: x is
-           // (batch,rows,k) and y and residual (batch,rows,n), not dynamic, or with rows_first x is
-           // (rows,batch,k) and y (rows,batch,n); the biases are of all products, a norm there is not
+           // than kNormOnLoadRows rows. With w (and up) (batch...,n,k), of one or two batch dimensions, a
+           // product for each matrix: x is (batch...,rows,k) and y and residual (batch...,rows,n), not
+           // dynamic, and a batch dimension of x or of w may be 1 where the other's is not; or with
+           // rows_first x is (rows,batch,k) and y (rows,batch,n). The biases are of all products, or
+           // constants (batch...,n) with w's batch dimensions; a norm there is not
   feed_forward,  // in x(rows,k), w(f,k), bias(f)|-, up(f,k)|-, up_bias(f)|-, down(n,f), down_bias(n)|-,
                  // residual(rows,n)|-, norm(k)|-  out y(rows,n) = h down^T + down_bias [+ residual],
                  // h = act(x' w^T + bias) [* (x' up^T + up_bias)]; x' and types as of matmul
@@ -198,11 +200,19 @@ struct Program {
 std::uint64_t row_bytes(const Value& weight);
 std::uint64_t row_count(const Value& weight);
 
-// How a matmul's operands lie, in elements of x and y and rows of w: product i of `batch` has its x at
-// i x_batch, its y at i y_batch and its matrix at i w_batch.
+// How a matmul's operands lie, in elements of x and y and rows of w. Of `batch` products, in groups of
+// `inner`, the i-th of the o-th group has its x at o x_outer + i x_batch, its matrix at o w_outer + i w_batch
+// and its y at (o inner + i) y_batch.
 struct MatmulLayout {
-  std::uint64_t batch = 1, rows = 0, n = 0, k = 0;
-  std::uint64_t x_row = 0, x_batch = 0, w_batch = 0, y_row = 0, y_batch = 0;
+  std::uint64_t batch = 1, inner = 1, rows = 0, n = 0, k = 0;
+  std::uint64_t x_row = 0, x_batch = 0, x_outer = 0, w_batch = 0, w_outer = 0, y_row = 0, y_batch = 0;
+
+  std::uint64_t x_at(std::uint64_t product) const {
+    return product / inner * x_outer + product % inner * x_batch;
+  }
+  std::uint64_t w_at(std::uint64_t product) const {
+    return product / inner * w_outer + product % inner * w_batch;
+  }
 };
 MatmulLayout matmul_layout(const Program& program, const Op& op);
 

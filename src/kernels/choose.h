@@ -107,8 +107,8 @@ inline constexpr std::uint32_t kMatmulFewRows = 16;
 // y[:, first:first+n) = act(scale x w^T + bias) [* (scale x up^T + up_bias)] [+ residual], `batch` times.
 // Operands: x, w (n rows of device layout), up, bias, up_bias, y, state, residual, and the norm's weight when
 // there is one; Dispatch::operands has them by binding. w and up bind only their
-// rows; bias and up_bias are whole and indexed from `first`, one of each for all products. residual lies like
-// y and is of its type.
+// rows; bias and up_bias are whole and indexed from `first`, one of each for all products, or with `biases`
+// by the rows of w. residual lies like y and is of its type.
 struct MatmulShape {
   std::uint32_t rows = 1, n = 0, k = 0;
   std::uint32_t first = 0;     // first output column of this dispatch
@@ -120,8 +120,12 @@ struct MatmulShape {
   float scale = 1;
   DType x_type = DType::f32, y_type = DType::f32;  // f32 or f16
   std::uint32_t x_stride = 0;                      // elements between rows of x; 0: k
-  // Products of the same shape, and what lies between them: elements of x and y, rows of w and up.
+  // Products of the same shape, and what lies between them: elements of x and y, rows of w and up (0: all
+  // have the same). Of products in groups of `inner` (0: one group) it is what lies between those of a group,
+  // of x and w; `x_outer` and `w_outer` lie between groups.
   std::uint32_t batch = 1, x_batch = 0, w_batch = 0, y_batch = 0;
+  std::uint32_t inner = 0, x_outer = 0, w_outer = 0;
+  bool biases = false;
   // mixed lets forms for it round operands (choose_matmul_call); the scalar ones have f32 either way.
   Precision precision = Precision::f32;
   // RMSNorm of the rows of x, which are f32; at most kMatmulFewRows of them.

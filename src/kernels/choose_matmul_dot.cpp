@@ -35,14 +35,16 @@ std::string never_by_dots(const MatmulShape& s, const Target& target) {
 Result<Dispatch> quantise(const MatmulShape& s, const Target& target) {
   Dispatch d;
   const std::uint32_t group = group_size(64, 64, target.limits);
-  const std::uint64_t blocks = std::uint64_t{s.batch} * s.rows * (s.k / shader::kQuantisedBlock);
+  const std::uint32_t of_x = count_matrices(s, s.x_batch, s.x_outer);
+  const std::uint64_t blocks = std::uint64_t{of_x} * s.rows * (s.k / shader::kQuantisedBlock);
   TSR_TRY(d.grid, fold_grid(ceil_div(blocks, group), target.limits, describe(s)));
   d.kernel = KernelId::quantise_rows;
   d.spec = {
       group,
       matmul_flags(s) & (shader::kMatmulFlagDynamic | shader::kMatmulFlagVec4 | shader::kMatmulFlagXHalf),
       s.type == DType::q8_0 ? 0u : 1u};
-  d.push = {s.rows, s.k, x_stride(s), s.x_batch, s.batch, d.grid[0], d.grid[1]};
+  d.push = {s.rows,    s.k,       x_stride(s), s.x_batch, of_x, s.x_batch != 0 ? products_in_group(s) : 1,
+            s.x_outer, d.grid[0], d.grid[1]};
   d.operands = {0, 6, kScratchOperand};
   d.flops = 2.0 * static_cast<double>(blocks) * shader::kQuantisedBlock;
   d.bytes = static_cast<double>(blocks) *
@@ -84,8 +86,8 @@ Result<MatmulChoice> choose_matmul_dot(const MatmulShape& s, const Target& targe
   if (std::string why = never_by_dots(s, target); !why.empty()) return refuse(std::move(why));
   const bool few = s.rows <= kMatmulFewRows;
   if (few && !target.caps.subgroup_arithmetic) return refuse("the device lacks subgroup_arithmetic");
-  const std::uint64_t bytes =
-      std::uint64_t{s.batch} * s.rows * (s.k / shader::kQuantisedBlock) * shader::kQuantisedVectors * 16;
+  const std::uint64_t bytes = std::uint64_t{count_matrices(s, s.x_batch, s.x_outer)} * s.rows *
+                              (s.k / shader::kQuantisedBlock) * shader::kQuantisedVectors * 16;
   if (bytes > target.limits.max_storage_range)
     return refuse("blocks of x take " + std::to_string(bytes) + " bytes, more than max_storage_range");
   MatmulChoice out;
@@ -93,7 +95,10 @@ Result<MatmulChoice> choose_matmul_dot(const MatmulShape& s, const Target& targe
   Dispatch d;
   const std::uint64_t groups = few ? use_few(s, target.limits, d) : use_tile(s, target.limits, d);
   if (groups == 0) return refuse("no tile fits the device's workgroups and shared memory");
-  TSR_CHECK(complete_matmul(s, target, groups, 0, d));
+  MatmulShape of_blocks = s;  // one after the other, however the matrices of x lie
+  of_blocks.x_batch = s.x_batch != 0 ? s.rows : 0;
+  of_blocks.x_outer = s.x_outer != 0 ? s.rows * count_matrices(s, s.x_batch, 0) : 0;
+  TSR_CHECK(complete_matmul(of_blocks, target, groups, 0, d));
   d.operands = {kScratchOperand, 1, 2, 3, 4, 5, 6, 7};
   out.dispatches = {std::move(blocks), std::move(d)};
   out.scratch = {bytes};

@@ -18,6 +18,13 @@ inline constexpr std::size_t kMatmulOperands = 9;
 inline std::uint32_t x_stride(const MatmulShape& s) { return s.x_stride != 0 ? s.x_stride : s.k; }
 inline std::uint32_t matrices(const MatmulShape& s) { return s.gated ? 2 : 1; }
 
+// Products of a batch in groups, and how many matrices of x and of w they have.
+inline std::uint32_t products_in_group(const MatmulShape& s) { return s.inner != 0 ? s.inner : s.batch; }
+inline std::uint32_t groups_of_products(const MatmulShape& s) { return s.batch / products_in_group(s); }
+inline std::uint32_t count_matrices(const MatmulShape& s, std::uint32_t batch, std::uint32_t outer) {
+  return (batch != 0 ? products_in_group(s) : 1) * (outer != 0 ? groups_of_products(s) : 1);
+}
+
 // Software drivers, whose lanes are elements of a vector register: workgroups are one subgroup.
 inline bool takes_lanes(const Target& t) {
   return t.caps.software && t.caps.subgroup_shuffle && one_subgroup_size(t) && t.limits.subgroup_size >= 4 &&

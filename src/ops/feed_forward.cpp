@@ -132,20 +132,19 @@ const OpInfo kFeedForwardOp{
     "feed_forward",
     "The feed-forward block of a transformer, plain or gated",
     "Y = H W_down^T + bias_down [+ residual], H = act(X W^T + bias), with W_up times (X W_up^T + bias_up).\n"
-    "In one kernel, which never writes H, where that is faster on the device; else two products. Sums are "
-    "F32. X of BF16 and Y like it are converted from and to F32 on the host.",
+    "In one kernel, which never writes H, where that is faster on the device; else two products.\n"
+    "Sums are F32. X of BF16 and Y like it are converted from and to F32 on the host.",
     kFeedForwardIn,
     kFeedForwardOut,
     kFeedForwardAttrs};
-const OpInfo kMlpOp{
-    "mlp",
-    "A small network of any widths in one dispatch",
-    "H = act(H W^T + bias), layer after layer, from X to Y.\n"
-    "Activations stay on chip where they fit; else it is a product a layer. Sums are F32. X of "
-    "BF16 and Y like it are converted from and to F32 on the host.",
-    kMlpIn,
-    kMlpOut,
-    kMlpAttrs};
+const OpInfo kMlpOp{"mlp",
+                    "A small network of any widths in one dispatch",
+                    "H = act(H W^T + bias), layer after layer, from X to Y.\n"
+                    "Activations stay on chip where they fit; else it is a product a layer.\n"
+                    "Sums are F32. X of BF16 and Y like it are converted from and to F32 on the host.",
+                    kMlpIn,
+                    kMlpOut,
+                    kMlpAttrs};
 
 Result<BuiltOp> build_feed_forward(const Arguments& args) {
   TSR_CHECK(check_feed_forward(args));

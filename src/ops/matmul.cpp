@@ -10,13 +10,14 @@ namespace {
 using Kind = OpAttributeInfo::Kind;
 
 constexpr OpTensorInfo kMatmulIn[] = {
-    {"X", kReals, "(..., k), or (batch..., rows, k) with a W of as many dimensions", false, {}},
-    {"W", kWeights, "(n, k), or a matrix for each product: (batch..., n, k)", false, "read in its own type"},
-    {"bias", kReals, "(n)", true, "of every product"},
+    {"X", kReals, "(..., k), or (batch..., rows, k) with a W of matrices", false, {}},
+    {"W", kWeights, "(n, k), or matrices: (batch..., n, k)", false, "read in its own type"},
+    {"bias", kReals, "(n), or one for each matrix: (batch..., n) with W's", true, {}},
     {"W_up", kWeights, "like W", true, "W's type; makes the product gated"},
-    {"bias_up", kReals, "(n)", true, "of every product"},
+    {"bias_up", kReals, "(n), or one for each matrix: (batch..., n) with W's", true, {}},
     {"residual", kReals, "like Y", true, "X's type; added last"}};
-constexpr OpTensorInfo kMatmulOut[] = {{"Y", "like X", "like X, with n for k", false, {}}};
+constexpr OpTensorInfo kMatmulOut[] = {
+    {"Y", "like X", "(..., n), or (batch..., rows, n) with batch dimensions broadcast", false, {}}};
 constexpr OpAttributeInfo kMatmulAttrs[] = {
     {"act", Kind::choice, "none", "none|gelu_erf|gelu_tanh|silu|relu|relu2|sigmoid",
      "the activation: with W_up, sigmoid makes GLU, silu SwiGLU, gelu GEGLU"},
@@ -65,9 +66,10 @@ const OpInfo kMatmulOp{
     "Product with a matrix of weights, with bias, activation and gate",
     "Y = act(scale X W^T + bias), with W_up: act(scale X W^T + bias) * (scale X W_up^T + "
     "bias_up); + residual.\n"
-    "A W of (batch..., n, k) has a matrix for each of X; its last batch dimension may be a "
-    "divisor of X's:\nthen as many products in a row share a matrix, as query heads share a "
-    "key head.\n"
+    "Batch dimensions of X and of a W of (batch..., n, k) are broadcast as numpy.matmul has it: aligned at\n"
+    "the last, a missing one or one of 1 is repeated. W's last may also be a divisor of X's: then as many\n"
+    "products in a row share a matrix, as query heads share a key head. Dimensions that X alone, W alone or\n"
+    "both have may come in two runs, and one more of X's at the end.\n"
     "Sums are F32. X of BF16 and Y like it are converted from and to F32 on the host.",
     kMatmulIn,
     kMatmulOut,
@@ -83,29 +85,91 @@ const OpInfo kEmbeddingOp{
 
 namespace {
 
-// What a matmul multiplies: `batch` products with a matrix each, of (batch, rows, k), with rows_first of
-// (rows, batch, k).
-struct MatmulSizes {
-  std::uint64_t batch = 1, rows = 0, n = 0, k = 0;
-  bool rows_first = false;
+// Dimensions in a row that X alone, W alone or both have.
+struct Level {
+  std::uint64_t extent = 1;
+  bool x = true, w = true;
+};
 
-  std::vector<std::uint64_t> activations(std::uint64_t columns) const {
-    if (batch == 1) return {rows, columns};
-    return rows_first ? std::vector{rows, batch, columns} : std::vector{batch, rows, columns};
+// What a matmul multiplies: X of (levels..., rows, k), 1 for a level that it does not have, by W of
+// (levels..., n, k) likewise; with rows_first X is (rows, level, k). The op's Y is `y`.
+struct MatmulSizes {
+  std::vector<Level> levels = {};
+  std::uint64_t rows = 0, n = 0, k = 0;
+  bool rows_first = false;
+  std::vector<std::uint64_t> y = {};
+
+  std::vector<std::uint64_t> activations(std::uint64_t columns, bool of_x) const {
+    std::vector<std::uint64_t> shape;
+    for (const Level& level : levels) shape.push_back(level.x || !of_x ? level.extent : 1);
+    shape.insert(rows_first ? shape.begin() : shape.end(), rows);
+    shape.push_back(columns);
+    return shape;
+  }
+  std::vector<std::uint64_t> matrices() const {
+    std::vector<std::uint64_t> shape;
+    for (const Level& level : levels) shape.push_back(level.w ? level.extent : 1);
+    shape.insert(shape.end(), {n, k});
+    return shape;
+  }
+
+  void add(const Level& level) {
+    if (level.extent == 1) return;
+    if (!levels.empty() && levels.back().x == level.x && levels.back().w == level.w)
+      levels.back().extent *= level.extent;
+    else
+      levels.push_back(level);
   }
 };
 
-// The matrices of W that take `x`'s products in turn; nullopt when its dimensions do not say how.
-std::optional<std::uint64_t> matrices_of(const std::vector<std::uint64_t>& x,
-                                         const std::vector<std::uint64_t>& w, bool rows_first) {
-  if (rows_first)
-    return w.size() == 3 && x.size() > 2 && w[0] == x[x.size() - 2] ? std::optional(w[0]) : std::nullopt;
-  if (w.size() != x.size()) return std::nullopt;
-  const std::size_t last = x.size() - 3;
-  if (!std::equal(w.begin(), w.begin() + static_cast<std::ptrdiff_t>(last), x.begin()) ||
-      x[last] % w[last] != 0)
-    return std::nullopt;
-  return product(std::span(w).first(last + 1));
+using Dims = std::span<const std::uint64_t>;
+
+// Aligned at the last, from the first on; false where they do not fit.
+bool add_batch(Dims x, Dims w, MatmulSizes& s) {
+  const std::size_t rank = std::max(x.size(), w.size());
+  const auto dim = [rank](Dims of, std::size_t i) {
+    return i + of.size() < rank ? 1 : of[i + of.size() - rank];
+  };
+  for (std::size_t i = 0; i < rank; ++i) {
+    const std::uint64_t x_dim = dim(x, i), w_dim = dim(w, i), both = std::min(x_dim, w_dim);
+    if (x_dim != w_dim && both != 1 && (i + 1 < rank || x_dim % w_dim != 0)) return false;
+    s.y.push_back(std::max(x_dim, w_dim));
+    s.add({both, true, true});
+    s.add({x_dim / both, true, false});
+    s.add({w_dim / both, false, true});
+  }
+  return true;
+}
+
+// Sizes of a W of several matrices.
+Result<void> add_matrices(const Arguments& args, MatmulSizes& s) {
+  const std::vector<std::uint64_t>& x = args.in("X").shape();
+  const std::vector<std::uint64_t>& w = args.in("W").shape();
+  const auto refuse = [&](const std::string& why) {
+    return args.refuse("X is " + shape_text(x) + ", W is " + shape_text(w) + ": " + why);
+  };
+  if (s.rows_first) {
+    if (w.size() != 3 || x.size() < 3 || w[0] != x[x.size() - 2])
+      return refuse("with layout rows_first they must be (rows..., batch, k) and (batch, n, k)");
+    s.add({w[0], true, true});
+    s.rows = args.in("X").elems / s.k / w[0];
+    s.y.assign(x.begin(), x.end() - 1);
+    s.y.push_back(s.n);
+    return {};
+  }
+  if (!add_batch(Dims(x).first(x.size() < 2 ? 0 : x.size() - 2), Dims(w).first(w.size() - 2), s))
+    return refuse("batch dimensions must be equal or 1, or W's last a divisor of X's");
+  s.rows = x.size() < 2 ? 1 : x[x.size() - 2];
+  if (x.size() > 1) s.y.push_back(s.rows);
+  s.y.push_back(s.n);
+  if (!s.levels.empty() && !s.levels.back().w) {  // further rows by the same matrix
+    s.rows *= s.levels.back().extent;
+    s.levels.pop_back();
+  }
+  if (s.levels.size() > 2)
+    return refuse("batch dimensions that X alone, W alone or both have come in " +
+                  std::to_string(s.levels.size()) + " runs, they may in 2");
+  return {};
 }
 
 Result<MatmulSizes> matmul_sizes(const Arguments& args) {
@@ -118,29 +182,35 @@ Result<MatmulSizes> matmul_sizes(const Arguments& args) {
     return args.refuse("X is " + shape_text(x.shape()) + ", W is " + shape_text(shape) +
                        ": their last dimensions must be equal");
   s.rows_first = args.choice("layout") == "rows_first";
-  if (w.rank() == 2) {
-    if (args.given("layout")) return args.refuse("layout is of a W of (batch, n, k), W has 2 dimensions");
-  } else {
-    const auto matrices = matrices_of(x.shape(), shape, s.rows_first);
-    if (!matrices)
-      return args.refuse("X is " + shape_text(x.shape()) + ", W is " + shape_text(shape) +
-                         (s.rows_first ? ": with layout rows_first they must be (rows..., batch, k) and "
-                                         "(batch, n, k)"
-                                       : ": W's batch dimensions must be X's, or the last a divisor of X's"));
-    s.batch = *matrices;
+  if (w.rank() > 2) {
+    TSR_CHECK(add_matrices(args, s));
+    return s;
   }
-  s.rows = x.elems / s.k / s.batch;
+  if (args.given("layout")) return args.refuse("layout is of a W of (batch, n, k), W has 2 dimensions");
+  s.rows = x.elems / s.k;
+  s.y = x.shape();
+  s.y.back() = s.n;
   return s;
 }
 
-Result<void> check_gate(const Arguments& args, const MatmulSizes& s) {
+// A bias of every product, or of each matrix of W.
+Result<void> check_biases(const Arguments& args, std::string_view bias) {
+  const OpInput* in = args.find(bias);
+  const std::vector<std::uint64_t>& w = args.in("W").shape();
+  const std::vector<std::uint64_t> each(w.begin(), w.end() - 1), one{each.back()};
+  if (in == nullptr || in->shape() == one || in->shape() == each) return {};
+  return args.refuse(std::string(bias) + " is " + shape_text(in->shape()) + ", it must be " +
+                     shape_text(one) + (each == one ? "" : " or " + shape_text(each)));
+}
+
+Result<void> check_gate(const Arguments& args) {
   const OpInput &w = args.in("W"), *up = args.find("W_up");
   if (up != nullptr && (up->shape() != w.shape() || up->type() != w.type()))
     return args.refuse("W_up is " + std::string(up->type()) + " " + shape_text(up->shape()) + ", W is " +
                        std::string(w.type()) + " " + shape_text(w.shape()));
   if (args.has("bias_up") && up == nullptr) return args.refuse("bias_up needs W_up");
-  TSR_CHECK(check_bias(args, "bias", s.n));
-  return check_bias(args, "bias_up", s.n);
+  TSR_CHECK(check_biases(args, "bias"));
+  return check_biases(args, "bias_up");
 }
 
 Result<void> check_residual(const Arguments& args, const std::vector<std::uint64_t>& shape) {
@@ -155,28 +225,31 @@ Result<void> check_residual(const Arguments& args, const std::vector<std::uint64
 
 Result<BuiltOp> build_matmul(const Arguments& args) {
   TSR_TRY(const MatmulSizes s, matmul_sizes(args));
-  TSR_CHECK(check_gate(args, s));
+  TSR_CHECK(check_gate(args));
   const OpInput& x = args.in("X");
   const std::string wanted = args.choice("weight_type");
   const DType type = wanted == "stored" ? args.in("W").real() : *parse_dtype(wanted);
   if (s.k % info(type).block_elems != 0)
     return args.refuse("W has rows of " + std::to_string(s.k) + ", which are no whole blocks of " + wanted);
-  std::vector<std::uint64_t> shape = x.shape();
-  shape.back() = s.n;
-  TSR_CHECK(check_residual(args, shape));
+  TSR_CHECK(check_residual(args, s.y));
 
   OpProgram p(args, "matmul");
   const DType io = x.type() == "F16" ? DType::f16 : DType::f32;
-  const std::vector<std::uint64_t> x_shape = s.activations(s.k), y_shape = s.activations(s.n);
-  std::vector<std::uint64_t> w_shape{s.n, s.k};
-  if (s.batch != 1) w_shape.insert(w_shape.begin(), s.batch);
-  // Of two matrices both have a bias, or none.
+  const std::vector<std::uint64_t> y_shape = s.activations(s.n, false), w_shape = s.matrices();
+  // Of two matrices both have a bias, or none, and both one of all products or neither.
   const bool any_bias = args.has("bias") || args.has("bias_up"), gated = args.has("W_up");
+  const auto several = [&](std::string_view name) { return args.has(name) && args.in(name).rank() > 1; };
+  std::vector<std::uint64_t> bias_shape{s.n};
+  if (several("bias") || several("bias_up")) bias_shape.assign(w_shape.begin(), w_shape.end() - 1);
   const auto bias = [&](std::string_view name, bool there) {
     if (!there) return kNoValue;
-    return p.constant(std::string(name), {s.n}, args.has(name) ? p.floats(name) : std::vector<float>(s.n));
+    const std::vector<float> one = args.has(name) ? p.floats(name) : std::vector<float>(s.n);
+    const std::uint64_t elems = product(bias_shape).value_or(0);
+    std::vector<float> all;
+    while (all.size() < elems) all.insert(all.end(), one.begin(), one.end());
+    return p.constant(std::string(name), bias_shape, std::move(all));
   };
-  std::vector<ValueId> operands{p.given("X", io, x_shape),
+  std::vector<ValueId> operands{p.given("X", io, s.activations(s.k, true)),
                                 weight_of(p, args, "W", type, w_shape),
                                 bias("bias", any_bias),
                                 gated ? weight_of(p, args, "W_up", type, w_shape) : kNoValue,
@@ -187,10 +260,10 @@ Result<BuiltOp> build_matmul(const Arguments& args) {
   OpAttrs attrs;
   attrs.act = parse_activation(args.choice("act"));
   attrs.scale = static_cast<float>(args.number("scale"));
-  attrs.rows_first = s.rows_first && s.batch != 1;
+  attrs.rows_first = s.rows_first && !s.levels.empty();
   if (args.choice("precision") == "mixed") attrs.precision = Precision::mixed;
   p.op(OpKind::matmul, attrs, std::move(operands), {y});
-  p.output("Y", x.type(), std::move(shape), y);
+  p.output("Y", x.type(), s.y, y);
   return p.finish({});
 }
 

@@ -2,6 +2,7 @@
 // hold; the walker stores it.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <vector>
 
@@ -26,11 +27,13 @@ struct OpCall {
   ValueId out(std::size_t i) const { return i < op.out.size() ? op.out[i] : kNoValue; }
   const Value& value(ValueId id) const { return program.values[id]; }
   Error error(Code code, const std::string& what) const { return Error{code, op.name + ": " + what}; }
-  // The first `rows` of the leading dimension of operand i, which is real.
+  // The first `rows` of the leading dimension of operand i, which is real; all of one that is broadcast.
   std::vector<float> rows_of(std::size_t i) const {
-    return tensors.floats(in(i), 0, rows * (value(in(i)).elems() / value(in(i)).shape[0]));
+    const Value& operand = value(in(i));
+    const std::uint64_t leading = operand.shape[0];
+    return tensors.floats(in(i), 0, std::min(rows, leading) * (operand.elems() / leading));
   }
-  // A weight of one dimension; empty when absent.
+  // A weight or constant, whole; empty when absent.
   Result<std::vector<float>> vector_of(std::size_t i) const;
 };
 

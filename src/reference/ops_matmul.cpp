@@ -51,6 +51,14 @@ bool chained(const OpCall& call) {
   return call.op.kind == OpKind::feed_forward || call.op.kind == OpKind::mlp;
 }
 
+// The bias of a matrix, out of operand `i`.
+std::span<const float> bias_of(const OpCall& call, std::size_t i, std::span<const float> all,
+                               std::uint64_t matrix) {
+  if (all.empty() || call.value(call.in(i)).shape.size() == 1) return all;
+  const std::uint64_t n = call.value(call.in(i)).last_dim();
+  return all.subspan(matrix * n, n);
+}
+
 // Magnitudes that elements may have.
 std::vector<double> largest_of(const ProductRows& x) {
   std::vector<double> out(x.value.size());
@@ -137,10 +145,10 @@ void activate(Activation act, Product& y) {
 Result<Product> first_product(const OpCall& call, const ProductRows& x, std::uint64_t matrix) {
   TSR_TRY(const std::vector<float> bias, call.vector_of(2));
   TSR_TRY(const std::vector<float> up_bias, call.vector_of(4));
-  TSR_TRY(Product y, multiply(call, x, call.in(1), bias, matrix));
+  TSR_TRY(Product y, multiply(call, x, call.in(1), bias_of(call, 2, bias, matrix), matrix));
   activate(call.op.attrs.act, y);
   if (call.in(3) == kNoValue) return y;
-  TSR_TRY(const Product up, multiply(call, x, call.in(3), up_bias, matrix));
+  TSR_TRY(const Product up, multiply(call, x, call.in(3), bias_of(call, 4, up_bias, matrix), matrix));
   for (std::size_t i = 0; i < y.value.size(); ++i) {
     const double a = std::fabs(y.value[i]), b = std::fabs(up.value[i]);
     if (call.bounds)
@@ -177,14 +185,13 @@ ProductRows rows_of_product(const ProductRows& x, const MatmulLayout& at, std::u
                             std::uint64_t product) {
   ProductRows out{.value = {}, .type = x.type};
   for (std::uint64_t row = 0; row < rows; ++row) {
-    const std::span<const double> from =
-        std::span(x.value).subspan(product * at.x_batch + row * at.x_row, at.k);
+    const std::span<const double> from = std::span(x.value).subspan(at.x_at(product) + row * at.x_row, at.k);
     out.value.insert(out.value.end(), from.begin(), from.end());
   }
   return out;
 }
 
-// A product with each matrix of w.
+// Products with the matrices of w.
 Result<Product> products(const OpCall& call, const ProductRows& x) {
   const MatmulLayout at = matmul_layout(call.program, call.op);
   const std::uint64_t rows = call.op.attrs.rows_first ? call.rows : at.rows;
@@ -192,7 +199,8 @@ Result<Product> products(const OpCall& call, const ProductRows& x) {
   y.value.resize(at.batch * rows * at.n);
   if (call.bounds) y.error.resize(y.value.size());
   for (std::uint64_t product = 0; product < at.batch; ++product) {
-    TSR_TRY(const Product one, first_product(call, rows_of_product(x, at, rows, product), product));
+    const std::uint64_t matrix = at.w_at(product) / at.n;
+    TSR_TRY(const Product one, first_product(call, rows_of_product(x, at, rows, product), matrix));
     for (std::uint64_t i = 0; i < one.value.size(); ++i) {
       const std::uint64_t to = product * at.y_batch + i / at.n * at.y_row + i % at.n;
       y.value[to] = one.value[i];
@@ -206,7 +214,7 @@ Result<Product> products(const OpCall& call, const ProductRows& x) {
 
 Result<Outputs> run_matmul(const OpCall& call) {
   TSR_TRY(const ProductRows x, product_rows(call, 0, 6));
-  const bool several = call.value(call.in(1)).shape.size() == 3;
+  const bool several = call.value(call.in(1)).shape.size() > 2;
   TSR_TRY(Product y, several ? products(call, x) : first_product(call, x));
   add_residual(call, 5, y);
   return give(call, y);

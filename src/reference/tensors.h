@@ -40,7 +40,7 @@ class Tensors {
   // Elements of a cache from `first` on: whole blocks of Q8_0.
   void store_row(ValueId cache, std::uint64_t first, std::span<const float> numbers);
 
-  // A weight or constant of one dimension, whole.
+  // A weight or constant, whole.
   Result<std::vector<float>> vector(ValueId id);
   // Calls `use(row, floats)` for rows [first, first + n) of a weight or constant in order.
   using RowUse = std::function<void(std::uint64_t row, std::span<const float> values)>;

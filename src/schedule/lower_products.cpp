@@ -1,3 +1,5 @@
+#include <array>
+
 #include "schedule/lower_op.h"
 
 namespace tessera {
@@ -43,7 +45,7 @@ class ProductsLowering : OpLowering {
     const MatmulLayout at = matmul_layout(program_, op_);
     const MatmulShape whole = matmul_shape(at);
     const ValueId w = op_.in[1], up = op_.in[3];
-    if (value(w).shape.size() == 3) return lower_batch(at, whole);
+    if (value(w).shape.size() > 2) return lower_batch(at, whole);
     TSR_TRY(std::uint64_t window, window_rows(w));
     if (up != kNoValue) {
       TSR_TRY(const std::uint64_t up_window, window_rows(up));
@@ -67,12 +69,20 @@ class ProductsLowering : OpLowering {
     return {};
   }
 
-  // The most matrices of a weight (and of `up`) that one binding covers; those after them, and their rows of
-  // x, y and residual, begin at aligned offsets.
+  std::uint64_t element_bytes(ValueId id) const { return info(value(id).dtype).block_bytes; }
+
+  // Bytes from one product to the next by the strides of x, w and y, and by that of biases of each matrix.
+  std::array<std::uint64_t, 4> steps_of(std::uint64_t x, std::uint64_t w, std::uint64_t y) const {
+    return {x * element_bytes(op_.in[0]), w * map_.places[op_.in[1]].row_bytes, y * element_bytes(op_.out[0]),
+            has_biases() ? w * 4 : 0};
+  }
+  bool has_biases() const { return op_.in[2] != kNoValue && value(op_.in[2]).shape.size() > 1; }
+
+  // The most matrices of a weight (and of `up`) that one binding covers, of a group of products; those after
+  // them, and their rows of x, y and residual, begin at aligned offsets, and so do groups.
   Result<std::uint64_t> window_matrices(const MatmulLayout& at) const {
     const std::uint64_t matrix_bytes = at.n * map_.places[op_.in[1]].row_bytes;  // of `up` as well
-    const std::uint64_t most = limits_.max_storage_range / matrix_bytes;
-    if (most >= at.batch) return at.batch;
+    const std::uint64_t align = std::max<std::uint64_t>(limits_.min_storage_alignment, 16);
     const auto too_large = [&](std::uint64_t matrices) {
       return Error{Code::unsupported, "'" + value(op_.in[1]).name + "' is bound " + std::to_string(matrices) +
                                           (matrices == 1 ? " matrix" : " matrices") + " at a time, of " +
@@ -80,43 +90,58 @@ class ProductsLowering : OpLowering {
                                           " bytes each: too much for bindings of " +
                                           std::to_string(limits_.max_storage_range)};
     };
+    const std::uint64_t most = limits_.max_storage_range / matrix_bytes;
     if (most == 0) return too_large(1);
-    const std::uint64_t align = std::max<std::uint64_t>(limits_.min_storage_alignment, 16);
+    for (const std::uint64_t bytes : steps_of(at.x_outer, at.w_outer, at.inner * at.y_batch))
+      if (at.inner != at.batch && bytes % align != 0)
+        return Error{Code::unsupported, "'" + value(op_.in[1]).name +
+                                            "' takes several bindings, and groups of its products begin " +
+                                            std::to_string(bytes) + " bytes apart, no multiple of " +
+                                            std::to_string(align)};
+    if (at.w_batch == 0 || most >= at.inner) return at.inner;
     std::uint64_t step = 1;
-    for (const std::uint64_t bytes :
-         {matrix_bytes, at.x_batch * element_bytes(op_.in[0]), at.y_batch * element_bytes(op_.out[0])})
+    for (const std::uint64_t bytes : steps_of(at.x_batch, at.w_batch, at.y_batch))
       step = std::lcm(step, align / std::gcd(bytes, align));
     if (most < step) return too_large(step);
     return most / step * step;
   }
 
-  std::uint64_t element_bytes(ValueId id) const { return info(value(id).dtype).block_bytes; }
+  // `count` products from the first-th on, of one group or all.
+  void emit_products(const MatmulLayout& at, MatmulShape shape, std::uint64_t first, std::uint64_t count) {
+    const ValueId w = op_.in[1], up = op_.in[3];
+    const bool all = count == at.batch;
+    shape.batch = u32(count);
+    shape.inner = all ? u32(at.inner) : 0;
+    shape.x_batch = u32(at.x_batch);
+    shape.w_batch = u32(at.w_batch);
+    shape.y_batch = u32(at.y_batch);
+    shape.x_outer = all ? u32(at.x_outer) : 0;
+    shape.w_outer = all ? u32(at.w_outer) : 0;
+    shape.biases = has_biases();
+    const std::uint64_t w_rows = all ? row_count(value(w)) : at.w_batch != 0 ? count * at.n : at.n;
+    const auto matrices = [&](ValueId id) {
+      return Operand{id, at.w_at(first), id == kNoValue ? 0 : w_rows};
+    };
+    const auto from = [&](ValueId id, std::uint64_t bytes) {
+      return Operand{.value = id, .from_byte = id == kNoValue ? 0 : bytes};
+    };
+    const std::uint64_t y_bytes = first * at.y_batch * element_bytes(op_.out[0]);
+    const std::uint64_t bias_bytes = shape.biases ? at.w_at(first) * 4 : 0;
+    emit(shape, {from(op_.in[0], at.x_at(first) * element_bytes(op_.in[0])), matrices(w), matrices(up),
+                 from(op_.in[2], bias_bytes), from(op_.in[4], bias_bytes), from(op_.out[0], y_bytes), state(),
+                 from(op_.in[5], y_bytes)});
+  }
 
+  // One call where a binding has all matrices; else calls of products of a group.
   Result<void> lower_batch(const MatmulLayout& at, const MatmulShape& whole) {
-    TSR_TRY(const std::uint64_t window, window_matrices(at));
-    const ValueId x = op_.in[0], w = op_.in[1], up = op_.in[3], y = op_.out[0], residual = op_.in[5];
-    for (std::uint64_t first = 0; first < at.batch; first += window) {
-      const std::uint64_t count = std::min(window, at.batch - first);
-      MatmulShape shape = whole;
-      shape.batch = u32(count);
-      shape.x_batch = u32(at.x_batch);
-      shape.w_batch = u32(at.w_batch);
-      shape.y_batch = u32(at.y_batch);
-      const auto matrices = [&](ValueId id) {
-        return Operand{id, first * at.n, id == kNoValue ? 0 : count * at.n};
-      };
-      const auto from = [&](ValueId id, std::uint64_t stride) {
-        return Operand{.value = id, .from_byte = id == kNoValue ? 0 : first * stride * element_bytes(id)};
-      };
-      emit(shape, {from(x, at.x_batch),
-                   matrices(w),
-                   matrices(up),
-                   {op_.in[2]},
-                   {op_.in[4]},
-                   from(y, at.y_batch),
-                   state(),
-                   from(residual, at.y_batch)});
+    if (map_.places[op_.in[1]].bytes <= limits_.max_storage_range) {
+      emit_products(at, whole, 0, at.batch);
+      return {};
     }
+    TSR_TRY(const std::uint64_t window, window_matrices(at));
+    for (std::uint64_t group = 0; group < at.batch; group += at.inner)
+      for (std::uint64_t first = 0; first < at.inner; first += window)
+        emit_products(at, whole, group + first, std::min(window, at.inner - first));
     return {};
   }
 

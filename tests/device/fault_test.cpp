@@ -7,13 +7,38 @@
 #include "device/vulkan_extra.h"
 #include "probe.h"
 
+#if defined(__SANITIZE_ADDRESS__)
+#define TSR_LEAKS_ARE_FOUND
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define TSR_LEAKS_ARE_FOUND
+#endif
+#endif
+#ifdef TSR_LEAKS_ARE_FOUND
+#include <sanitizer/lsan_interface.h>
+using KeepsLeaks = __lsan::ScopedDisabler;
+#else
+struct KeepsLeaks {};
+#endif
+
 namespace tessera::test {
 namespace {
 
 using testing::HasSubstr;
 
-enum class Fault { none, old_device, no_timeline, submit_lost, wait_lost, no_memory, no_function };
+enum class Fault {
+  none,
+  old_device,
+  no_timeline,
+  submit_lost,
+  wait_lost,
+  wait_timeout,
+  wait_no_memory,
+  no_memory,
+  no_function
+};
 std::atomic<Fault> fault;
+std::atomic<int> destroyed;  // objects of a device, and devices
 
 PFN_vkGetInstanceProcAddr real_loader() {
 #ifdef __APPLE__
@@ -48,17 +73,53 @@ VKAPI_ATTR VkResult VKAPI_CALL submit(VkQueue q, std::uint32_t n, const VkSubmit
 }
 VKAPI_ATTR VkResult VKAPI_CALL wait(VkDevice d, const VkSemaphoreWaitInfo* info, std::uint64_t timeout) {
   const VkResult r = real_wait(d, info, timeout);  // so that nothing is destroyed while in use
-  return fault == Fault::wait_lost ? VK_ERROR_DEVICE_LOST : r;
+  switch (fault.load()) {
+    case Fault::wait_lost: return VK_ERROR_DEVICE_LOST;
+    case Fault::wait_timeout: return VK_TIMEOUT;
+    case Fault::wait_no_memory: return VK_ERROR_OUT_OF_HOST_MEMORY;
+    default: return r;
+  }
 }
 VKAPI_ATTR VkResult VKAPI_CALL allocate(VkDevice d, const VkMemoryAllocateInfo* info,
                                         const VkAllocationCallbacks* a, VkDeviceMemory* out) {
   return fault == Fault::no_memory ? VK_ERROR_OUT_OF_DEVICE_MEMORY : real_allocate(d, info, a, out);
 }
 
+// vkDestroy..., vkFree... of a device, counted.
+template <std::size_t which, typename R, typename... Args>
+struct Counted {
+  static inline R(VKAPI_PTR* real)(VkDevice, Args...);
+  static VKAPI_ATTR R VKAPI_CALL call(VkDevice d, Args... args) {
+    ++destroyed;
+    return real(d, args...);
+  }
+};
+
 template <typename F>
 PFN_vkVoidFunction hook(F& real, PFN_vkVoidFunction found, F replacement) {
   real = reinterpret_cast<F>(found);
   return reinterpret_cast<PFN_vkVoidFunction>(replacement);
+}
+
+using Allocator = const VkAllocationCallbacks*;
+
+// The replacement of a function of that name; null where it is not counted.
+PFN_vkVoidFunction counted(std::string_view name, PFN_vkVoidFunction found) {
+  const auto use = [&]<typename Counter>(Counter) { return hook(Counter::real, found, &Counter::call); };
+  if (name == "vkDestroyDevice") return use(Counted<0, void, Allocator>{});
+  if (name == "vkDestroyBuffer") return use(Counted<1, void, VkBuffer, Allocator>{});
+  if (name == "vkFreeMemory") return use(Counted<2, void, VkDeviceMemory, Allocator>{});
+  if (name == "vkDestroyCommandPool") return use(Counted<3, void, VkCommandPool, Allocator>{});
+  if (name == "vkDestroySemaphore") return use(Counted<4, void, VkSemaphore, Allocator>{});
+  if (name == "vkDestroyPipeline") return use(Counted<5, void, VkPipeline, Allocator>{});
+  if (name == "vkDestroyPipelineLayout") return use(Counted<6, void, VkPipelineLayout, Allocator>{});
+  if (name == "vkDestroyDescriptorSetLayout")
+    return use(Counted<7, void, VkDescriptorSetLayout, Allocator>{});
+  if (name == "vkDestroyDescriptorPool") return use(Counted<8, void, VkDescriptorPool, Allocator>{});
+  if (name == "vkDestroyQueryPool") return use(Counted<9, void, VkQueryPool, Allocator>{});
+  if (name == "vkFreeDescriptorSets")
+    return use(Counted<10, VkResult, VkDescriptorPool, std::uint32_t, const VkDescriptorSet*>{});
+  return nullptr;
 }
 
 VKAPI_ATTR PFN_vkVoidFunction VKAPI_CALL device_proc(VkDevice d, const char* name) {
@@ -68,7 +129,8 @@ VKAPI_ATTR PFN_vkVoidFunction VKAPI_CALL device_proc(VkDevice d, const char* nam
   if (n == "vkQueueSubmit") return hook(real_submit, found, submit);
   if (n == "vkWaitSemaphores") return hook(real_wait, found, wait);
   if (n == "vkAllocateMemory") return hook(real_allocate, found, allocate);
-  return found;
+  const PFN_vkVoidFunction counting = counted(n, found);
+  return counting != nullptr ? counting : found;
 }
 
 VKAPI_ATTR PFN_vkVoidFunction VKAPI_CALL instance_proc(VkInstance i, const char* name) {
@@ -167,6 +229,90 @@ TEST_F(Faults, LossWhileWaiting) {
   expect_lost(device_->wait(value, 10'000'000'000).error());
   fault = Fault::none;
   expect_everything_lost();
+}
+
+// A device whose work does not end as far as anyone can tell, with everything on it that a submission uses.
+class Hung : public Faults {
+ protected:
+  void SetUp() override {
+    Faults::SetUp();
+    if (!device_) return;
+    open(*device_);
+    pipeline_ = take(device_->create_pipeline(probe_desc(2)));
+    set_ = take(device_->create_binding_set(*pipeline_, ranges()));
+    list_ = take(device_->create_command_list(1));
+    ASSERT_TRUE(pipeline_ && set_ && list_);
+    const std::uint32_t push[] = {1, kCount};
+    list_->barrier();
+    list_->dispatch(*pipeline_, *set_, push, {0, 0, 0}, {kGroups, 1, 1});
+    list_->timestamp(0);
+    expect_ok(list_->finish());
+    const CommandList* lists[] = {list_.get()};
+    EXPECT_GT(take(device_->submit(lists)), 0u);
+    destroyed = 0;
+  }
+
+  // From the list on, which waits first, to the device.
+  void drop_everything() {
+    list_.reset();
+    set_.reset();
+    pipeline_.reset();
+    in_.reset();
+    out_.reset();
+    device_.reset();
+    fault = Fault::none;
+  }
+  void expect_nothing_destroyed(const std::string& why) {
+    EXPECT_EQ(destroyed, 0);
+    EXPECT_THAT(log_.take(), testing::ElementsAre("the device does not finish its work (" + why +
+                                                  "); what was made on it is never freed"));
+  }
+
+  KeepsLeaks leaks_;  // nobody is to report what is left behind
+  std::shared_ptr<Pipeline> pipeline_;
+  std::unique_ptr<BindingSet> set_;
+  std::unique_ptr<CommandList> list_;
+};
+
+TEST_F(Hung, WhatIsNotInUseIsDestroyed) {
+  drop_everything();
+  EXPECT_GE(destroyed, 10);
+}
+
+TEST_F(Hung, NothingIsDestroyedAfterAMinute) {
+  fault = Fault::wait_timeout;
+  drop_everything();
+  expect_nothing_destroyed("a minute has passed");
+}
+
+TEST_F(Hung, NothingIsDestroyedWhereWaitingFails) {
+  fault = Fault::wait_no_memory;
+  drop_everything();
+  expect_nothing_destroyed("waiting for the device: VK_ERROR_OUT_OF_HOST_MEMORY");
+}
+
+TEST_F(Hung, WorkIsRefusedFromThenOn) {
+  fault = Fault::wait_timeout;
+  list_.reset();
+  expect_everything_lost();
+  drop_everything();
+  expect_nothing_destroyed("a minute has passed");
+}
+
+TEST_F(Hung, WhatAFailedTransferUsesIsKept) {
+  fault = Fault::wait_no_memory;
+  std::vector<std::byte> bytes(16);
+  const auto uploaded = device_->upload(*in_, 0, bytes);
+  ASSERT_FALSE(uploaded);
+  EXPECT_EQ(uploaded.error().code, Code::out_of_memory) << uploaded.error().message;
+  drop_everything();
+  expect_nothing_destroyed("waiting for the device: VK_ERROR_OUT_OF_HOST_MEMORY");
+}
+
+TEST_F(Hung, ALostDeviceIsDestroyed) {
+  fault = Fault::wait_lost;
+  drop_everything();
+  EXPECT_GE(destroyed, 10);
 }
 
 TEST_F(Faults, AnotherDeviceWorksAfterALoss) {

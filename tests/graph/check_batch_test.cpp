@@ -85,6 +85,47 @@ TEST(CheckBatch, LiesAsTheLayoutSays) {
   EXPECT_EQ(b.y_batch, kN);
 }
 
+// x of (x_outer, x_inner, rows, k) by w of (w_outer, w_inner, n, k).
+struct Broadcast : Batch {
+  Broadcast(std::uint64_t x_outer, std::uint64_t x_inner, std::uint64_t w_outer, std::uint64_t w_inner) {
+    const std::uint64_t outer = std::max(x_outer, w_outer), inner = std::max(x_inner, w_inner);
+    value(x).shape = {x_outer, x_inner, kRows, kK};
+    for (const ValueId id : {w, up}) value(id).shape = {w_outer, w_inner, kN, kK};
+    for (const ValueId id : {bias, up_bias}) {
+      value(id).shape = {w_outer, w_inner, kN};
+      value(id).data = std::make_shared<const std::vector<float>>(w_outer * w_inner * kN);
+    }
+    for (const ValueId id : {residual, y}) value(id).shape = {outer, inner, kRows, kN};
+  }
+};
+
+TEST(CheckBatch, DimensionsOfOneAreBroadcast) {
+  for (const std::uint64_t x_outer : {1, 2})
+    for (const std::uint64_t x_inner : {1, 3})
+      for (const std::uint64_t w_outer : {1, 2})
+        for (const std::uint64_t w_inner : {1, 3}) {
+          Broadcast b(x_outer, x_inner, w_outer, w_inner);
+          const auto good = b.check();
+          EXPECT_TRUE(good.ok()) << good.error().message;
+          const MatmulLayout at = matmul_layout(b.t.program, b.op());
+          const std::uint64_t inner = std::max(x_inner, w_inner);
+          EXPECT_EQ(at.inner, inner);
+          EXPECT_EQ(at.batch, std::max(x_outer, w_outer) * inner);
+          EXPECT_EQ(at.y_batch, kRows * kN);
+          for (std::uint64_t i = 0; i < at.batch; ++i) {
+            const std::uint64_t x = i / inner % x_outer * x_inner + i % inner % x_inner;
+            const std::uint64_t w = i / inner % w_outer * w_inner + i % inner % w_inner;
+            EXPECT_EQ(at.x_at(i), x * kRows * kK) << i;
+            EXPECT_EQ(at.w_at(i), w * kN) << i;
+          }
+        }
+  Broadcast apart(2, 3, 3, 3);
+  apart.refuses("value x is (2,3,5,8), expected (3,3,5,8)");
+  Broadcast first(2, 3, 2, 3);
+  first.op().attrs.rows_first = true;
+  first.refuses("value w is (2,3,7,8), which has too many dimensions");
+}
+
 TEST(CheckBatch, DynamicRowsComeFirst) {
   for (const bool rows_first : {false, true}) {
     Batch b(rows_first);
@@ -121,10 +162,30 @@ TEST(CheckBatch, Faults) {
        "value residual is (15,7), expected (3,5,7)"},
       {[](Batch& b) { b.value(b.residual).dtype = DType::f16; }, "value residual is F16, expected F32"},
       {[](Batch& b) {
+         b.value(b.bias).shape = {2, 7};
+         b.value(b.bias).data = std::make_shared<const std::vector<float>>(14);
+       },
+       "value bias is (2,7), expected (3,7)"},
+      {[](Batch& b) {
          b.value(b.bias).shape = {3, 7};
          b.value(b.bias).data = std::make_shared<const std::vector<float>>(21);
        },
-       "value bias is (3,7), expected (7)"},
+       "value up_bias is (7), bias is (3,7)"},
+      {[](Batch& b) {
+         b.value(b.bias).shape = {3, 7};
+         b.value(b.bias).data.reset();
+         b.value(b.bias).storage = Storage::weight;
+       },
+       "value bias must be a constant"},
+      {[](Batch& b) {
+         b.value(b.w).shape = {1, 1, 3, 7, 8};
+       },
+       "value w is (1,1,3,7,8), which has too many dimensions"},
+      {[](Batch& b) {
+         b.value(b.x).shape[0] = 1;
+         b.value(b.y).shape[0] = 1;
+       },
+       "value y is (1,5,7), expected (3,5,7)"},
       {[](Batch& b) { b.op().attrs.rows_first = true; }, "value x is (3,5,8), expected (3,3,8)"},
       {[](Batch& b) { b.op().in[6] = b.bias; }, "several products with one matrix each take no norm"},
       {[](Batch& b) {

@@ -223,6 +223,15 @@ TEST(ChooseMatmulForm, BlocksOfXAreAScratch) {
   EXPECT_EQ(choice->scratch, std::vector<std::uint64_t>{3u * 100 * 8 * 48});
   EXPECT_EQ(choice->dispatches[0].operands, (std::vector<OperandIndex>{0, 6, kScratchOperand}));
   EXPECT_EQ(choice->dispatches[1].operands[0], kScratchOperand);
+  s.x_batch = 0;  // of one matrix for all products, or one for each group of them
+  EXPECT_EQ(choose_matmul_call(s, t)->scratch, std::vector<std::uint64_t>{100u * 8 * 48});
+  s.batch = 6;
+  s.inner = 3;
+  s.x_outer = 100 * 256;
+  EXPECT_EQ(choose_matmul_call(s, t)->scratch, std::vector<std::uint64_t>{2u * 100 * 8 * 48});
+  s.batch = 3;
+  s.inner = s.x_outer = 0;
+  s.x_batch = 100 * 256;
   t.limits.max_storage_range = 1 << 16;
   EXPECT_THAT(refusal(s, t, "matmul_dot"), HasSubstr("max_storage_range"));
 }

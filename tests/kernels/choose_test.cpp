@@ -168,6 +168,30 @@ TEST(ChooseMatmul, BatchesAndStrides) {
   EXPECT_EQ(choose_matmul(s, large()).error().code, Code::invalid_argument);
 }
 
+TEST(ChooseMatmul, GroupsOfProducts) {
+  MatmulShape s = product(3, 100, 64);
+  s.batch = 6;
+  s.inner = 3;
+  s.y_batch = 300;
+  s.w_batch = 100;  // three matrices of w, two of x
+  s.x_outer = 3 * 64;
+  auto d = choose_matmul(s, large());
+  ASSERT_TRUE(d) << d.error().message;
+  EXPECT_EQ(d->flops, 6 * 2.0 * 3 * 100 * 64);
+  EXPECT_EQ(d->bytes, 4.0 * (3 * 100 * 64 + 2 * 3 * 64 + 6 * 3 * 100));
+  EXPECT_NE(d->spec[shader::kMatmulSpecFlags] & shader::kMatmulFlagVec4, 0u);
+  s.x_outer = 3 * 64 + 1;
+  EXPECT_EQ(choose_matmul(s, large())->spec[shader::kMatmulSpecFlags] & shader::kMatmulFlagVec4, 0u);
+  s.w_outer = 1u << 31;
+  EXPECT_EQ(choose_matmul(s, large()).error().code, Code::unsupported);
+  s.w_outer = 0;
+  s.inner = 4;
+  d = choose_matmul(s, large());
+  ASSERT_FALSE(d);
+  EXPECT_EQ(d.error().code, Code::invalid_argument);
+  EXPECT_NE(d.error().message.find("no whole groups of 4"), std::string::npos);
+}
+
 TEST(ChooseMatmul, GridsFoldPastTheLimitOfADimension) {
   Target t = large();
   t.limits.max_group_count = {100, 100, 2};

@@ -51,6 +51,19 @@ inline TestWeights make_weights(DType type, std::uint32_t n, std::uint32_t k, st
                     random_blocks(type, n * file_bytes(k, info(type)) / info(type).block_bytes, seed));
 }
 
+// Activations as the device has them in f32 or f16, and the numbers that they are then.
+inline Bytes stored(DType type, const std::vector<float>& values) {
+  if (type == DType::f32) return to_bytes(values);
+  std::vector<std::uint16_t> halves((values.size() + 1) / 2 * 2);
+  for (std::size_t i = 0; i < values.size(); ++i) halves[i] = f32_to_f16(values[i]);
+  return to_bytes(halves);
+}
+inline std::vector<float> rounded(DType type, std::vector<float> values) {
+  if (type == DType::f16)
+    for (float& v : values) v = f16_to_f32(f32_to_f16(v));
+  return values;
+}
+
 inline Bytes state_bytes(std::uint32_t position, std::uint32_t rows) {
   return to_bytes(std::vector<std::uint32_t>{position, rows, 0, 0, 0, 0, 0, 0});
 }

@@ -57,13 +57,6 @@ class Block {
            (shape.residual ? " residual" : "") + (shape.precision == Precision::mixed ? " mixed" : "");
   }
 
-  static Bytes stored(DType type, const std::vector<float>& values) {
-    if (type == DType::f32) return to_bytes(values);
-    std::vector<std::uint16_t> halves((values.size() + 1) / 2 * 2);
-    for (std::size_t i = 0; i < values.size(); ++i) halves[i] = f32_to_f16(values[i]);
-    return to_bytes(halves);
-  }
-
   struct Value {
     double value = 0, bound = 0;
   };
@@ -101,11 +94,6 @@ class Block {
   }
 
  private:
-  static std::vector<float> rounded(DType type, std::vector<float> values) {
-    if (type == DType::f16)
-      for (float& v : values) v = f16_to_f32(f32_to_f16(v));
-    return values;
-  }
   Value dot(const std::vector<double>& a, const std::vector<double>& off, DType type,
             const std::vector<float>& weights, DType weight_type, std::uint32_t n,
             const std::vector<float>* b) const {
@@ -133,8 +121,8 @@ class Block {
 
 // Bytes of y after the dispatches of a choice; empty where they failed.
 inline Bytes run_block(Device& device, Block& b, const FeedForwardChoice& choice, std::uint32_t slices = 1) {
-  Bytes x = Block::stored(b.shape.x_type, b.x), bias = to_bytes(b.bias), up_bias = to_bytes(b.up_bias);
-  Bytes down_bias = to_bytes(b.down_bias), residual = Block::stored(b.shape.y_type, b.residual);
+  Bytes x = stored(b.shape.x_type, b.x), bias = to_bytes(b.bias), up_bias = to_bytes(b.up_bias);
+  Bytes down_bias = to_bytes(b.down_bias), residual = stored(b.shape.y_type, b.residual);
   Bytes state = state_bytes(7, b.live_rows);
   const std::size_t elems = std::size_t{b.shape.rows} * b.shape.n;
   Bytes y = poisoned(b.shape.y_type == DType::f16 ? (elems + 1) / 2 : elems);

@@ -40,6 +40,24 @@ inline void put_in_place(MatmulShape& s, std::size_t place) {
   s.w_batch = place == 2 ? 0 : s.n + 1;
 }
 
+// Two groups of three products, whose matrices of x and of w are those of all, one for all, or change within
+// or between groups by the bits of `which`. With a bias each, and gaps.
+inline void put_in_groups(MatmulShape& s, std::uint32_t which) {
+  const std::uint32_t gap = which % 5 == 0 ? 3 : 8;
+  s.x_stride = s.k + gap;
+  s.y_stride = s.n + 1;
+  s.batch = 6;
+  s.inner = 3;
+  const std::uint32_t x = s.rows * s.x_stride + gap, w = s.n + 1;
+  s.x_batch = (which & 1) != 0 ? x : 0;
+  s.x_outer = (which & 2) != 0 ? (s.x_batch != 0 ? 3 * x : x) : 0;
+  s.w_batch = (which & 4) != 0 ? w : 0;
+  s.w_outer = (which & 8) != 0 ? (s.w_batch != 0 ? 3 * w : w) : 0;
+  s.y_batch = s.rows * s.y_stride + 2;
+  s.bias = true;
+  s.biases = which % 3 != 0;
+}
+
 class Product {
  public:
   MatmulShape shape;
@@ -51,11 +69,11 @@ class Product {
     if (shape.y_stride == 0) shape.y_stride = shape.n;
     if (shape.x_stride == 0) shape.x_stride = shape.k;
     make_x();
-    const std::uint32_t matrix_rows = (shape.batch - 1) * shape.w_batch + s.n;
+    const auto matrix_rows = static_cast<std::uint32_t>(w_from(shape.batch - 1) + s.n);
     w = make_weights(s.type, matrix_rows, s.k, 2 + s.n);
     if (s.gated) up = make_weights(s.type, matrix_rows, s.k, 3 + s.n);
-    bias = random_floats(s.first + s.n, 4);
-    up_bias = random_floats(s.first + s.n, 5);
+    bias = random_floats(s.biases ? matrix_rows : s.first + s.n, 4);
+    up_bias = random_floats(bias.size(), 5);
     residual = rounded(shape.y_type, random_floats(y_elems(), 6));
     norm = random_floats(s.k, 7, 2);
   }
@@ -69,14 +87,8 @@ class Product {
            (shape.gated ? " gated" : "") + (shape.bias ? " bias" : "") + (shape.residual ? " residual" : "") +
            (shape.scale != 1 ? " scale" : "") + (shape.x_type == DType::f16 ? " f16 x" : "") +
            (shape.y_type == DType::f16 ? " f16 y" : "") + (shape.batch > 1 ? " batch" : "") +
+           (shape.inner != 0 ? " groups" : "") + (shape.biases ? " biases" : "") +
            (shape.norm ? " norm" : "") + (shape.precision == Precision::mixed ? " mixed" : "");
-  }
-
-  static Bytes stored(DType type, const std::vector<float>& values) {
-    if (type == DType::f32) return to_bytes(values);
-    std::vector<std::uint16_t> halves((values.size() + 1) / 2 * 2);
-    for (std::size_t i = 0; i < values.size(); ++i) halves[i] = f32_to_f16(values[i]);
-    return to_bytes(halves);
   }
 
   struct Value {
@@ -116,8 +128,7 @@ class Product {
 
  private:
   void make_x() {
-    const std::size_t count =
-        std::size_t{shape.batch - 1} * shape.x_batch + std::size_t{shape.rows - 1} * shape.x_stride + shape.k;
+    const std::size_t count = x_at(shape.batch - 1, shape.rows - 1) + shape.k;
     const std::vector<float> values = rounded(shape.x_type, random_floats(count, 1 + shape.k));
     x.assign(count, std::numeric_limits<float>::quiet_NaN());
     for (std::uint32_t b = 0; b < shape.batch; ++b)
@@ -125,12 +136,13 @@ class Product {
         for (std::uint32_t i = 0; i < shape.k; ++i) x[x_at(b, row) + i] = values[x_at(b, row) + i];
   }
   std::size_t x_at(std::uint32_t b, std::uint32_t row) const {
-    return std::size_t{b} * shape.x_batch + std::size_t{row} * shape.x_stride;
+    const std::size_t inner = shape.inner != 0 ? shape.inner : shape.batch;
+    return b / inner * shape.x_outer + b % inner * shape.x_batch + std::size_t{row} * shape.x_stride;
   }
-  static std::vector<float> rounded(DType type, std::vector<float> values) {
-    if (type == DType::f16)
-      for (float& v : values) v = f16_to_f32(f32_to_f16(v));
-    return values;
+  // The first row of a product's w.
+  std::size_t w_from(std::uint32_t b) const {
+    const std::size_t inner = shape.inner != 0 ? shape.inner : shape.batch;
+    return b / inner * shape.w_outer + b % inner * shape.w_batch;
   }
 
   // k products and sums, and the few operations around them, each off by half an ulp of what was summed so
@@ -138,7 +150,7 @@ class Product {
   Value dot(const std::vector<float>& weights, const std::vector<float>& b, std::uint32_t in_batch,
             std::uint32_t row, std::uint32_t n) const {
     const std::size_t at = x_at(in_batch, row);
-    const std::size_t from = (std::size_t{in_batch} * shape.w_batch + n) * shape.k;
+    const std::size_t w_row = w_from(in_batch) + n, from = w_row * shape.k;
     double value = 0, magnitude = 0;
     const double factor = shape.norm ? norm_factor(at) : 1;
     std::vector<double> multiplied(shape.k);
@@ -151,8 +163,9 @@ class Product {
     value *= shape.scale;
     magnitude *= std::abs(shape.scale);
     if (shape.bias) {
-      value += b[shape.first + n];
-      magnitude += std::abs(b[shape.first + n]);
+      const float added = b[shape.biases ? w_row : shape.first + n];
+      value += added;
+      magnitude += std::abs(added);
     }
     // A norm's mean of squares is off by k roundings, its root by half of that, and ten operations follow.
     const double steps = shape.norm ? 1.5 * shape.k + 28 : shape.k + 8;

@@ -31,8 +31,8 @@ class MatmulGpu : public GpuTest {
     EXPECT_TRUE(dispatch) << dispatch.error().message;
     if (!dispatch) return {};
     if (group_ != 0) dispatch->spec[shader::kMatmulSpecGroup] = group_;
-    Bytes x = Product::stored(p.shape.x_type, p.x), bias = to_bytes(p.bias), up_bias = to_bytes(p.up_bias);
-    Bytes residual = Product::stored(p.shape.y_type, p.residual), state = state_bytes(7, p.live_rows);
+    Bytes x = stored(p.shape.x_type, p.x), bias = to_bytes(p.bias), up_bias = to_bytes(p.up_bias);
+    Bytes residual = stored(p.shape.y_type, p.residual), state = state_bytes(7, p.live_rows);
     Bytes y = poisoned(p.shape.y_type == DType::f16 ? (p.y_elems() + 1) / 2 : p.y_elems());
     Bytes* up = p.shape.gated ? &p.up.device : &p.w.device;
     Bytes norm = to_bytes(p.norm);
@@ -102,6 +102,22 @@ TEST_F(MatmulGpu, EveryTwoOptions) {
     check(s, s.dynamic_rows ? (2 * s.rows + 2) / 3 : 0);
     if (HasFatalFailure()) return;
   }
+}
+
+TEST_F(MatmulGpu, GroupsOfProducts) {
+  Sweep sweep;
+  for (std::uint32_t which = 0; which < 16; ++which)
+    for (const std::uint32_t rows : {1u, 7u, 33u}) {
+      const bool blocks = which % 3 == 1;
+      MatmulShape s = shape_of(blocks ? DType::q4_0 : DType::f32, rows, 13,
+                               blocks      ? 64
+                               : which % 2 ? 21
+                                           : 24);
+      put_in_groups(s, which);
+      s.gated = s.residual = which > 7;
+      if (sweep.next()) check(s);
+      if (HasFatalFailure()) return;
+    }
 }
 
 // Whatever the remainders of k by 4 and by a chunk.

@@ -33,8 +33,8 @@ inline void compare(const Product& p, const Bytes& bytes) {
 // Bytes of y after the dispatches of a call; empty where they failed.
 inline Bytes run_product(Device& device, const Product& p, const MatmulChoice& choice,
                          std::uint32_t slices = 1) {
-  Bytes x = Product::stored(p.shape.x_type, p.x), bias = to_bytes(p.bias), up_bias = to_bytes(p.up_bias);
-  Bytes residual = Product::stored(p.shape.y_type, p.residual), state = state_bytes(7, p.live_rows);
+  Bytes x = stored(p.shape.x_type, p.x), bias = to_bytes(p.bias), up_bias = to_bytes(p.up_bias);
+  Bytes residual = stored(p.shape.y_type, p.residual), state = state_bytes(7, p.live_rows);
   Bytes w = p.w.device, up = p.shape.gated ? p.up.device : Bytes(16);
   Bytes y = poisoned(p.shape.y_type == DType::f16 ? (p.y_elems() + 1) / 2 : p.y_elems());
   std::vector<Dispatch> dispatches = choice.dispatches;

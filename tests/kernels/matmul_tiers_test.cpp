@@ -171,6 +171,19 @@ TEST_P(MatmulTiersGpu, StridesAndBatches) {
       }
 }
 
+TEST_P(MatmulTiersGpu, GroupsOfProducts) {
+  const bool dots = std::string_view(GetParam()) == "matmul_dot";
+  for (std::uint32_t which = 0; which < 16; ++which)
+    for (const std::uint32_t rows : {6u, 35u}) {
+      if (!dots && rows <= kMatmulFewRows) continue;
+      MatmulShape s = shape_of(which % 3 == 1 ? DType::q4_0 : DType::q8_0, rows, 13, 96);
+      put_in_groups(s, which);
+      s.gated = s.residual = which > 7;
+      check(s);
+      if (HasFatalFailure()) return;
+    }
+}
+
 // Products side by side in the rows of x and y.
 TEST_P(MatmulTiersGpu, BatchesAcrossRows) {
   for (DType type : {DType::f16, DType::q4_0, DType::q6_k})

@@ -31,8 +31,7 @@ class Network {
     shape.rows = rows;
     shape.k = k;
     shape.type = type;
-    x = random_floats(std::size_t{rows} * k, 1);
-    for (float& v : x) v = f16_to_f32(f32_to_f16(v));
+    x = rounded(DType::f16, random_floats(std::size_t{rows} * k, 1));
     std::fill(x.begin() + std::ptrdiff_t{live_rows} * k, x.end(), std::nanf(""));
     for (const Layer& layer : layers) {
       weights.push_back(make_weights(type, layer.n, k, 10 + layer.n));
@@ -120,12 +119,7 @@ class MlpGpu : public GpuTest {
       return;
     }
     ++(fused ? fused_ : products_);
-    Bytes state = state_bytes(0, net.live_rows), x = to_bytes(net.x);
-    if (net.shape.x_type == DType::f16) {
-      std::vector<std::uint16_t> halves((net.x.size() + 1) / 2 * 2);
-      for (std::size_t i = 0; i < net.x.size(); ++i) halves[i] = f32_to_f16(net.x[i]);
-      x = to_bytes(halves);
-    }
+    Bytes state = state_bytes(0, net.live_rows), x = stored(net.shape.x_type, net.x);
     const bool half = net.shape.y_type == DType::f16;
     const std::size_t elems = std::size_t{net.shape.rows} * net.n();
     Bytes y = poisoned(half ? (elems + 1) / 2 : elems);

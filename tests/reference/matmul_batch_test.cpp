@@ -112,5 +112,40 @@ TEST(MatmulBatch, OnlyTheRowsOfThePassAreComputed) {
     Products({.rows_first = true, .gated = true, .more = true, .live = live}).check();
 }
 
+// x of (x_outer, x_inner, rows, k) by w of (w_outer, w_inner, n, k), with a bias for each matrix of w.
+void check_broadcast(std::uint64_t x_outer, std::uint64_t x_inner, std::uint64_t w_outer,
+                     std::uint64_t w_inner) {
+  const std::uint64_t outer = std::max(x_outer, w_outer), inner = std::max(x_inner, w_inner);
+  Bench b;
+  b.graph().max_rows = 1;
+  const std::vector<float> x_data = wave(x_outer * x_inner * kRows * kK, 2.3f),
+                           w_data = wave(w_outer * w_inner * kN * kK, 0.7f),
+                           bias_data = wave(w_outer * w_inner * kN, 0.9f);
+  const ValueId x = b.given({x_outer, x_inner, kRows, kK}), w = b.weight({w_outer, w_inner, kN, kK}, w_data);
+  const ValueId bias = b.constant({w_outer, w_inner, kN}, bias_data);
+  const ValueId y = b.given({outer, inner, kRows, kN}), none = kNoValue;
+  b.op(OpKind::matmul, {}, {x, w, bias, none, none, none, none}, {y});
+  b.write(x, x_data);
+  ASSERT_EQ(b.run().size(), 1u);
+  const std::vector<float> found = b.read<float>(y, outer * inner * kRows * kN);
+  for (std::uint64_t i = 0; i < found.size(); ++i) {
+    const std::uint64_t n = i % kN, row = i / kN % kRows, product = i / (kN * kRows);
+    const std::uint64_t o = product / inner, p = product % inner;
+    const std::uint64_t x_row = (o % x_outer * x_inner + p % x_inner) * kRows + row;
+    const std::uint64_t w_row = (o % w_outer * w_inner + p % w_inner) * kN + n;
+    double sum = double{bias_data[w_row]};
+    for (std::uint64_t k = 0; k < kK; ++k)
+      sum += double{x_data[x_row * kK + k]} * double{w_data[w_row * kK + k]};
+    EXPECT_NEAR(double{found[i]}, sum, 1e-5) << i;
+  }
+}
+
+TEST(MatmulBatch, DimensionsOfOneAreBroadcast) {
+  for (const std::uint64_t x_outer : {1, 2})
+    for (const std::uint64_t x_inner : {1, 3})
+      for (const std::uint64_t w_outer : {1, 2})
+        for (const std::uint64_t w_inner : {1, 3}) check_broadcast(x_outer, x_inner, w_outer, w_inner);
+}
+
 }  // namespace
 }  // namespace tessera::test

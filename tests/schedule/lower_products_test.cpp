@@ -11,13 +11,15 @@
 namespace tessera::test {
 namespace {
 
+std::vector<Call> lowered(const Program& program, const Limits& limits) {
+  return must(lower(program, program.graphs[0], must(map_memory(program, limits)), limits));
+}
+
 TEST(LowerProducts, ABatchIsOneCall) {
   for (const bool rows_first : {false, true}) {
     const BatchedProgram p(
         {.batch = 3, .rows = 5, .n = 7, .k = 12, .rows_first = rows_first, .gated = true, .more = true});
-    const Limits limits = floor_target().limits;
-    const auto calls =
-        must(lower(p.program, p.program.graphs[0], must(map_memory(p.program, limits)), limits));
+    const auto calls = lowered(p.program, floor_target().limits);
     ASSERT_EQ(calls.size(), 1u);
     const auto& shape = std::get<MatmulShape>(calls[0].shape);
     EXPECT_EQ(shape.rows, 5u);
@@ -67,6 +69,43 @@ TEST(LowerProducts, LargeBatchesAreCutByMatrices) {
   }
 }
 
+// Two groups of 41 products by the same matrices, of which windows take 12 at a time.
+TEST(LowerProducts, GroupsOfLargeBatchesAreCutEach) {
+  const BatchedProgram p(
+      {.rows = 2, .n = 64, .k = 320, .more = true, .biases = true, .x_batch = {2, 41}, .w_batch = {1, 41}});
+  const auto calls = lowered(p.program, floor_target().limits);
+  ASSERT_EQ(calls.size(), 8u);
+  std::uint64_t next = 0;
+  for (const Call& call : calls) {
+    const auto& shape = std::get<MatmulShape>(call.shape);
+    EXPECT_EQ(call.operands[0].from_byte, next * 2 * 320 * 4);
+    EXPECT_EQ(call.operands[1].first_row, next % 41 * 64);
+    EXPECT_EQ(call.operands[1].rows, shape.batch * 64u);
+    EXPECT_EQ(call.operands[3].from_byte, next % 41 * 64 * 4);
+    EXPECT_EQ(call.operands[5].from_byte, next * 2 * 64 * 4);
+    EXPECT_TRUE(shape.biases);
+    next += shape.batch;
+  }
+  EXPECT_EQ(next, 82u);
+}
+
+TEST(LowerProducts, BroadcastBatchesAreOneCall) {
+  const BatchedProgram p(
+      {.rows = 5, .n = 7, .k = 12, .more = true, .biases = true, .x_batch = {2, 1}, .w_batch = {1, 3}});
+  const auto calls = lowered(p.program, floor_target().limits);
+  ASSERT_EQ(calls.size(), 1u);
+  const auto& shape = std::get<MatmulShape>(calls[0].shape);
+  EXPECT_EQ(shape.batch, 6u);
+  EXPECT_EQ(shape.inner, 3u);
+  EXPECT_EQ(shape.x_batch, 0u);
+  EXPECT_EQ(shape.x_outer, 60u);
+  EXPECT_EQ(shape.w_batch, 7u);
+  EXPECT_EQ(shape.w_outer, 0u);
+  EXPECT_EQ(shape.y_batch, 35u);
+  EXPECT_TRUE(shape.biases);
+  EXPECT_EQ(calls[0].operands[1].rows, 21u);
+}
+
 TEST(LowerProducts, MatricesThatNoBindingHoldsAreRefused) {
   const Limits limits = floor_target().limits;
   const auto refusal = [&](const BatchedProduct& shape) {
@@ -74,6 +113,11 @@ TEST(LowerProducts, MatricesThatNoBindingHoldsAreRefused) {
     const auto calls = lower(p.program, p.program.graphs[0], must(map_memory(p.program, limits)), limits);
     return calls.ok() ? "" : calls.error().message;
   };
+  EXPECT_EQ(refusal({.rows = 1, .n = 65, .k = 320, .x_batch = {3, 41}, .w_batch = {1, 41}}),
+            "'w' takes several bindings, and groups of its products begin 10660 bytes apart, no multiple of "
+            "256");
+  EXPECT_EQ(refusal({.rows = 3, .n = 2048, .k = 256, .x_batch = {2, 1}, .w_batch = {2, 1}}),
+            "'w' is bound 1 matrix at a time, of 2097152 bytes each: too much for bindings of 1048576");
   EXPECT_EQ(refusal({.batch = 2, .rows = 1, .n = 1025, .k = 256}),
             "'w' is bound 1 matrix at a time, of 1049600 bytes each: too much for bindings of 1048576");
   EXPECT_EQ(refusal({.batch = 80, .rows = 1, .n = 65, .k = 256}),
@@ -156,8 +200,8 @@ struct Network {
   const Graph& graph() const { return program.graphs[0]; }
 
   // The one call that it becomes.
-  Call lowered(const Limits& limits) const {
-    const auto calls = must(lower(program, graph(), must(map_memory(program, limits)), limits));
+  Call call(const Limits& limits) const {
+    const auto calls = lowered(program, limits);
     EXPECT_EQ(calls.size(), 1u);
     return calls.empty() ? Call{} : calls[0];
   }
@@ -171,7 +215,7 @@ TEST(LowerMlp, BindsTheWeightsOfAllLayersAtOnce) {
     const Network net(7, {8, 16, 4}, biases_first);
     const Target target = floor_target();
     const MemoryMap map = must(map_memory(net.program, target.limits));
-    const Call call = net.lowered(target.limits);
+    const Call call = net.call(target.limits);
     const auto& shape = std::get<MlpShape>(call.shape);
     EXPECT_EQ(shape.rows, 7u);
     EXPECT_EQ(shape.k, 8u);
@@ -213,7 +257,7 @@ TEST(LowerMlp, IsAProductALayerWhereNoBindingHasAllWeights) {
   Target target = floor_target();
   for (const bool one_buffer : {true, false}) {
     if (!one_buffer) target.limits.max_buffer_size = 1u << 20;
-    const Call call = net.lowered(target.limits);
+    const Call call = net.call(target.limits);
     EXPECT_EQ(std::get<MlpShape>(call.shape).weight_bytes > target.limits.max_storage_range, one_buffer);
     EXPECT_EQ(call.operands[1].value != kNoValue, one_buffer);
     const ScheduledGraph graph = must(net.scheduled(target));
@@ -226,7 +270,7 @@ TEST(LowerMlp, IsAProductALayerWhereNoBindingHasAllWeights) {
 TEST(LowerMlp, AMatrixLargerThanABindingHasWindows) {
   const Network net(20, {64, 5000, 8});
   const Target target = floor_target();
-  const Call call = net.lowered(target.limits);
+  const Call call = net.call(target.limits);
   const auto& shape = std::get<MlpShape>(call.shape);
   EXPECT_EQ(shape.layers[0].window, 4096u);
   EXPECT_EQ(shape.layers[1].window, 0u);

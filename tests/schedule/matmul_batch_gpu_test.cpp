@@ -12,8 +12,9 @@ class MatmulBatchGpu : public OneOpGpu {
   void check(const BatchedProduct& shape, std::uint32_t live = 0, Device* on = nullptr) {
     SCOPED_TRACE(testing::Message() << info(shape.type).name << " batch " << shape.batch << " rows "
                                     << shape.rows << " n " << shape.n << " k " << shape.k
-                                    << (shape.rows_first ? " rows_first" : "")
-                                    << (shape.more ? " more" : ""));
+                                    << (shape.rows_first ? " rows_first" : "") << (shape.more ? " more" : "")
+                                    << (shape.biases ? " biases" : "") << " x " << print_shape(shape.x_dims())
+                                    << " w " << print_shape(shape.w_dims()));
     BatchedProgram made(shape);
     std::vector<ValueId> given{made.x};
     if (made.residual != kNoValue) given.push_back(made.residual);
@@ -85,6 +86,46 @@ TEST_F(MatmulBatchGpu, PrecisionMixed) {
                .precision = Precision::mixed});
 }
 
+constexpr std::uint64_t kBroadcasts[][4] = {{2, 1, 1, 3}, {1, 3, 2, 3}, {2, 3, 1, 3}, {2, 1, 2, 3},
+                                            {1, 3, 2, 1}, {2, 3, 2, 1}, {1, 1, 2, 3}, {1, 3, 1, 3}};
+
+// x of (2, 1, rows, k) by w of (1, 3, n, k), and so on.
+TEST_F(MatmulBatchGpu, DimensionsOfOneAreBroadcast) {
+  std::uint32_t i = 0;
+  for (const auto& dims : kBroadcasts)
+    for (const std::uint64_t rows : {1, 5, 33})
+      for (const Precision precision : {Precision::f32, Precision::mixed}) {
+        const bool blocks = ++i % 2 == 0;
+        check({.rows = rows,
+               .n = rows == 5 ? 7u : 36u,
+               .k = blocks ? 64u : 37u,
+               .gated = i % 3 == 0,
+               .more = true,
+               .biases = i % 4 != 0,
+               .type = blocks ? DType::q8_0 : DType::f16,
+               .precision = precision,
+               .x_batch = {dims[0], dims[1]},
+               .w_batch = {dims[2], dims[3]}});
+      }
+  for (const std::uint64_t rows : {1, 18}) {
+    check({.rows = rows, .n = 5, .k = 9, .more = true, .biases = true, .x_batch = {1}, .w_batch = {3}});
+    check({.rows = rows, .n = 5, .k = 9, .more = true, .x_batch = {3}, .w_batch = {1}});
+  }
+}
+
+TEST_F(MatmulBatchGpu, ABiasOfEachMatrix) {
+  for (const bool rows_first : {false, true})
+    for (const std::uint64_t rows : {1, 7, 40})
+      check({.batch = 3,
+             .rows = rows,
+             .n = 13,
+             .k = 20,
+             .rows_first = rows_first,
+             .gated = rows == 7,
+             .more = true,
+             .biases = true});
+}
+
 TEST_F(MatmulBatchGpu, OnlyTheRowsOfThePass) {
   for (const std::uint32_t live : {1u, 4u, 20u})
     check({.batch = 3, .rows = 20, .n = 9, .k = 48, .rows_first = true, .dynamic = true, .more = true}, live);
@@ -104,8 +145,11 @@ TEST_F(MatmulBatchGpu, MoreMatricesThanABinding) {
            .k = 320,
            .rows_first = rows_first,
            .gated = rows_first,
-           .more = true},
+           .more = true,
+           .biases = rows_first},
           0, small.get());
+  check({.rows = 2, .n = 64, .k = 320, .more = true, .biases = true, .x_batch = {2, 41}, .w_batch = {1, 41}},
+        0, small.get());
 }
 
 }  // namespace

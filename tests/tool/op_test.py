@@ -1,4 +1,5 @@
 """`tessera op`: its help and docs/ops.md, what it refuses, plans, and every op on the device against the reference."""
+import itertools
 import math
 import random
 import struct
@@ -185,17 +186,21 @@ class Refused(OpTest):
         self.refuses("residual is F16 (2, 3), it must be F32 (2, 3)", "matmul",
                      {"X": f32(2, 4), "W": f32(3, 4), "residual": f16(2, 3)})
         self.refuses("W is (4), it must be (n, k) or (batch..., n, k)", "matmul", {"X": f32(2, 4), "W": f32(4)})
-        dims = "W's batch dimensions must be X's, or the last a divisor of X's"
-        for x, w in (((2, 4), (2, 3, 4)), ((4, 5, 4), (3, 3, 4)), ((2, 5, 4), (4, 3, 4)), ((2, 6, 5, 4), (6, 3, 4)),
-                     ((2, 6, 5, 4), (1, 6, 3, 4))):
+        dims = "batch dimensions must be equal or 1, or W's last a divisor of X's"
+        for x, w in (((4, 5, 4), (3, 3, 4)), ((2, 5, 4), (4, 3, 4)), ((2, 6, 5, 4), (3, 6, 3, 4)),
+                     ((4, 3, 5, 4), (2, 3, 3, 4))):
             self.refuses(f"X is {x}, W is {w}: {dims}", "matmul", {"X": f32(*x), "W": f32(*w)})
+        runs = "batch dimensions that X alone, W alone or both have come in 3 runs, they may in 2"
+        self.refuses(f"X is (2, 1, 3, 5, 4), W is (2, 3, 3, 4): {runs}", "matmul",
+                     {"X": f32(2, 1, 3, 5, 4), "W": f32(2, 3, 3, 4)})
         rows = "with layout rows_first they must be (rows..., batch, k) and (batch, n, k)"
         for x, w in (((2, 4), (2, 3, 4)), ((2, 6, 4), (3, 3, 4)), ((5, 2, 2, 4), (2, 2, 3, 4))):
             self.refuses(f"X is {x}, W is {w}: {rows}", "matmul", {"X": f32(*x), "W": f32(*w)}, ["layout=rows_first"])
         self.refuses("layout is of a W of (batch, n, k), W has 2 dimensions", "matmul",
                      {"X": f32(2, 4), "W": f32(3, 4)}, ["layout=rows_first"])
-        self.refuses("bias is (2, 3), it must be (3)", "matmul",
-                     {"X": f32(2, 5, 4), "W": f32(2, 3, 4), "bias": f32(2, 3)})
+        self.refuses("bias is (2, 4), it must be (3) or (2, 3)", "matmul",
+                     {"X": f32(2, 5, 4), "W": f32(2, 3, 4), "bias": f32(2, 4)})
+        self.refuses("bias is (1, 3), it must be (3)", "matmul", {"X": f32(5, 4), "W": f32(3, 4), "bias": f32(1, 3)})
         self.refuses("residual is F32 (2, 5, 4), it must be F32 (2, 5, 3)", "matmul",
                      {"X": f32(2, 5, 4), "W": f32(2, 3, 4), "residual": f32(2, 5, 4)})
         self.refuses("W_up is F32 (3, 4), W is F32 (2, 3, 4)", "matmul",
@@ -365,6 +370,37 @@ class Device(OpTest):
         for kind in ("F32", "Q5_1"):  # below 8, where an ulp of f16 is 2^-8
             self.compare("matmul", {**half, "W": f32(33, 96)}, [f"weight_type={kind}", "scale=0.1"], atol=4e-3)
 
+    def test_matmul_broadcasts_batch_dimensions(self):
+        """As numpy.matmul does, here by loops over the dimensions of Y."""
+        def at(index, shape):  # the place of a broadcast index, aligned at the last
+            place = 0
+            for i, dim in zip(index[len(index) - len(shape):], shape):
+                place = place * dim + i % dim
+            return place
+
+        k, n = 8, 3
+        for x_batch, w_batch in (((), (2,)), ((2,), (3, 2)), ((3, 2), (2,)), ((2, 3, 2), (2,)), ((2, 1), (3,)),
+                                 ((1, 3), (2, 1)), ((2, 3), (2, 1)), ((1, 1), (2, 3)), ((2, 1), (2, 3)),
+                                 ((2, 2, 2), (1, 1, 2)), ((4,), (1, 2, 1))):
+            rank = max(len(x_batch), len(w_batch))
+            padded = [(1,) * (rank - len(batch)) + batch for batch in (x_batch, w_batch)]
+            dims = [max(x, w) for x, w in zip(*padded)]
+            for rows in (1, 5):
+                x, w, bias = f32(*x_batch, rows, k), f32(*w_batch, n, k), f32(*w_batch, n)
+                y = self.compare("matmul", {"X": x, "W": w, "bias": bias}, [], atol=1e-4)["Y"]
+                self.assertEqual(y[1], [*dims, rows, n])
+                xs, ws, bs, ys = (struct.unpack(f"<{len(t[2]) // 4}f", t[2]) for t in (x, w, bias, y))
+                for i, (*index, row, column) in enumerate(itertools.product(*map(range, dims), range(rows), range(n))):
+                    x_row, w_row = at(index, x_batch) * rows + row, at(index, w_batch) * n + column
+                    want = bs[w_row] + sum(xs[x_row * k + j] * ws[w_row * k + j] for j in range(k))
+                    self.assertAlmostEqual(ys[i], want, delta=1e-5, msg=(x_batch, w_batch, rows, i))
+        y = self.compare("matmul", {"X": f32(16), "W": f32(2, 5, 16)}, [], atol=1e-4)["Y"]
+        self.assertEqual(y[1], [2, 5])
+        for kind in ("F16", "Q8_0"):
+            given = {"X": f32(2, 1, 20, 32), "W": f32(3, 7, 32), "W_up": f32(3, 7, 32), "residual": f32(2, 3, 20, 7)}
+            self.compare("matmul", given, ["act=silu", f"weight_type={kind}"], atol=1e-4)
+            self.compare("matmul", given, ["act=silu", f"weight_type={kind}", "precision=mixed"], atol=0.05)
+
     def test_matmul_of_a_batch(self):
         def products(x, w, x_at, w_at, k, n):
             """Elements of Y, in order: row i of X by the matrix that w_at gives, of every row that x_at gives."""
@@ -393,6 +429,10 @@ class Device(OpTest):
             gate = {"X": x, "W": w, "W_up": f32(*w[1]), "bias": f32(n), "residual": f32(*y[1])}
             for kind in ("F16", "Q8_0", "Q4_1"):
                 self.compare("matmul", gate, ["act=silu", "scale=0.25", f"weight_type={kind}", *layout], atol=1e-4)
+        # A bias for each matrix, and one of all for the gate.
+        for x, layout in ((f32(3, 5, 32), []), (f32(5, 3, 32), ["layout=rows_first"]), (f32(6, 5, 32), [])):
+            given = {"X": x, "W": f32(3, 7, 32), "W_up": f32(3, 7, 32), "bias": f32(3, 7), "bias_up": f32(7)}
+            self.compare("matmul", given, ["act=silu", *layout], atol=1e-4)
         # Matrices of 81,920 bytes: more than one binding where bindings are small.
         self.compare("matmul", {"X": f32(33, 2, 320), "W": f32(33, 64, 320)}, atol=1e-4)
         mixed = {"X": f32(3, 20, 64), "W": f32(3, 33, 64)}
