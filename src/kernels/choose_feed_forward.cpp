@@ -78,12 +78,14 @@ std::optional<Tile> pick_tile(const FeedForwardShape& s, const Limits& limits) {
 // Software drivers: rows and sums of a lane. Sums are memory there; what limits them is the time that
 // straight code of a multiply-add a sum takes to compile.
 constexpr std::uint32_t kLanesRows = 16, kMostLanesSums = 128;
-// Rows that a reading of the weights should serve: as many as of products; of blocks, whose scales products
-// apply to sums of their own, half.
-std::uint32_t least_lanes_rows(DType type) { return info(type).block_elems > 1 ? 8 : kLanesRows; }
-// Of a single workgroup: up to this many multiply-adds (0.25 ms on lavapipe) a dispatch less is worth a
-// second core; to read a weight takes as long as kReading of them. Blocks take products twice as long.
-constexpr double kOneCoreProducts = 2e6, kOneCoreBlocks = 4e6, kReading = 9;
+// Rows that a reading of the weights should serve: as many as of products; of 4 to 6 bits, which products
+// take longer to unpack, half.
+std::uint32_t least_lanes_rows(DType type) {
+  return info(type).block_elems > 1 && type != DType::q8_0 ? 8 : kLanesRows;
+}
+// Of a single workgroup: up to this many multiply-adds (0.2 ms on lavapipe) a dispatch less is worth a
+// second core; to read a weight takes as long as kReading of them.
+constexpr double kOneCore = 4e6, kReading = 9;
 
 std::optional<Tile> pick_lanes(const FeedForwardShape& s, const Limits& limits) {
   Tile t{limits.subgroup_size};
@@ -299,8 +301,7 @@ std::string slower(const FeedForwardShape& s, const Target& target, const Tile& 
       return "sums of " + std::to_string(t.rows()) +
              " rows fit, and each reading of the weights should serve " + std::to_string(least);
     const double weights = flops_of(s) / (2.0 * s.rows);
-    if (groups == 1 &&
-        weights * (s.rows + kReading) > (least < kLanesRows ? kOneCoreBlocks : kOneCoreProducts))
+    if (groups == 1 && weights * (s.rows + kReading) > kOneCore)
       return "it would leave all but one core idle";
     return {};
   }

@@ -115,8 +115,8 @@ TEST(ChooseFeedForward, SoftwareDrivers) {
     EXPECT_EQ(refusal(choose_feed_forward(block(rows, 64, true), t)), "") << rows;
     EXPECT_NE(refusal(choose_feed_forward(block(rows, 256), t)), "") << rows;
   }
-  EXPECT_EQ(refusal(choose_feed_forward(block(1, 128), t)), "");
-  EXPECT_NE(refusal(choose_feed_forward(block(8, 128), t)).find("one core"), std::string::npos);
+  for (const std::uint32_t rows : {1u, 8u}) EXPECT_EQ(refusal(choose_feed_forward(block(rows, 128), t)), "");
+  EXPECT_NE(refusal(choose_feed_forward(block(1, 256), t)).find("one core"), std::string::npos);
   EXPECT_NE(refusal(choose_feed_forward(block(16, 128), t)).find("sums of 8 rows"), std::string::npos);
   FeedForwardShape s = block(16, 64);
   s.type = s.down_type = DType::q4_0;
@@ -126,6 +126,8 @@ TEST(ChooseFeedForward, SoftwareDrivers) {
     s.type = s.down_type = DType::q4_0;
     EXPECT_EQ(refusal(choose_feed_forward(s, t)), "") << rows;
   }
+  s.type = s.down_type = DType::q8_0;
+  EXPECT_NE(refusal(choose_feed_forward(s, t)).find("serve 16"), std::string::npos);
   t.limits.subgroup_size = t.limits.min_subgroup_size = t.limits.max_subgroup_size = 4;
   // Half a block of 32 weights.
   EXPECT_EQ(refusal(choose_feed_forward(s, t)), "blocks of 32 weights need subgroups of 8");
