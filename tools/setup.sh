@@ -4,7 +4,8 @@
 
 setup_packages_build=(g++ cmake ninja-build pkg-config glslang-tools spirv-tools libvulkan-dev libvulkan1
   mesa-vulkan-drivers libcli11-dev nlohmann-json3-dev libpcre2-dev libutf8proc-dev zlib1g-dev)
-setup_packages_test=("${setup_packages_build[@]}" libgtest-dev libgmock-dev python3)
+setup_packages_demo=(libpng-dev libfreetype-dev fonts-dejavu-core)
+setup_packages_test=("${setup_packages_build[@]}" "${setup_packages_demo[@]}" libgtest-dev libgmock-dev python3)
 setup_packages_ci=("${setup_packages_test[@]}" ccache clang clang-tidy-14 clang-format-14 libclang-rt-14-dev
   vulkan-validationlayers)
 
