@@ -749,7 +749,7 @@ typedef struct tessera_plan_tensor {
   uint32_t dims;
   uint64_t bytes;
   uint64_t alignment;
-  int reads, writes; /* nonzero: kernels do; elements that an append does not write stay as they are */
+  int reads, writes; /* nonzero: kernels may; elements that an append does not write stay as they are */
   int packed;        /* nonzero: laid out as only tessera_plan_pack knows */
   int optional;      /* nonzero: made of attributes alone. Without a binding of the host's Tessera has it */
   /* Inputs of the op that tessera_plan_pack makes the content of. */

@@ -54,7 +54,7 @@ TEST_P(Plans, SayWhatIsBound) {
   EXPECT_EQ(bias.inputs, (Names{"bias"}));
   EXPECT_TRUE(up.optional && up.inputs.empty());  // zeros beside a bias
   EXPECT_EQ(y.output, "Y");
-  EXPECT_TRUE(y.writes && !y.reads && y.inputs.empty() && !y.optional);
+  EXPECT_TRUE(y.writes && y.inputs.empty() && !y.optional);
 }
 
 TEST_P(Plans, OfAppendsHaveTheStateAndTheCache) {
