@@ -72,9 +72,15 @@ void SliceCosts::measured(std::size_t slice, std::uint32_t rows, std::uint32_t k
 }
 
 SlicePrediction SliceCosts::predict(std::size_t slice, std::uint32_t rows, std::uint32_t keys) const {
-  for (std::size_t at = class_of(std::clamp(rows, 1u, max_rows_)) * slices_ + slice; at < costs_.size();
-       at += slices_) {
+  rows = std::clamp(rows, 1u, max_rows_);
+  const std::size_t own = class_of(rows);
+  for (std::size_t at = own * slices_ + slice; at < costs_.size(); at += slices_) {
     const SlicePrediction found = costs_[at].predict(keys);
+    if (found.known) return found;
+  }
+  for (std::size_t c = own; c-- > 0;) {
+    SlicePrediction found = costs_[c * slices_ + slice].predict(keys);
+    found.us *= static_cast<double>(rows) / (1u << c);
     if (found.known) return found;
   }
   return {};

@@ -36,7 +36,8 @@ class SliceCosts {
  public:
   void reset(std::size_t slices, std::uint32_t max_rows);  // forgets all
   void measured(std::size_t slice, std::uint32_t rows, std::uint32_t keys, double us);
-  // Of the smallest class that has these rows or more and was measured.
+  // Of the smallest class that has these rows or more and was measured; else of the largest that was, in
+  // proportion to the rows: more rows take no more than that.
   SlicePrediction predict(std::size_t slice, std::uint32_t rows, std::uint32_t keys) const;
 
  private:

@@ -34,7 +34,8 @@ class CountingHeap {
                                   VkSystemAllocationScope) {
     auto& heap = *static_cast<CountingHeap*>(user);
     alignment = std::max(alignment, sizeof(void*));
-    void* const out = std::aligned_alloc(alignment, (size / alignment + 1) * alignment);  // drivers ask for 0 too
+    void* const out =
+        std::aligned_alloc(alignment, (size / alignment + 1) * alignment);  // drivers ask for 0 too
     const std::lock_guard lock(heap.mutex_);
     ++heap.calls_;
     heap.sizes_[out] = size;

@@ -65,6 +65,9 @@ TEST(SliceCosts, FewRowsAreAClassOfTheirOwn) {
   EXPECT_GE(costs.predict(1, 48, 64).us, 100);
   costs.measured(1, 40, 64, 90);  // of 48 rows it may take 108
   EXPECT_GE(costs.predict(1, 48, 64).us, 108);
+  costs.measured(0, 3, 64, 30);  // of 4 rows it may take 40
+  EXPECT_GE(costs.predict(0, 20, 64).us, 200);
+  EXPECT_LE(costs.predict(0, 20, 64).us, 250);
   costs.reset(3, 1);
   EXPECT_FALSE(costs.predict(1, 1, 64).known);
   costs.measured(2, 0, 7, 5);  // a graph without rows
