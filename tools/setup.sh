@@ -63,7 +63,7 @@ setup_other_system() {
 setup_build() {
   local preset=$1 folder=build cache option
   shift
-  case $preset in asan-ubsan) folder=build-asan ;; fuzz | aarch64) folder=build-$preset ;; esac
+  case $preset in asan-ubsan) folder=build-asan ;; fuzz | tsan | aarch64) folder=build-$preset ;; esac
   cache=$folder/CMakeCache.txt
   local configure=()
   if [[ ! -f $folder/build.ninja ]]; then

@@ -22,6 +22,7 @@ double milliseconds(Clock::duration time) { return std::chrono::duration<double,
 
 std::vector<const char*> pointers(const std::vector<std::string>& texts) {
   std::vector<const char*> out;
+  out.reserve(texts.size());
   for (const std::string& text : texts) out.push_back(text.c_str());
   return out;
 }

@@ -2,6 +2,7 @@
 // makes a list knows nothing of pixels or of Vulkan.
 #pragma once
 
+#include <cmath>
 #include <cstdint>
 #include <vector>
 
@@ -18,9 +19,9 @@ inline Vec2 operator*(Vec2 a, float s) { return {a.x * s, a.y * s}; }
 
 // 0xRRGGBBAA, not premultiplied.
 using Color = std::uint32_t;
-constexpr Color with_alpha(Color color, float alpha) {
+inline Color with_alpha(Color color, float alpha) {
   const float clamped = alpha < 0 ? 0 : alpha > 1 ? 1 : alpha;
-  return (color & 0xffffff00u) | static_cast<Color>(static_cast<float>(color & 0xffu) * clamped + 0.5f);
+  return (color & 0xffffff00u) | static_cast<Color>(std::lround(static_cast<float>(color & 0xffu) * clamped));
 }
 
 // The numbers are those of shaders/shape.frag.

@@ -358,7 +358,9 @@ typedef struct tessera_model_desc { /* exactly one of path, memory, read */
   const char* path;
   const void* memory; /* must outlive the model and its sessions */
   uint64_t memory_bytes;
-  int (*read)(void* user, uint64_t offset, void* out, size_t count); /* nonzero: failed */
+  /* Nonzero: failed. Called while the model lives: by its load, by what brings weights, and by save and
+   * restore; by threads that create sessions of it at once, at once. */
+  int (*read)(void* user, uint64_t offset, void* out, size_t count);
   void* read_user;
   uint64_t read_bytes; /* the file's size */
 } tessera_model_desc;
@@ -469,7 +471,7 @@ typedef struct tessera_generate_desc {
   uint32_t stop_count;
   /* Text as it becomes certain: valid UTF-8, never a part of a character or of a stop text. A character whose
    * tokens are split between two calls comes with the second one; stop texts are looked for within one call.
-   * A nonzero return stops. May be NULL. */
+   * A nonzero return stops, and what is held back then begins the next generation's. May be NULL. */
   int (*on_text)(void* user, const char* text, size_t bytes);
   /* Every id chosen, an end token included. A nonzero return stops. May be NULL. */
   int (*on_token)(void* user, uint32_t id);
@@ -480,8 +482,8 @@ TESSERA_API tessera_status tessera_generate(tessera_session* session, const tess
                                             tessera_stop* stop, tessera_error* error);
 
 /* A generation in steps, for a host that draws frames: begin, then step once a frame until it is done.
- * docs/embedding.md. on_text and on_token are called inside step, poll, wait and cancel, and must not call
- * the session. */
+ * docs/embedding.md. on_text and on_token are called inside step, poll, wait, cancel and save; a call of
+ * theirs that would change the session is refused. */
 TESSERA_API tessera_status tessera_session_begin(tessera_session* session, const tessera_generate_desc* desc,
                                                  tessera_error* error);
 
@@ -490,8 +492,8 @@ typedef struct tessera_step_desc {
   /* GPU time of what this step submits, in microseconds; 0: no budget, and a step is the rest of one pass (a
    * chunk of the prompt, or a token). It is kept by times that were measured on this device, of each slice of
    * a pass. A slice that was never measured is submitted alone; one that is over the budget by itself is
-   * recorded again in smaller pieces, and alone where it has none. What earlier steps submitted does not
-   * count: each submission is within its own budget. */
+   * recorded again in smaller pieces, and alone where it has none or they would take less than about 50 us.
+   * What earlier steps submitted does not count: each submission is within its own budget. */
   double budget_us;
   /* Submissions of this session that may be unfinished at once; with as many, a step submits nothing. A host
    * with two frames in flight wants 2. 0: 2; at most 8. */
@@ -511,9 +513,9 @@ typedef struct tessera_step_result {
   tessera_step_state state;
   tessera_stop stop;   /* when done */
   uint32_t tokens;     /* of the generation, so far */
-  int idle;            /* all that counts of what was submitted has ended */
+  int idle;            /* all that was submitted has ended */
   uint64_t timeline;   /* what the submission signals on the context's timeline; 0: nothing was submitted */
-  double submitted_us; /* its predicted cost: no less than what it takes */
+  double submitted_us; /* its predicted cost, no less than what it takes; 0: not known */
   double next_us;      /* of the slice after it; 0: not known, or none */
   int alone;           /* nonzero: it is one slice that was never measured or is over the budget */
   uint64_t loaded_bytes, total_bytes; /* of weights; both 0 on the reference */
@@ -529,7 +531,8 @@ TESSERA_API tessera_status tessera_session_step(tessera_session* session, const 
 /* Hands out the text of what has ended, and submits nothing. `state` is done or waiting. */
 TESSERA_API tessera_status tessera_session_poll(tessera_session* session, tessera_step_result* result,
                                                 tessera_error* error);
-/* The same when all that was submitted has ended, or timeout_ns have passed. */
+/* The same when all that was submitted has ended, what a cancel dropped included, or timeout_ns have passed.
+ */
 TESSERA_API tessera_status tessera_session_wait(tessera_session* session, uint64_t timeout_ns,
                                                 tessera_step_result* result, tessera_error* error);
 /* Ends the generation (TESSERA_STOP_CALLBACK). What is in flight is left to end by itself and ignored; tokens

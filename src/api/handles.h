@@ -38,6 +38,7 @@ struct tessera_session {
   std::unique_ptr<tessera::DecoderSession> session;
   std::optional<tessera::Generator> generator;  // none without a tokenizer
   double load_seconds = 0;
+  bool busy = false;  // a call of it is under way
 };
 
 namespace tessera::api {
@@ -72,11 +73,17 @@ Result<T> sized(const T* from, const char* what) {
   __builtin_memcpy(&copy, from, from->size < sizeof(T) ? from->size : sizeof(T));
   return copy;
 }
+template <typename T>
+Result<void> has_room(const T& to, const char* what) {
+  if (to.size >= sizeof(size_t)) return {};
+  return Error{Code::invalid_argument, std::string(what) + ": its size is not set"};
+}
+
 // The other way: writes no more than the caller has room for.
 template <typename T>
 Result<void> sized_out(const T& from, T* to, const char* what) {
-  if (to == nullptr || to->size < sizeof(size_t))
-    return Error{Code::invalid_argument, std::string(what) + " is missing or its size is not set"};
+  if (to == nullptr) return Error{Code::invalid_argument, std::string(what) + " is NULL"};
+  TSR_CHECK(has_room(*to, what));
   const size_t size = to->size;
   __builtin_memcpy(to, &from, size < sizeof(T) ? size : sizeof(T));
   to->size = size;

@@ -108,7 +108,6 @@ Result<GenerateOptions> make_generate(const tessera_generate_desc* from) {
 }
 
 Result<Generator*> generator_of(tessera_session* session) {
-  TSR_CHECK(require(session, "session"));
   if (!session->generator) return session->model->tokenizer.error();
   return &*session->generator;
 }
@@ -132,13 +131,11 @@ Result<void> report_step(const tessera_session& session, const Submitted& submit
   tessera_step_result out{};
   out.state = TESSERA_STEP_WAITING;
   if (submitted.value != 0) out.state = TESSERA_STEP_MORE;
+  if (!generator.begun() || generator.ended()) out.state = TESSERA_STEP_DONE;
+  if (generator.ended()) out.stop = static_cast<tessera_stop>(*generator.ended());
   if (submitted.loading) out.state = TESSERA_STEP_LOADING;
-  if (generator.ended()) {
-    out.state = TESSERA_STEP_DONE;
-    out.stop = static_cast<tessera_stop>(*generator.ended());
-  }
   out.tokens = generator.generated();
-  out.idle = session.session->flights() == 0;
+  out.idle = session.session->quiet();
   out.timeline = submitted.value;
   out.submitted_us = submitted.us;
   out.next_us = submitted.next.us;
@@ -148,9 +145,32 @@ Result<void> report_step(const tessera_session& session, const Submitted& submit
   return sized_out(out, result, "tessera_step_result");
 }
 
+// Before anything is done.
+Result<void> check_result(const tessera_step_result* result) {
+  return result == nullptr ? Result<void>() : has_room(*result, "tessera_step_result");
+}
+
+// Runs a call's body that changes the session, unless a callback of another such call makes it.
+template <typename Body>
+tessera_status in_session(tessera_session* session, tessera_error* error, Body&& body) {
+  return guarded(error, [&]() -> Result<void> {
+    TSR_CHECK(require(session, "session"));
+    if (session->busy)
+      return Error{Code::invalid_argument, "a callback of a session may not call the session"};
+    struct Use {
+      tessera_session& session;
+      explicit Use(tessera_session& s) : session(s) { session.busy = true; }
+      ~Use() { session.busy = false; }
+    } const use(*session);
+    return body();
+  });
+}
+
 // tessera_session_poll with the time that it may take.
 Result<void> wait(tessera_session* session, std::uint64_t timeout_ns, tessera_step_result* result) {
   TSR_TRY(Generator* const generator, generator_of(session));
+  TSR_CHECK(check_result(result));
+  TSR_CHECK(session->session->alive());
   TSR_CHECK(generator->poll(timeout_ns));
   return report_step(*session, {}, result);
 }
@@ -194,16 +214,14 @@ void tessera_session_destroy(tessera_session* session) { delete session; }
 
 tessera_status tessera_session_set_sampler(tessera_session* session, const tessera_sampler* sampler,
                                            tessera_error* error) {
-  return guarded(error, [&]() -> Result<void> {
-    TSR_CHECK(require(session, "session"));
+  return in_session(session, error, [&]() -> Result<void> {
     TSR_CHECK(require(sampler, "sampler"));
     return api::set_sampler(*session->session, sampler);
   });
 }
 
 tessera_status tessera_session_reset(tessera_session* session, tessera_error* error) {
-  return guarded(error, [&]() -> Result<void> {
-    TSR_CHECK(require(session, "session"));
+  return in_session(session, error, [&]() -> Result<void> {
     if (session->generator) session->generator->forget();
     session->session->reset();
     return {};
@@ -212,16 +230,14 @@ tessera_status tessera_session_reset(tessera_session* session, tessera_error* er
 
 tessera_status tessera_session_append(tessera_session* session, const uint32_t* ids, size_t count,
                                       tessera_error* error) {
-  return guarded(error, [&]() -> Result<void> {
-    TSR_CHECK(require(session, "session"));
+  return in_session(session, error, [&]() -> Result<void> {
     if (count != 0) TSR_CHECK(require(ids, "ids"));
     return session->session->append({ids, count});
   });
 }
 
 tessera_status tessera_session_next(tessera_session* session, uint32_t* id, tessera_error* error) {
-  return guarded(error, [&]() -> Result<void> {
-    TSR_CHECK(require(session, "session"));
+  return in_session(session, error, [&]() -> Result<void> {
     TSR_CHECK(require(id, "id"));
     TSR_TRY(*id, session->session->next());
     return {};
@@ -230,7 +246,7 @@ tessera_status tessera_session_next(tessera_session* session, uint32_t* id, tess
 
 tessera_status tessera_generate(tessera_session* session, const tessera_generate_desc* desc,
                                 tessera_stop* stop, tessera_error* error) {
-  return guarded(error, [&]() -> Result<void> {
+  return in_session(session, error, [&]() -> Result<void> {
     TSR_TRY(Generator* const generator, generator_of(session));
     TSR_TRY(GenerateOptions options, make_generate(desc));
     TSR_TRY(const Stop why, generator->run(std::move(options)));
@@ -241,18 +257,21 @@ tessera_status tessera_generate(tessera_session* session, const tessera_generate
 
 tessera_status tessera_session_begin(tessera_session* session, const tessera_generate_desc* desc,
                                      tessera_error* error) {
-  return guarded(error, [&]() -> Result<void> {
+  return in_session(session, error, [&]() -> Result<void> {
     TSR_TRY(Generator* const generator, generator_of(session));
     TSR_TRY(GenerateOptions options, make_generate(desc));
+    TSR_CHECK(session->session->alive());
     return generator->begin(std::move(options));
   });
 }
 
 tessera_status tessera_session_step(tessera_session* session, const tessera_step_desc* desc,
                                     tessera_step_result* result, tessera_error* error) {
-  return guarded(error, [&]() -> Result<void> {
+  return in_session(session, error, [&]() -> Result<void> {
     TSR_TRY(Generator* const generator, generator_of(session));
     TSR_TRY(const StepLimits limits, make_limits(desc));
+    TSR_CHECK(check_result(result));
+    TSR_CHECK(session->session->alive());
     if (!generator->begun() && session->session->loading().ready())
       return Error{Code::invalid_argument, "there is no generation to step: begin one first"};
     TSR_TRY(const Submitted submitted, generator->step(limits));
@@ -262,16 +281,16 @@ tessera_status tessera_session_step(tessera_session* session, const tessera_step
 
 tessera_status tessera_session_poll(tessera_session* session, tessera_step_result* result,
                                     tessera_error* error) {
-  return guarded(error, [&]() -> Result<void> { return api::wait(session, 0, result); });
+  return in_session(session, error, [&]() -> Result<void> { return api::wait(session, 0, result); });
 }
 
 tessera_status tessera_session_wait(tessera_session* session, uint64_t timeout_ns,
                                     tessera_step_result* result, tessera_error* error) {
-  return guarded(error, [&]() -> Result<void> { return api::wait(session, timeout_ns, result); });
+  return in_session(session, error, [&]() -> Result<void> { return api::wait(session, timeout_ns, result); });
 }
 
 tessera_status tessera_session_cancel(tessera_session* session, tessera_error* error) {
-  return guarded(error, [&]() -> Result<void> {
+  return in_session(session, error, [&]() -> Result<void> {
     TSR_TRY(Generator* const generator, generator_of(session));
     generator->cancel();
     return {};
@@ -279,16 +298,12 @@ tessera_status tessera_session_cancel(tessera_session* session, tessera_error* e
 }
 
 tessera_status tessera_session_release_weights(tessera_session* session, tessera_error* error) {
-  return guarded(error, [&]() -> Result<void> {
-    TSR_CHECK(require(session, "session"));
-    return session->session->release_weights();
-  });
+  return in_session(session, error, [&]() -> Result<void> { return session->session->release_weights(); });
 }
 
 tessera_status tessera_session_save(tessera_session* session, tessera_bytes_fn sink, void* user,
                                     tessera_error* error) {
-  return guarded(error, [&]() -> Result<void> {
-    TSR_CHECK(require(session, "session"));
+  return in_session(session, error, [&]() -> Result<void> {
     TSR_CHECK(require(reinterpret_cast<const void*>(sink), "sink"));
     const StateWriter::Sink write = [&](std::span<const std::byte> bytes) {
       sink(user, bytes.data(), bytes.size());
@@ -299,8 +314,7 @@ tessera_status tessera_session_save(tessera_session* session, tessera_bytes_fn s
 
 tessera_status tessera_session_restore(tessera_session* session, const void* bytes, size_t count,
                                        tessera_error* error) {
-  return guarded(error, [&]() -> Result<void> {
-    TSR_CHECK(require(session, "session"));
+  return in_session(session, error, [&]() -> Result<void> {
     TSR_CHECK(require(bytes, "bytes"));
     const std::span<const std::byte> all(static_cast<const std::byte*>(bytes), count);
     if (session->generator) return session->generator->restore(all);

@@ -60,6 +60,7 @@ Result<SetPools::Set> SetPools::allocate(VkDescriptorSetLayout layout, std::uint
 }
 
 void SetPools::free(const Set& set) {
+  if (gpu_.hung) return;
   const std::lock_guard lock(mutex_);
   gpu_.vk.FreeDescriptorSets(gpu_.device, set.pool, 1, &set.set);
 }

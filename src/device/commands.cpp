@@ -44,10 +44,7 @@ Result<std::unique_ptr<CommandListImpl>> CommandListImpl::create(Gpu& gpu, Queue
 }
 
 CommandListImpl::~CommandListImpl() {
-  // The last submission that uses it, unless the device is lost; a hung one leaks the list.
-  constexpr std::uint64_t kLongest = 60'000'000'000;
-  const auto done = queue_.wait(last_submission_, kLongest);
-  if (done.ok() && !*done) return;
+  if (!queue_.drain(last_submission_)) return;
   if (queries_) gpu_.vk.DestroyQueryPool(gpu_.device, queries_, gpu_.allocator());
   if (pool_) gpu_.vk.DestroyCommandPool(gpu_.device, pool_, gpu_.allocator());
 }

@@ -52,6 +52,7 @@ class DeviceImpl final : public Device {
   Result<bool> wait(std::uint64_t value, std::uint64_t timeout_ns, Lane lane) override {
     return queue(lane).wait(value, timeout_ns);
   }
+  void drain(std::uint64_t value) override { (void)queue(Lane::compute).drain(value); }
   Result<std::uint64_t> timeline(Lane lane) override {
     TSR_TRY(const VkSemaphore semaphore, queue(lane).timeline());
     return from_handle(semaphore);
@@ -210,9 +211,8 @@ void DeviceImpl::make_queues(const Desc& desc) {
 }
 
 DeviceImpl::~DeviceImpl() {
-  if (!queue_ || (queue_->drain() && queue(Lane::transfer).drain())) return;
-  // Destroying what a hung device still uses could crash the host; losing its memory cannot.
-  log(gpu_->log, LogLevel::error, "the device does not finish its work; its objects are abandoned");
+  const auto drained = [](Queue& q) { return q.drain(q.latest()); };
+  if (!queue_ || (drained(*queue_) && drained(queue(Lane::transfer)))) return;
   static_cast<void>(transfer_.release());
   static_cast<void>(transfer_queue_.release());
   static_cast<void>(queue_.release());

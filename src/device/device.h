@@ -253,6 +253,9 @@ class Device {
   // Blocks (no spinning) until the lane's timeline reaches `value`; false when timeout_ns passed.
   // device_lost.
   virtual Result<bool> wait(std::uint64_t value, std::uint64_t timeout_ns, Lane lane = Lane::compute) = 0;
+  // The same of the compute lane for a destructor, a minute at most: from a device that has not ended by then
+  // nothing is destroyed any more.
+  virtual void drain(std::uint64_t value) = 0;
   virtual Result<std::uint64_t> timeline(Lane lane) = 0;  // the VkSemaphore that submissions signal
   virtual bool has_transfer_queue() const = 0;
   virtual std::uint64_t submit_count() const = 0;  // vkQueueSubmit calls of the compute lane so far

@@ -18,6 +18,8 @@ struct Gpu {
   bool memory_budget = false;
   Log log;
   std::atomic<bool> lost = false;
+  // Does not finish its work. What that may use is leaked: destroying it could crash the host.
+  std::atomic<bool> hung = false;
   std::atomic<std::uint32_t> allocations = 0;
   std::atomic<std::uint64_t> records = 0;
   std::uint64_t budget = 0;                              // of `bytes`; 0: none

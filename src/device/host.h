@@ -2,6 +2,7 @@
 // header does not include Vulkan's.
 #pragma once
 
+#include <bit>
 #include <cstdint>
 #include <functional>
 #include <string>
@@ -14,7 +15,7 @@ namespace tessera {
 template <typename Handle>
 Handle to_handle(std::uint64_t value) {
   if constexpr (std::is_pointer_v<Handle>)
-    return reinterpret_cast<Handle>(static_cast<std::uintptr_t>(value));
+    return std::bit_cast<Handle>(static_cast<std::uintptr_t>(value));
   else
     return value;
 }

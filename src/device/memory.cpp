@@ -127,7 +127,7 @@ Result<void> BufferImpl::allocate(Memory use, const std::string& name) {
 }
 
 BufferImpl::~BufferImpl() {
-  if (adopted_) return;
+  if (adopted_ || gpu_.hung) return;
   if (buffer_) gpu_.vk.DestroyBuffer(gpu_.device, buffer_, gpu_.allocator());
   free_memory(gpu_, memory_);
 }

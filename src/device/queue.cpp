@@ -92,11 +92,16 @@ Result<bool> Queue::wait(std::uint64_t value, std::uint64_t timeout_ns) {
   return true;
 }
 
-bool Queue::drain() {
-  // Far beyond any watchdog and any list of slices, so that only a hung driver exceeds it.
+bool Queue::drain(std::uint64_t value) {
+  // Far beyond any watchdog and any list of slices, so that only a hung driver exceeds it, or a host that
+  // never submits what it was given.
   constexpr std::uint64_t kLongest = 60'000'000'000;
-  const auto done = wait(latest_, kLongest);
-  return !done.ok() || *done;  // an error means a lost device, which runs nothing any more
+  if (gpu_.hung) return false;
+  const auto done = wait(value, kLongest);
+  if (done.ok() ? *done : gpu_.lost.load()) return true;  // a lost device runs nothing any more
+  if (!gpu_.hung.exchange(true))
+    log(gpu_.log, LogLevel::error, "the device does not finish its work; what it may use is abandoned");
+  return false;
 }
 
 }  // namespace tessera

@@ -23,8 +23,8 @@ class Queue {
   Result<VkSemaphore> timeline();
   // The value that the latest submission signals; 0 before the first.
   std::uint64_t latest() const { return latest_; }
-  // Waits a long but finite time for everything; false when the device still works after it.
-  bool drain();
+  // Waits a long but finite time, once: false when the device hangs, which Gpu::hung then says.
+  bool drain(std::uint64_t value);
 
  private:
   Result<VkSemaphore> timeline_locked();

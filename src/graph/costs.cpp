@@ -25,8 +25,8 @@ double SliceCost::line(double keys) const {
   const bool far = high_.keys >= kFarApart * low_.keys;
   const double slope = far ? std::max(0.0, (high_.us - low_.us) / (high_.keys - low_.keys))
                            : std::max(high_.us / high_.keys, low_.us / low_.keys);
-  if (keys >= high_.keys) return high_.us + slope * (keys - high_.keys);
-  // In between both ends bound it: costs do not fall with keys.
+  // Costs do not fall with keys, so both ends bound what comes after them.
+  if (keys >= high_.keys) return std::max(high_.us, low_.us) + slope * (keys - high_.keys);
   const double between = far ? high_.us - slope * (high_.keys - keys) : high_.us;
   return std::max(keys <= low_.keys && far ? low_.us : between, low_.us);
 }
@@ -40,15 +40,21 @@ void SliceCost::measured(std::uint32_t keys, double us) {
   }
   const double was = line(k);
   const double now = std::max(us, std::min(was - (was - us) * kForget, us * kKeep));
-  const bool highest = k >= high_.keys, lowest = k <= low_.keys;
-  if (highest) high_ = {k, now};
-  if (lowest) low_ = {k, now};
-  // Costs do not fall with keys, so one measurement bounds the other end.
-  if (highest) low_.us = std::min(low_.us, now);
-  if (lowest) high_.us = std::max(high_.us, now);
-  if (highest || lowest) return;
-  low_.us = std::max(0.0, low_.us + now - was);
-  high_.us = std::max(0.0, high_.us + now - was);
+  if (k >= high_.keys) {
+    high_ = {k, now};
+  } else if (k <= low_.keys) {
+    low_ = {k, now};
+  } else if (now >= was) {
+    low_.us += now - was;
+    high_.us += now - was;
+  } else if (k * k >= low_.keys * high_.keys) {
+    high_.us = std::max(0.0, high_.us + now - was);  // the nearer end alone: the other was not seen
+  } else {
+    low_.us = std::max(0.0, low_.us + now - was);
+  }
+  // What fixed + per_key * keys allows, from this measurement alone.
+  low_.us = std::min(low_.us, k >= low_.keys ? now : low_.us);
+  high_.us = std::min(high_.us, k <= high_.keys ? now * high_.keys / k : high_.us);
 }
 
 SlicePrediction SliceCost::predict(std::uint32_t keys) const {

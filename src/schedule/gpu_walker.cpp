@@ -14,7 +14,9 @@ namespace {
 
 constexpr std::uint64_t kWaitStepNs = 1'000'000'000;
 constexpr std::uint32_t kWarmRuns =
-    2;  // of each graph, before its times are believed: the first one warms up
+    2;                                // of each graph, before its times are believed: the first one warms up
+constexpr double kLeastSliceUs = 50;  // a budget cuts no finer; what a submission costs is not far from it
+constexpr double kMostSlices = 512;   // of a graph, unless kSliceBudgetUs wants more
 
 double seconds_since(std::chrono::steady_clock::time_point start) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
@@ -32,7 +34,7 @@ class Walking final : public GpuWalker {
   }
 
   ~Walking() override {
-    if (submitted_ != 0) (void)wait_for(submitted_);  // nothing may be in use
+    device_.drain(submitted_);  // nothing may be in use
   }
 
   Result<void> plan() {
@@ -93,8 +95,9 @@ class Walking final : public GpuWalker {
 
   Result<void> load(std::uint64_t bytes) override {
     if (released_) {
-      TSR_CHECK(create_weight_buffers());
-      TSR_CHECK(bind_and_record());
+      auto back = bring_back();
+      if (!back.ok()) drop_weight_buffers();
+      TSR_CHECK(back);
       released_ = false;
     }
     return bytes != 0 ? weights_->more(buffers_, bytes) : weights_->all(buffers_, options_.progress);
@@ -103,7 +106,7 @@ class Walking final : public GpuWalker {
   Result<void> release_weights() override {
     if (submitted_ != 0) TSR_CHECK(wait_for(submitted_));
     weights_.emplace(device_, *program_, map_);
-    for (const BufferId id : weight_buffers_) buffers_[id].reset();
+    drop_weight_buffers();
     released_ = true;
     return {};
   }
@@ -124,13 +127,14 @@ class Walking final : public GpuWalker {
 
   bool wants_tuning(std::uint32_t index, double most_us) const override {
     const RecordedGraph& graph = graphs_[index];
-    return graph.runs() >= kWarmRuns && graph.too_coarse(slice_us(most_us));
+    return graph.runs() >= kWarmRuns && graph.too_coarse(slice_us(graph, most_us));
   }
 
   Result<void> tune(std::uint32_t index, double most_us) override {
     if (!wants_tuning(index, most_us)) return {};
-    TSR_TRY(const bool finer, graphs_[index].refine(device_, slice_us(most_us)));
-    if (finer) stats_.records += graphs_[index].slices();
+    RecordedGraph& graph = graphs_[index];
+    TSR_TRY(const bool finer, graph.refine(device_, slice_us(graph, most_us)));
+    if (finer) stats_.records += graph.slices();
     return {};
   }
 
@@ -268,10 +272,20 @@ class Walking final : public GpuWalker {
     return {};
   }
 
-  Result<void> create_weight_buffers() {
+  void drop_weight_buffers() {
+    for (const BufferId id : weight_buffers_) buffers_[id].reset();
+  }
+
+  // What was released, and the slices that are there over it: a pass may be under way.
+  Result<void> bring_back() {
     for (const BufferId id : weight_buffers_) {
       const BufferSpec& spec = map_.buffers[id];
       TSR_TRY(buffers_[id], device_.create_buffer(spec.bytes, spec.memory, spec.name));
+    }
+    for (RecordedGraph& graph : graphs_) {
+      TSR_CHECK(bind_steps(device_, graph.scheduled().steps, buffers_, graph.bound()));
+      TSR_CHECK(graph.record_again(device_));
+      stats_.records += graph.slices();
     }
     return {};
   }
@@ -285,9 +299,11 @@ class Walking final : public GpuWalker {
     return {};
   }
 
-  // Half of what a slice may take, so that several fill a budget.
-  double slice_us(double most_us) const {
-    return most_us > 0 ? std::min(options_.slice_budget_us, most_us / 2) : options_.slice_budget_us;
+  // Half of what a slice may take, so that several fill a budget; not finer than pays.
+  double slice_us(const RecordedGraph& graph, double most_us) const {
+    if (most_us <= 0) return options_.slice_budget_us;
+    const double fine = std::max({most_us / 2, kLeastSliceUs, graph.cost_us() / kMostSlices});
+    return std::min(options_.slice_budget_us, fine);
   }
 
   Result<std::uint64_t> submit(std::span<const SliceRun> runs, Measure measure) {

@@ -21,6 +21,8 @@ class RecordedGraph {
 
   // Cuts and records all; on failure it keeps the lists it had.
   Result<void> record(Device& device, double slice_us);
+  // The same slices again, over new bindings; what they were measured to take stays.
+  Result<void> record_again(Device& device);
 
   // What a submission's times are for: nothing, tuning, or also prediction.
   enum class Measure : std::uint8_t { none, time, cost };
@@ -36,12 +38,15 @@ class RecordedGraph {
 
   // Whether slices took more than half as much again as slice_us, and can be cut.
   bool too_coarse(double slice_us) const { return worst_us_ > 1.5 * slice_us && slice_us < finest_us_; }
-  // Records with the measured times. False when that would make no more slices.
+  double cost_us() const;  // of all steps, as they were estimated or measured
+  // Records with the measured times. False when that would make no more slices, or there is no memory for
+  // them.
   Result<bool> refine(Device& device, double slice_us);
-  // How often all of it has been submitted;.
+  // How often all of it has been submitted.
   std::uint32_t runs() const { return runs_; }
 
  private:
+  static constexpr double kAnything = 1e300;
   struct Recorded {
     Slice slice;
     std::unique_ptr<CommandList> commands;
@@ -51,6 +56,9 @@ class RecordedGraph {
     double last_us = 0, us = 0;  // what it took when it was measured last; the lesser of the last two times
   };
 
+  using Lists = std::vector<std::unique_ptr<CommandList>>;
+  Result<Lists> record_slices(Device& device, std::span<const Slice> slices) const;
+
   ScheduledGraph scheduled_;
   std::uint32_t max_rows_;
   BoundSteps bound_;
@@ -58,7 +66,7 @@ class RecordedGraph {
   SliceCosts costs_;
   std::uint32_t unread_ = 0, runs_ = 0;
   double worst_us_ = 0,  // of what each slice took last
-      finest_us_ = 1e300;
+      finest_us_ = kAnything;
   double seconds_ = 0;  // of the last run of lists that were replaced
 };
 

@@ -13,7 +13,7 @@ class WeightRows {
   // Both must outlive it.
   WeightRows(const Program& program, const MemoryMap& map);
 
-  std::uint64_t done() const { return done_; }  // bytes handed out
+  std::uint64_t done() const { return at_.done; }  // bytes handed out
   std::uint64_t total() const { return total_; }
 
   struct Rows {
@@ -24,14 +24,22 @@ class WeightRows {
   // The next rows of one value: of at most `bytes`, but one at least. Not after the last.
   Result<Rows> next(std::uint64_t bytes);
 
+  // For rows that did not arrive.
+  struct Position {
+    ValueId value = 0;
+    std::uint64_t row = 0;  // of that value
+    std::uint64_t done = 0;
+  };
+  Position position() const { return at_; }
+  void go_back(const Position& to) { at_ = to; }
+
  private:
   Result<void> fill(std::uint64_t count);
 
   const Program& program_;
   const MemoryMap& map_;
-  ValueId value_ = 0;
-  std::uint64_t row_ = 0;  // of that value
-  std::uint64_t done_ = 0, total_ = 0;
+  Position at_;
+  std::uint64_t total_ = 0;
   std::vector<std::byte> file_, device_;
 };
 

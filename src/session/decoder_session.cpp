@@ -90,6 +90,11 @@ Result<void> DecoderSession::start(std::uint32_t tokens) {
   return {};
 }
 
+Result<void> DecoderSession::alive() const {
+  TSR_CHECK(walker_->wait(0, 0));
+  return {};
+}
+
 Result<bool> DecoderSession::idle() {
   if (flight_count_ > 0) return false;
   if (ended_ == latest_) return true;
@@ -229,6 +234,11 @@ Result<bool> DecoderSession::poll(std::uint64_t timeout_ns) {
     --flight_count_;
     ended_ = flight.value;
     TSR_CHECK(retire(flight));
+  }
+  if (ended_ != latest_) {  // what stop() has dropped
+    TSR_TRY(const bool ended, walker_->wait(latest_, timeout_ns));
+    if (!ended) return false;
+    ended_ = latest_;
   }
   return true;
 }

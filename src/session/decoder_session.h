@@ -72,8 +72,9 @@ class DecoderSession {
   // The next token that was chosen, which is pending then; none as yet.
   Result<std::optional<TokenId>> take();
   void stop();
-  std::uint32_t flights() const { return flight_count_; }  // submissions that were not seen to end
-  bool active() const { return taken_ < wanted_; }         // start() asked for more than was taken
+  bool quiet() const { return flight_count_ == 0 && ended_ == latest_; }  // all was seen to end
+  Result<void> alive() const;                                             // device_lost
+  bool active() const { return taken_ < wanted_; }  // start() asked for more than was taken
 
   // Weights that are not there yet: submit() brings this many bytes of them, and nothing else then; 0: all.
   void stream(std::uint64_t bytes) { stream_bytes_ = bytes; }

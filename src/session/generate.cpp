@@ -72,13 +72,13 @@ Result<void> Generator::begin(GenerateOptions options) {
 
 Result<Submitted> Generator::step(const StepLimits& limits) {
   TSR_CHECK(poll(0));
-  if (ended_) return Submitted{};
-  if (!begun_) {  // only weights can be wanting
+  if ((!begun_ || ended_) && !session_.loading().ready()) {
     TSR_CHECK(session_.load());
     Submitted out;
     out.loading = true;
     return out;
   }
+  if (!begun_ || ended_) return Submitted{};
   return checked(session_.submit(limits));
 }
 
@@ -104,7 +104,12 @@ void Generator::accept(TokenId id) {
     emit(filter_.push(detokenizer_->finish()));
     return end(Stop::eos);
   }
-  if (emit(filter_.push(detokenizer_->push(id))) || told) return end(Stop::callback);
+  if (emit(filter_.push(detokenizer_->push(id)))) {  // it wants no more: the next generation begins with it
+    carried_ = filter_.held();
+    filter_ = StopFilter({});
+    return end(Stop::callback);
+  }
+  if (told) return end(Stop::callback);
   if (filter_.stopped()) return end(Stop::text);
   if (generated_ == options_.max_tokens) return end(Stop::length);
   if (session_.full()) end(Stop::context);

@@ -10,9 +10,6 @@ Result<void> DecoderSession::wait_until_idle() {
   for (bool done = false; !done;) {
     TSR_TRY(done, poll(kWaitNs));
   }
-  for (bool done = false; !done;) {  // what stop() has dropped
-    TSR_TRY(done, walker_->wait(latest_, kWaitNs));
-  }
   return {};
 }
 

@@ -166,8 +166,11 @@ TEST_P(HostDevice, ALostDeviceLosesItsContextAlone) {
     expect_failure(session.next(), TESSERA_DEVICE_LOST, "VK_ERROR_DEVICE_LOST");
     VulkanTable::reset();
     expect_failure(session.next(), TESSERA_DEVICE_LOST, "lost earlier");
-    take(session.begin({}));
     expect_failure(session.step(1000), TESSERA_DEVICE_LOST, "lost earlier");
+    expect_failure(session.step(1000), TESSERA_DEVICE_LOST, "lost earlier");  // and every time
+    expect_failure(session.poll(), TESSERA_DEVICE_LOST, "lost earlier");
+    expect_failure(session.wait(1), TESSERA_DEVICE_LOST, "lost earlier");
+    expect_failure(session.begin({}), TESSERA_DEVICE_LOST, "lost earlier");
     expect_failure(session.save(), TESSERA_DEVICE_LOST, "lost earlier");
     auto desc = init<tessera_session_desc>();
     desc.context = 64;

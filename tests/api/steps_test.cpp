@@ -38,6 +38,9 @@ class Frames : public OnBoth {
     out.stop = take(s.generate(into(out, tokens)));
     return out;
   }
+  static void draw_quietly(Session& s) {
+    while (take(s.step(0)).state != TESSERA_STEP_DONE) take(s.wait(10'000'000'000));
+  }
   // Steps until it is done; a frame that finds nothing to submit waits a little, as a display would.
   void draw(Session& s, double budget_us, Outcome& out, std::uint32_t in_flight = 0) {
     std::uint64_t timeline = 0;
@@ -282,6 +285,135 @@ TEST_P(Frames, ReleasedWeightsComeBack) {
     take(s.release_weights());
     take(s.next());  // and so does this
   }
+}
+
+// Between any two slices of a pass, which was recorded in finer ones than at first.
+TEST_P(Frames, WeightsReleasedWithinAPassChangeNothing) {
+  const Model model = take(context().load(TESSERA_SOURCE_DIR "/models/tessera-tiny.gguf"));
+  constexpr double kBudget = 200;
+  const Outcome wanted = whole(model, 6);
+  for (int before = 0; before < 12; ++before) {
+    Session s = prompted(model);
+    Outcome warm, out;
+    take(s.begin(into(warm, 2)));
+    draw(s, kBudget, warm);
+    take(s.begin(into(out, 4)));
+    for (int i = 0; i < before; ++i) {
+      take(s.step(kBudget));
+      take(s.wait(10'000'000'000));
+    }
+    take(s.release_weights());
+    draw(s, kBudget, out);
+    Ids ids = warm.ids;
+    ids.insert(ids.end(), out.ids.begin(), out.ids.end());
+    EXPECT_EQ(ids, wanted.ids) << before;
+  }
+}
+
+TEST_P(Frames, ReleasedWeightsComeBackWithoutAGeneration) {
+  const Model model = load();
+  Session s = prompted(model);
+  Outcome out;
+  take(s.begin(into(out, 2)));
+  draw(s, 0, out);
+  EXPECT_EQ(take(s.step(0)).state, TESSERA_STEP_DONE);
+  take(s.release_weights());
+  const tessera_step_result r = take(s.step(0));
+  EXPECT_EQ(r.loaded_bytes, r.total_bytes);
+  EXPECT_EQ(r.state, on_gpu() ? TESSERA_STEP_LOADING : TESSERA_STEP_DONE);
+  EXPECT_EQ(take(s.step(0)).state, TESSERA_STEP_DONE);
+}
+
+TEST_P(Frames, ATinyBudgetDoesNotStay) {
+  const Model model = load();
+  const Outcome wanted = whole(model, 12);
+  Session s = prompted(model);
+  Outcome tiny, usual, again;
+  take(s.begin(into(tiny, 4)));
+  draw(s, 1e-3, tiny);
+  take(s.begin(into(usual, 4)));
+  draw(s, 1e6, usual);
+  const std::uint64_t records = s.stats().records;
+  take(s.begin(into(again, 4)));
+  draw(s, 1e6, again);
+  EXPECT_EQ(tiny.text + usual.text + again.text, wanted.text);
+  EXPECT_EQ(s.stats().records, records);
+  EXPECT_LE(again.submits, 4u);
+  EXPECT_LE(records, 2000u);  // of three graphs, recorded a few times
+}
+
+TEST_P(Frames, WhatACancelDroppedIsWaitedFor) {
+  const Model model = load();
+  Session s = prompted(model);
+  Outcome out;
+  take(s.begin(into(out, 20)));
+  take(s.step(0));
+  take(s.cancel());
+  const tessera_step_result r = take(s.wait(10'000'000'000));
+  EXPECT_TRUE(r.idle);
+  EXPECT_EQ(r.state, TESSERA_STEP_DONE);
+  EXPECT_EQ(r.stop, TESSERA_STOP_CALLBACK);
+}
+
+TEST_P(Frames, WithoutAGenerationThereIsNothingToWaitFor) {
+  const Model model = load();
+  Session s = prompted(model);
+  EXPECT_EQ(take(s.wait(10'000'000'000)).state, TESSERA_STEP_DONE);
+  EXPECT_TRUE(take(s.poll()).idle);
+}
+
+TEST_P(Frames, ResultsWithoutASizeAreRefusedBeforeAnythingIsDone) {
+  const Model model = load();
+  Session s = prompted(model);
+  Outcome out;
+  take(s.begin(into(out, 2)));
+  auto desc = init<tessera_step_desc>();
+  tessera_step_result unsized{};
+  tessera_error error;
+  EXPECT_EQ(tessera_session_step(s.get(), &desc, &unsized, &error), TESSERA_INVALID_ARGUMENT);
+  EXPECT_EQ(tessera_session_poll(s.get(), &unsized, &error), TESSERA_INVALID_ARGUMENT);
+  EXPECT_EQ(s.stats().prefill_submits, 0u);
+  draw(s, 0, out);
+  EXPECT_EQ(out.ids.size(), 2u);
+}
+
+TEST_P(Frames, CallbacksMayNotCallTheirSession) {
+  const Model model = load();
+  Session s = prompted(model);
+  Outcome out;
+  GenerateOptions options = into(out, 2);
+  int refused = 0;
+  options.on_token = [&](std::uint32_t) {
+    tessera_error error;
+    refused += tessera_session_cancel(s.get(), &error) == TESSERA_INVALID_ARGUMENT;
+    refused += tessera_session_reset(s.get(), &error) == TESSERA_INVALID_ARGUMENT;
+    return true;
+  };
+  take(s.begin(std::move(options)));
+  draw_quietly(s);
+  EXPECT_EQ(refused, 4);
+}
+
+// What a full host did not take comes first in the next generation.
+TEST_P(Frames, TextThatWasHeldBackIsNotLost) {
+  const Model model = load();
+  const Outcome all = whole(model, 16);
+  Session s = prompted(model);
+  Outcome first, rest;
+  GenerateOptions options = into(first, 16);
+  options.stop_texts = {all.text.substr(3, 4) + "no such text"};
+  int calls = 0;
+  options.on_text = [&](std::string_view text) {
+    first.text += text;
+    ++calls;
+    return false;  // stop
+  };
+  take(s.begin(std::move(options)));
+  draw(s, 0, first);
+  EXPECT_EQ(calls, 1);
+  take(s.begin(into(rest, static_cast<std::uint32_t>(16 - first.ids.size()))));
+  draw(s, 0, rest);
+  EXPECT_EQ(first.text + rest.text, all.text);
 }
 
 }  // namespace

@@ -45,6 +45,21 @@ TEST(SliceCost, AnOutlierIsForgotten) {
   EXPECT_LE(cost.predict(20).us, 150);
 }
 
+// A short conversation after a long one, whose first token the device was busy for.
+TEST(SliceCost, AnOutlierOfFewKeysLeavesWhatManyKeysTake) {
+  SliceCost cost;
+  const auto time = [](std::uint32_t keys) { return 50 + 0.15 * keys; };
+  for (std::uint32_t keys = 1; keys <= 1000; ++keys) cost.measured(keys, time(keys));
+  cost.measured(1, 1000);
+  for (std::uint32_t keys = 2; keys < 22; ++keys) {
+    cost.measured(keys, time(keys));
+    EXPECT_GE(cost.predict(1000).us, time(1000)) << keys;
+    EXPECT_GE(cost.predict(keys).us, time(keys));
+  }
+  EXPECT_LE(cost.predict(1000).us, 1.3 * time(1000));
+  EXPECT_LE(cost.predict(22).us, 1.3 * time(22));
+}
+
 TEST(SliceCost, SaysWhenItIsTimeToMeasureAgain) {
   SliceCost cost;
   cost.measured(100, 10);
