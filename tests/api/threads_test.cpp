@@ -32,6 +32,10 @@ class Threads : public HostTest {
     const HostBuffer& target = host_.make_buffer(kWords * 4);
     for (std::uint32_t frame = 1; frame < 4 || busy > 0; ++frame) {
       const VkCommandBuffer commands = work.begin();
+      // The fence of the frame before orders them, but not every layer sees it between other threads'
+      // submissions.
+      work.barrier(commands, VK_PIPELINE_STAGE_TRANSFER_BIT, VK_ACCESS_TRANSFER_WRITE_BIT,
+                   VK_PIPELINE_STAGE_TRANSFER_BIT, VK_ACCESS_TRANSFER_WRITE_BIT);
       work.fill(commands, target, 0, kWords * 4, frame);
       work.barrier(commands, VK_PIPELINE_STAGE_TRANSFER_BIT, VK_ACCESS_TRANSFER_WRITE_BIT,
                    VK_PIPELINE_STAGE_HOST_BIT, VK_ACCESS_HOST_READ_BIT);
@@ -138,6 +142,8 @@ TEST_P(Threads, OneBindingIsRecordedByBoth) {
       auto record = init<tessera_record_desc>();
       record.command_buffer = commands;
       record.slot = slot;
+      record.before_stages = VK_PIPELINE_STAGE_COMPUTE_SHADER_BIT;  // of the frame before
+      record.before_access = VK_ACCESS_SHADER_WRITE_BIT;
       record.after_stages = VK_PIPELINE_STAGE_HOST_BIT;
       record.after_access = VK_ACCESS_HOST_READ_BIT;
       EXPECT_TRUE(binding.record(record));

@@ -154,8 +154,14 @@ class VulkanTable {
     allocator_user_ = user;
   }
   static std::uint64_t strangers() { return strangers_; }
+  // By `count`, which says what this thread has allocated so far: what was allocated inside the functions of
+  // the table. The driver's and the layers', not the library's.
+  static void count_allocations(std::size_t (*count)()) { count_ = count; }
+  static std::size_t allocations_inside() { return inside_; }
 
  private:
+  static std::size_t allocations() { return count_ ? count_() : 0; }
+
   struct Slot {
     const char* name;
     PFN_vkVoidFunction wrapper;
@@ -180,13 +186,17 @@ class VulkanTable {
       if constexpr (std::is_same_v<R, VkResult>) {
         const bool fails = slot.fault != VK_SUCCESS && slot.passes-- <= 0;
         if (fails && I != kWaitSemaphores) return slot.fault;
+        const std::size_t before = allocations();
         const VkResult r = real(a...);
+        inside_ += allocations() - before;
         if (fails) return slot.fault;
         if (r == VK_SUCCESS) note(slot.name, a...);
         return r;
       } else {
         note(slot.name, a...);
+        const std::size_t before = allocations();
         real(a...);
+        inside_ += allocations() - before;
       }
     }
   };
@@ -254,6 +264,8 @@ class VulkanTable {
   inline static std::atomic<PFN_vkGetDeviceProcAddr> device_loader_ = nullptr;
   inline static std::atomic<void*> allocator_user_ = nullptr;
   inline static std::atomic<std::uint64_t> strangers_ = 0;
+  inline static std::size_t (*count_)() = nullptr;
+  inline static thread_local std::size_t inside_ = 0;
 };
 
 #define TSR_TABLE_SLOT(name) \
