@@ -34,7 +34,8 @@ std::uint64_t total_bytes(const Header& h) {
 
 Result<void> check(const Header& h, std::uint64_t size, const SavedShape& shape) {
   const Header want;
-  if (h.magic != want.magic || h.header_bytes != sizeof(Header)) return bad("is something else");
+  if (h.magic != want.magic || h.header_bytes != sizeof(Header) || h.reserved != 0)
+    return bad("is something else");
   if (h.version != want.version) return bad("is of version " + std::to_string(h.version));
   if (h.shape.model != shape.model) return bad("is of another model");
   if (h.shape.kv_type != shape.kv_type) return bad("has a KV cache of another type");
@@ -43,6 +44,11 @@ Result<void> check(const Header& h, std::uint64_t size, const SavedShape& shape)
   if (h.total_bytes != size || total_bytes(h) != size)
     return bad("has " + std::to_string(size) + " bytes, not those that it says");
   if (h.position > h.tokens) return bad("has more positions than tokens");
+  const SamplerParams& s = h.sampler;
+  // Written so that a NaN is refused too.
+  const bool valid = s.temperature >= 0 && s.temperature <= 1000 && s.top_p > 0 && s.top_p <= 1 &&
+                     s.min_p >= 0 && s.min_p <= 1 && s.penalty > 0 && s.penalty <= 1000;
+  if (!valid) return bad("has a sampler that no session has");
   return {};
 }
 
