@@ -227,7 +227,9 @@ class Device {
   // A VkBuffer of the host's as a Buffer: never destroyed, not mapped, good as a storage buffer and in copies
   // as far as its usage flags say so. It must outlive the Buffer.
   virtual Result<std::unique_ptr<Buffer>> adopt_buffer(std::uint64_t vk_buffer, std::uint64_t bytes) = 0;
-  // Thread-safe. The same desc gives the same object, made once.
+  // Thread-safe. The same desc gives the same object, made once, while somebody holds it; the latest
+  // kPipelinesKept are held by the device.
+  static constexpr std::size_t kPipelinesKept = 256;
   virtual Result<std::shared_ptr<Pipeline>> create_pipeline(const PipelineDesc& desc) = 0;
   virtual std::uint32_t pipelines_made() const = 0;
   // Compiles the pipeline afresh for its statistics and, with `texts`, its internal representations. Needs
