@@ -117,6 +117,7 @@ Expected<Done> Gpu::make_instance() {
   const VkDebugUtilsMessengerCreateInfoEXT messenger = messenger_info(messages_.get());
   VkInstanceCreateInfo info{VK_STRUCTURE_TYPE_INSTANCE_CREATE_INFO};
   info.pNext = debug ? &messenger : nullptr;
+  info.flags = needs.instance_create_flags;
   info.pApplicationInfo = &application;
   info.enabledExtensionCount = static_cast<std::uint32_t>(extensions.size());
   info.ppEnabledExtensionNames = extensions.data();

@@ -146,7 +146,7 @@ typedef struct tessera_memory_block {
  * context. */
 typedef struct tessera_host_device {
   size_t size;
-  struct VkInstance_T* instance;
+  struct VkInstance_T* instance; /* made through tessera_context_desc.get_instance_proc_addr */
   struct VkPhysicalDevice_T* physical_device;
   struct VkDevice_T* device;
   uint32_t api_version;          /* VkApplicationInfo::apiVersion of the instance; 0: Vulkan 1.2 */
@@ -157,13 +157,14 @@ typedef struct tessera_host_device {
   const void* features;
   struct VkQueue_T* queue; /* has compute */
   uint32_t queue_family;
-  /* A second queue, for weights that are streamed; NULL: `queue` does it. Buffers are shared between both
-   * families when they differ. */
+  /* A second queue, for weights that are streamed; NULL: `queue` does it. Buffers of weights are shared
+   * between both families when they differ. */
   struct VkQueue_T* transfer_queue;
   uint32_t transfer_queue_family;
   /* How work reaches a queue that the host uses too: either `submit`, which does what vkQueueSubmit does,
    * now or later, without waiting for the calling thread, and gives its VkResult; or `lock` and `unlock`
-   * around vkQueueSubmit. All NULL: the host does not use the queue while a call of the library runs. They
+   * around vkQueueSubmit. All NULL: while a call of the library runs, neither the host nor another context
+   * uses the queue. Contexts that share a queue and are called from several threads need one of the two. They
    * must not call the library. */
   int32_t (*submit)(void* user, struct VkQueue_T* queue, const struct VkSubmitInfo* submit);
   void (*lock)(void* user, struct VkQueue_T* queue);
@@ -204,8 +205,8 @@ typedef struct tessera_context_desc {
    * of them are ignored with a warning when one is not right. NULL: none. */
   void (*load_rates)(void* user, const char* rates_key, const char* const** rates, uint32_t* count);
   void* load_rates_user;
-  /* The device of a host; NULL: an own instance and device. With one, `device` and debug_messages are not
-   * used: the validation layers speak to the host. */
+  /* The device of a host; NULL: an own instance and device. With one, `device` is NULL or "", and
+   * debug_messages is not used: the validation layers speak to the host. */
   const tessera_host_device* host;
   /* Of every Vulkan object that is made; copied. NULL: the driver's own. */
   const struct VkAllocationCallbacks* allocation_callbacks;
@@ -228,10 +229,12 @@ TESSERA_API const char* tessera_context_device_name(const tessera_context* conte
  * reference. */
 TESSERA_API const char* tessera_context_cache_key(const tessera_context* context);
 /* A name for what tessera_measure_rates finds: device, driver, library, and the limits and capabilities that
- * caps left. Lives as long as the context; "" for the reference. */
+ * kernels are chosen by, as caps or a host's device left them. Lives as long as the context; "" for the
+ * reference. */
 TESSERA_API const char* tessera_context_rates_key(const tessera_context* context);
-/* The timeline semaphore that every submission of the context signals, with a value one higher each. It lives
- * as long as the context. unsupported: the reference has none. */
+/* The timeline semaphore that every submission to `queue` signals, with a value one higher each; those to a
+ * transfer_queue have their own. It lives as long as the context: the host's submissions that wait for it
+ * have completed before the context is destroyed. unsupported: the reference has none. */
 TESSERA_API tessera_status tessera_context_timeline(tessera_context* context, tessera_vk_semaphore* semaphore,
                                                     tessera_error* error);
 /* Calls `sink` once with the blob (nothing for the reference). */
@@ -288,8 +291,9 @@ typedef struct tessera_requirements tessera_requirements;
 
 typedef struct tessera_requirements_desc {
   size_t size;
-  void* get_instance_proc_addr;  /* PFN_vkGetInstanceProcAddr; NULL: the system's Vulkan loader is opened */
-  struct VkInstance_T* instance; /* NULL: there is none yet, so only instance extensions are told */
+  void* get_instance_proc_addr; /* PFN_vkGetInstanceProcAddr; NULL: the system's Vulkan loader is opened */
+  /* Made through get_instance_proc_addr; NULL: there is none yet, so only instance extensions are told. */
+  struct VkInstance_T* instance;
   struct VkPhysicalDevice_T* physical_device; /* of that instance */
   uint32_t api_version;                       /* VkApplicationInfo::apiVersion; 0: Vulkan 1.2 */
   const char* const* caps; /* as in tessera_context_desc: what is lowered to 0 is not asked for */
@@ -318,17 +322,22 @@ typedef struct tessera_requirement { /* strings live as long as the requirements
 typedef struct tessera_requirements_info {
   size_t size;
   const char* refused; /* why the device cannot be used; "" when it can, or when there is none yet */
-  /* For VkInstanceCreateInfo and VkDeviceCreateInfo as they are: all that are available, required or not. */
+  /* For VkInstanceCreateInfo (with instance_create_flags) and VkDeviceCreateInfo as they are: all that are
+   * available, required or not. */
   const char* const* instance_extensions;
   uint32_t instance_extension_count;
   const char* const* device_extensions;
   uint32_t device_extension_count;
-  /* For VkDeviceCreateInfo::pNext as it is, with its pEnabledFeatures NULL; a host may set more bits or link
-   * more structs. NULL without a device. */
+  /* For VkDeviceCreateInfo::pNext as it is, with its pEnabledFeatures NULL: the structs of Vulkan 1.1, 1.2
+   * and, where api_version and the device have it, 1.3, and those of extensions. A host may set more bits in
+   * them and link more structs: none that is there already, and none whose features
+   * VkPhysicalDeviceVulkanXYFeatures of the chain contains. One with such structs of its own uses
+   * tessera_requirements_enable. NULL without a device, and when it is refused. */
   struct VkPhysicalDeviceFeatures2* features;
   /* TESSERA_NO_QUEUE_FAMILY where there is none. queue_family: compute, and graphics too where there is such
    * a family; async_queue_family: compute beside graphics; transfer_queue_family: only copies. */
   uint32_t queue_family, async_queue_family, transfer_queue_family;
+  uint32_t instance_create_flags; /* of VkInstanceCreateInfo, to be set with instance_extensions */
 } tessera_requirements_info;
 
 TESSERA_API tessera_status tessera_requirements_create(const tessera_requirements_desc* desc,
@@ -340,7 +349,8 @@ TESSERA_API tessera_status tessera_requirements_get_info(const tessera_requireme
                                                          tessera_error* error);
 /* For a host with feature structs of its own: sets in `chain`, which is to become VkDeviceCreateInfo::pNext,
  * every feature that is asked for, where it has a struct with it (of Vulkan 1.1, 1.2 or 1.3, or of the
- * feature alone). `left`: how many have no place there; NULL: not wanted. */
+ * feature alone). `left`: how many have no place there; NULL: not wanted. invalid_argument without a device,
+ * no_device when it is refused. */
 TESSERA_API tessera_status tessera_requirements_enable(const tessera_requirements* requirements, void* chain,
                                                        uint32_t* left, tessera_error* error);
 /* Calls `each` for every one of them, and for what is required and not available. */

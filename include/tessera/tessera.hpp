@@ -378,9 +378,11 @@ class Requirements {
     return info;
   }
   // In a host's own chain of feature structs; how many features have no place in it.
-  std::uint32_t enable(void* chain) const {
+  Expected<std::uint32_t> enable(void* chain) const {
+    tessera_error error;
     std::uint32_t left = 0;
-    tessera_requirements_enable(handle_.get(), chain, &left, nullptr);
+    if (tessera_requirements_enable(handle_.get(), chain, &left, &error) != TESSERA_OK)
+      return detail::failure(error);
     return left;
   }
   std::vector<tessera_requirement> list() const {  // lives as long as this object

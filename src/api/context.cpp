@@ -119,7 +119,8 @@ std::string rates_key(const DeviceReport& report) {
   Hash hash = device_hash(report);
   const std::uint32_t version = tessera_version();
   hash.add(&version, 4);
-  for (const NamedValue& v : list(report.limits, report.caps)) hash.add(&v.value, sizeof(v.value));
+  for (const NamedValue& v : list(report.limits, report.caps))
+    if (v.chooses) hash.add(&v.value, sizeof(v.value));
   return hash.text();
 }
 

@@ -61,6 +61,7 @@ tessera_status tessera_requirements_get_info(const tessera_requirements* require
     out.queue_family = r.compute_family.value_or(TESSERA_NO_QUEUE_FAMILY);
     out.async_queue_family = r.async_family.value_or(TESSERA_NO_QUEUE_FAMILY);
     out.transfer_queue_family = r.transfer_family.value_or(TESSERA_NO_QUEUE_FAMILY);
+    out.instance_create_flags = r.instance_create_flags;
     return sized_out(out, info, "tessera_requirements_info");
   });
 }
@@ -70,7 +71,7 @@ tessera_status tessera_requirements_enable(const tessera_requirements* requireme
   return guarded(error, [&]() -> Result<void> {
     TSR_CHECK(require(requirements, "requirements"));
     TSR_CHECK(require(chain, "chain"));
-    const std::uint32_t count = requirements->requirements->enable_in(chain);
+    TSR_TRY(const std::uint32_t count, requirements->requirements->enable_in(chain));
     if (left != nullptr) *left = count;
     return {};
   });

@@ -99,14 +99,14 @@ Caps caps_from(const Properties& p, const Known& known, const Known& supported, 
   c.subgroup_shuffle = subgroup(VK_SUBGROUP_FEATURE_BASIC_BIT | VK_SUBGROUP_FEATURE_SHUFFLE_BIT);
   c.subgroup_clustered = subgroup(VK_SUBGROUP_FEATURE_BASIC_BIT | VK_SUBGROUP_FEATURE_CLUSTERED_BIT);
   // A device of one size may let no stage ask for it.
-  c.subgroup_size_control = f.size_control.subgroupSizeControl && f.size_control.computeFullSubgroups &&
+  c.subgroup_size_control = f.v13.subgroupSizeControl && f.v13.computeFullSubgroups &&
                             (in_compute(p.size_control.requiredSubgroupSizeStages) ||
                              p.size_control.minSubgroupSize == p.size_control.maxSubgroupSize);
-  c.int_dot = f.int_dot.shaderIntegerDotProduct;
+  c.int_dot = f.v13.shaderIntegerDotProduct;
   c.int_dot_fast = c.int_dot && p.int_dot.integerDotProduct4x8BitPackedSignedAccelerated;
   c.coopmat = f.coopmat.cooperativeMatrix && f.v12.vulkanMemoryModel &&
               in_compute(p.coopmat.cooperativeMatrixSupportedStages);
-  c.coopmat2 = c.coopmat && f.maintenance4.maintenance4 && f.coopmat2.cooperativeMatrixFlexibleDimensions &&
+  c.coopmat2 = c.coopmat && f.v13.maintenance4 && f.coopmat2.cooperativeMatrixFlexibleDimensions &&
                f.coopmat2.cooperativeMatrixReductions && f.coopmat2.cooperativeMatrixConversions &&
                f.coopmat2.cooperativeMatrixPerElementOperations;
   c.bf16 = f.bf16.shaderBFloat16Type;
@@ -225,10 +225,10 @@ std::vector<VkQueueFamilyProperties> queue_families(const InstanceTable& vk, VkP
 namespace {
 
 // Empty when every required feature is on.
-std::string missing_feature(FeatureChain& f, const HostDevice* host) {
+std::string missing_feature(FeatureChain& f, const Known& known, const HostDevice* host) {
   for (const UsedFeature& u : used_features()) {
     if (!u.required || u.in(f)) continue;
-    const std::string name = std::string(u.member) + " of " + u.structure;
+    const std::string name = std::string(u.member) + " of " + u.structure(known);
     return (host ? "the host did not enable the feature " : "no feature ") + name;
   }
   return {};
@@ -260,6 +260,7 @@ PhysicalDevice describe(const InstanceTable& vk, VkPhysicalDevice handle, std::u
   } else {
     chain_features(f, known);
     vk.GetPhysicalDeviceFeatures2(handle, &f.core);
+    read_enabled(&f.core, f);
   }
   Properties p;
   read_properties(vk, handle, supported, p);
@@ -279,7 +280,7 @@ PhysicalDevice describe(const InstanceTable& vk, VkPhysicalDevice handle, std::u
   out.max_allocations = basic.limits.maxMemoryAllocationCount;
 
   r.refused = below_floor(r.limits, r.api_version);
-  if (r.refused.empty()) r.refused = missing_feature(f, host);
+  if (r.refused.empty()) r.refused = missing_feature(f, known, host);
   if (r.refused.empty() && !chosen.compute)
     r.refused = host ? "queue family " + std::to_string(host->compute.family) + " has no compute"
                      : "no compute queue";
@@ -299,8 +300,7 @@ void choose_enabled(PhysicalDevice& device, FeatureChain& features) {
     // A struct may stay in the chain only while its extension is enabled.
     if (u.cap && !(caps.*u.cap)) enabled.extensions.erase(u.name);
   }
-  keep_used(features, caps);
-  chain_features(features, enabled);
+  keep_used(features, enabled, caps);
 }
 
 }  // namespace tessera

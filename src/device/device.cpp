@@ -16,9 +16,9 @@ class DeviceImpl final : public Device {
   Result<void> open(std::shared_ptr<InstanceImpl> instance, const Desc& desc);
 
   const DeviceReport& report() const override { return gpu_->physical.report; }
-  Result<std::unique_ptr<Buffer>> create_buffer(std::uint64_t bytes, Memory memory,
-                                                const std::string& name) override {
-    return BufferImpl::create(*gpu_, bytes, memory, name);
+  Result<std::unique_ptr<Buffer>> create_buffer(std::uint64_t bytes, Memory memory, const std::string& name,
+                                                BufferLanes lanes) override {
+    return BufferImpl::create(*gpu_, bytes, memory, name, lanes);
   }
   Result<std::shared_ptr<Pipeline>> create_pipeline(const PipelineDesc& desc) override {
     return pipelines_->get(desc);
@@ -206,7 +206,7 @@ void DeviceImpl::make_queues(const Desc& desc) {
   }
   queue_ = std::make_unique<Queue>(gpu, compute, family, true);
   if (!transfer) return;
-  gpu.share_buffers = *transfer_family != family;
+  gpu.two_families = *transfer_family != family;
   transfer_queue_ = std::make_unique<Queue>(gpu, transfer, *transfer_family, false);
 }
 

@@ -80,6 +80,10 @@ enum class Memory : std::uint8_t {
   readback,  // mapped, cached where there is such a type
 };
 
+// Which queue families a buffer belongs to: that of the one queue or command buffer that uses it (a host's
+// may be of any family), or those of both lanes.
+enum class BufferLanes : std::uint8_t { one, both };
+
 class Buffer {
  public:
   virtual ~Buffer() = default;
@@ -223,11 +227,14 @@ class Device {
   // unsupported over max_buffer_size; out_of_memory says what the budget or the heap has. Contents are
   // undefined.
   virtual Result<std::unique_ptr<Buffer>> create_buffer(std::uint64_t bytes, Memory memory,
-                                                        const std::string& name) = 0;
+                                                        const std::string& name,
+                                                        BufferLanes lanes = BufferLanes::one) = 0;
   // A VkBuffer of the host's as a Buffer: never destroyed, not mapped, good as a storage buffer and in copies
   // as far as its usage flags say so. It must outlive the Buffer.
   virtual Result<std::unique_ptr<Buffer>> adopt_buffer(std::uint64_t vk_buffer, std::uint64_t bytes) = 0;
-  // Thread-safe. The same desc gives the same object, made once.
+  // Thread-safe. The same desc gives the same object, made once, while somebody holds it; the latest
+  // kPipelinesKept are held by the device.
+  static constexpr std::size_t kPipelinesKept = 256;
   virtual Result<std::shared_ptr<Pipeline>> create_pipeline(const PipelineDesc& desc) = 0;
   virtual std::uint32_t pipelines_made() const = 0;
   // Compiles the pipeline afresh for its statistics and, with `texts`, its internal representations. Needs

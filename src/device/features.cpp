@@ -8,11 +8,11 @@ namespace tessera {
 namespace {
 
 #define TSR_PLACE(structure, TYPE, member) \
-  FeaturePlace { VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_##TYPE, offsetof(structure, member) }
-#define TSR_FEATURE(structure, TYPE, chain, member, other, cap, use, required)          \
-  UsedFeature {                                                                         \
-#structure, #member, TSR_PLACE(structure, TYPE, member), other, cap, use, required, \
-        [](FeatureChain & f) -> VkBool32& { return f.chain.member; }                    \
+  FeaturePlace { #structure, VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_##TYPE, offsetof(structure, member) }
+#define TSR_FEATURE(structure, TYPE, chain, member, other, cap, use, required) \
+  UsedFeature {                                                                \
+#member, TSR_PLACE(structure, TYPE, member), other, cap, use, required,    \
+        [](FeatureChain & f) -> VkBool32& { return f.chain.member; }           \
   }
 constexpr FeaturePlace kNone{};
 constexpr UsedFeature kFeatures[] = {
@@ -40,22 +40,22 @@ constexpr UsedFeature kFeatures[] = {
         VkPhysicalDeviceVulkan12Features, VULKAN_1_2_FEATURES, v12, vulkanMemoryModel,
         TSR_PLACE(VkPhysicalDeviceVulkanMemoryModelFeatures, VULKAN_MEMORY_MODEL_FEATURES, vulkanMemoryModel),
         &Caps::coopmat, "capability coopmat: matrix units", false),
-    TSR_FEATURE(VkPhysicalDeviceSubgroupSizeControlFeatures, SUBGROUP_SIZE_CONTROL_FEATURES, size_control,
-                subgroupSizeControl,
-                TSR_PLACE(VkPhysicalDeviceVulkan13Features, VULKAN_1_3_FEATURES, subgroupSizeControl),
+    TSR_FEATURE(VkPhysicalDeviceVulkan13Features, VULKAN_1_3_FEATURES, v13, subgroupSizeControl,
+                TSR_PLACE(VkPhysicalDeviceSubgroupSizeControlFeatures, SUBGROUP_SIZE_CONTROL_FEATURES,
+                          subgroupSizeControl),
                 &Caps::subgroup_size_control,
                 "capability subgroup_size_control: matrix units, and kernels that count subgroups", false),
-    TSR_FEATURE(VkPhysicalDeviceSubgroupSizeControlFeatures, SUBGROUP_SIZE_CONTROL_FEATURES, size_control,
-                computeFullSubgroups,
-                TSR_PLACE(VkPhysicalDeviceVulkan13Features, VULKAN_1_3_FEATURES, computeFullSubgroups),
+    TSR_FEATURE(VkPhysicalDeviceVulkan13Features, VULKAN_1_3_FEATURES, v13, computeFullSubgroups,
+                TSR_PLACE(VkPhysicalDeviceSubgroupSizeControlFeatures, SUBGROUP_SIZE_CONTROL_FEATURES,
+                          computeFullSubgroups),
                 &Caps::subgroup_size_control, "capability subgroup_size_control", false),
-    TSR_FEATURE(VkPhysicalDeviceShaderIntegerDotProductFeatures, SHADER_INTEGER_DOT_PRODUCT_FEATURES, int_dot,
-                shaderIntegerDotProduct,
-                TSR_PLACE(VkPhysicalDeviceVulkan13Features, VULKAN_1_3_FEATURES, shaderIntegerDotProduct),
+    TSR_FEATURE(VkPhysicalDeviceVulkan13Features, VULKAN_1_3_FEATURES, v13, shaderIntegerDotProduct,
+                TSR_PLACE(VkPhysicalDeviceShaderIntegerDotProductFeatures,
+                          SHADER_INTEGER_DOT_PRODUCT_FEATURES, shaderIntegerDotProduct),
                 &Caps::int_dot, "capability int_dot: products of 8-bit integers in mixed precision", false),
-    TSR_FEATURE(VkPhysicalDeviceMaintenance4Features, MAINTENANCE_4_FEATURES, maintenance4, maintenance4,
-                TSR_PLACE(VkPhysicalDeviceVulkan13Features, VULKAN_1_3_FEATURES, maintenance4), nullptr,
-                "capability coopmat2: its modules are SPIR-V 1.6", false),
+    TSR_FEATURE(VkPhysicalDeviceVulkan13Features, VULKAN_1_3_FEATURES, v13, maintenance4,
+                TSR_PLACE(VkPhysicalDeviceMaintenance4Features, MAINTENANCE_4_FEATURES, maintenance4),
+                nullptr, "capability coopmat2: its modules are SPIR-V 1.6", false),
     TSR_FEATURE(VkPhysicalDevicePipelineExecutablePropertiesFeaturesKHR,
                 PIPELINE_EXECUTABLE_PROPERTIES_FEATURES_KHR, executable, pipelineExecutableInfo, kNone,
                 &Caps::executable_properties, "capability executable_properties: statistics of shaders",
@@ -123,6 +123,7 @@ void clear_all(FeatureChain& f) {
   clear(f.core);
   clear(f.v11);
   clear(f.v12);
+  clear(f.v13);
   clear(f.size_control);
   clear(f.int_dot);
   clear(f.maintenance4);
@@ -143,12 +144,16 @@ void chain_features(FeatureChain& f, const Known& known) {
   void** tail = &f.core.pNext;
   link(tail, f.v11, VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_1_FEATURES);
   link(tail, f.v12, VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_2_FEATURES);
-  if (known.size_control())
-    link(tail, f.size_control, VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SUBGROUP_SIZE_CONTROL_FEATURES);
-  if (known.int_dot())
-    link(tail, f.int_dot, VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SHADER_INTEGER_DOT_PRODUCT_FEATURES);
-  if (known.maintenance4())
-    link(tail, f.maintenance4, VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_MAINTENANCE_4_FEATURES);
+  if (known.v13) {  // contains the next three, which may not stand beside it
+    link(tail, f.v13, VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_3_FEATURES);
+  } else {
+    if (known.size_control())
+      link(tail, f.size_control, VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SUBGROUP_SIZE_CONTROL_FEATURES);
+    if (known.int_dot())
+      link(tail, f.int_dot, VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SHADER_INTEGER_DOT_PRODUCT_FEATURES);
+    if (known.maintenance4())
+      link(tail, f.maintenance4, VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_MAINTENANCE_4_FEATURES);
+  }
   if (known.executable())
     link(tail, f.executable, VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_PIPELINE_EXECUTABLE_PROPERTIES_FEATURES_KHR);
   if (known.coopmat())
@@ -158,26 +163,28 @@ void chain_features(FeatureChain& f, const Known& known) {
   if (known.bf16()) link(tail, f.bf16, VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SHADER_BFLOAT16_FEATURES_KHR);
 }
 
-void keep_used(FeatureChain& f, const Caps& caps) {
+void keep_used(FeatureChain& f, const Known& enabled, const Caps& caps) {
   std::vector<VkBool32> kept;
   for (const UsedFeature& u : kFeatures) kept.push_back(!u.cap || caps.*u.cap ? u.in(f) : VK_FALSE);
   clear_all(f);
   for (std::size_t i = 0; i < kept.size(); ++i) kFeatures[i].in(f) = kept[i];
+  chain_features(f, enabled);
+  write_enabled(f, &f.core);
 }
 
-void read_enabled(const void* chain, const Known& known, FeatureChain& f) {
-  chain_features(f, known);
+void read_enabled(const void* chain, FeatureChain& f) {
   for (auto* s = static_cast<const VkBaseInStructure*>(chain); s; s = s->pNext)
     for (const UsedFeature& u : kFeatures)
       if (const VkBool32* on = find_in(s, u); on && *on) u.in(f) = VK_TRUE;
+}
+
+void read_enabled(const void* chain, const Known& known, FeatureChain& f) {
+  FeatureChain all;
+  read_enabled(chain, all);
   // What stands in the chain without its extension is not enabled.
-  if (!known.size_control()) clear(f.size_control);
-  if (!known.int_dot()) clear(f.int_dot);
-  if (!known.maintenance4()) clear(f.maintenance4);
-  if (!known.executable()) clear(f.executable);
-  if (!known.coopmat()) clear(f.coopmat);
-  if (!known.coopmat2()) clear(f.coopmat2);
-  if (!known.bf16()) clear(f.bf16);
+  chain_features(f, known);
+  write_enabled(all, &f.core);
+  read_enabled(&f.core, f);
 }
 
 std::uint32_t write_enabled(FeatureChain& wanted, void* chain) {

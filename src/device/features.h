@@ -10,12 +10,14 @@
 
 namespace tessera {
 
-// The feature structs in use, chained by pNext for those that the device knows. Pinned: it points into
-// itself.
+// The feature structs in use, chained by pNext for those that the device knows. UsedFeature::in is what holds
+// a feature, also where that struct is not chained and the one of the feature alone is. Pinned: it points
+// into itself.
 struct FeatureChain {
   VkPhysicalDeviceFeatures2 core{};
   VkPhysicalDeviceVulkan11Features v11{};
   VkPhysicalDeviceVulkan12Features v12{};
+  VkPhysicalDeviceVulkan13Features v13{};
   VkPhysicalDeviceSubgroupSizeControlFeatures size_control{};
   VkPhysicalDeviceShaderIntegerDotProductFeatures int_dot{};
   VkPhysicalDeviceMaintenance4Features maintenance4{};
@@ -56,9 +58,14 @@ void link(void**& tail, T& next, VkStructureType type) {
   tail = &next.pNext;
 }
 
+// A chain for VkDeviceCreateInfo or vkGetPhysicalDeviceFeatures2. No struct in it contains another's
+// features.
 void chain_features(FeatureChain& features, const Known& known);
-// Leaves on only used_features() of the capabilities: robust access and the like cost time.
-void keep_used(FeatureChain& features, const Caps& caps);
+// Leaves on only used_features() of the capabilities (robust access and the like cost time), in a chain of
+// what is enabled.
+void keep_used(FeatureChain& features, const Known& enabled, const Caps& caps);
+// Adds what a chain has on.
+void read_enabled(const void* chain, FeatureChain& out);
 // What a pNext chain of VkDeviceCreateInfo enables of what `known` has.
 void read_enabled(const void* chain, const Known& known, FeatureChain& out);
 // Sets in such a chain what `wanted` has on; how many of these have no place in it.
@@ -66,19 +73,24 @@ std::uint32_t write_enabled(FeatureChain& wanted, void* chain);
 
 // A member of the struct of that type.
 struct FeaturePlace {
+  const char* structure;
   VkStructureType type;
   std::size_t offset;
 };
 
 struct UsedFeature {
-  const char* structure;
   const char* member;
-  FeaturePlace place;  // the same
-  FeaturePlace other;  // of a struct with that feature alone, or of Vulkan 1.3's; type 0: none
+  FeaturePlace place;
+  FeaturePlace other;  // of a struct with that feature alone; type 0: none
   bool Caps::*cap;     // enabled with it; null: always, where it is
   const char* use;     // what for
   bool required;
   VkBool32& (*in)(FeatureChain&);
+  // The one that chain_features takes.
+  const char* structure(const Known& known) const {
+    const bool later = place.type == VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_3_FEATURES && !known.v13;
+    return later ? other.structure : place.structure;
+  }
 };
 std::span<const UsedFeature> used_features();
 

@@ -24,7 +24,7 @@ struct Gpu {
   std::atomic<std::uint64_t> records = 0;
   std::uint64_t budget = 0;                              // of `bytes`; 0: none
   std::atomic<std::uint64_t> bytes = 0, peak_bytes = 0;  // allocated
-  bool share_buffers = false;                            // between the families of both queues
+  bool two_families = false;                             // the lanes' queues are of different ones
 
   Gpu() = default;
   Gpu(const Gpu&) = delete;

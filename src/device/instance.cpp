@@ -132,7 +132,7 @@ Result<void> InstanceImpl::make_instance(const Desc& desc) {
   VkInstanceCreateInfo info{VK_STRUCTURE_TYPE_INSTANCE_CREATE_INFO};
   info.pApplicationInfo = &app;
   std::vector<const char*> extensions = portability_extensions();
-  if (!extensions.empty()) info.flags |= VK_INSTANCE_CREATE_ENUMERATE_PORTABILITY_BIT_KHR;
+  info.flags = create_flags(extensions);
   const bool debug = desc.debug_messages && has_extension(get_, VK_EXT_DEBUG_UTILS_EXTENSION_NAME);
   const VkDebugUtilsMessengerCreateInfoEXT messenger = messenger_info(&log_);
   if (debug) {

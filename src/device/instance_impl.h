@@ -21,6 +21,10 @@ class InstanceImpl final : public Instance {
   const InstanceTable& table() const { return vk_; }
   std::uint32_t version() const { return version_; }
   std::vector<const char*> portability_extensions() const;  // of the loader, to enable where they are
+  // What these extensions want in VkInstanceCreateInfo.
+  static VkInstanceCreateFlags create_flags(const std::vector<const char*>& portability) {
+    return portability.empty() ? 0 : VK_INSTANCE_CREATE_ENUMERATE_PORTABILITY_BIT_KHR;
+  }
   const VkAllocationCallbacks* allocator() const { return allocation_ ? &*allocation_ : nullptr; }
 
  private:

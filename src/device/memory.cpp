@@ -77,7 +77,7 @@ std::vector<std::uint32_t> memory_candidates(const VkPhysicalDeviceMemoryPropert
 }
 
 Result<std::unique_ptr<Buffer>> BufferImpl::create(Gpu& gpu, std::uint64_t bytes, Memory use,
-                                                   const std::string& name) {
+                                                   const std::string& name, BufferLanes lanes) {
   const std::string what = "buffer '" + name + "' of " + bytes_text(bytes);
   if (gpu.lost) return lost_error();
   if (bytes == 0) return Error{Code::invalid_argument, "buffer '" + name + "' has no bytes"};
@@ -93,7 +93,7 @@ Result<std::unique_ptr<Buffer>> BufferImpl::create(Gpu& gpu, std::uint64_t bytes
                VK_BUFFER_USAGE_TRANSFER_DST_BIT;
   const std::uint32_t families[] = {gpu.physical.queue_family, gpu.physical.transfer_family.value_or(0)};
   info.sharingMode = VK_SHARING_MODE_EXCLUSIVE;
-  if (gpu.share_buffers) {
+  if (lanes == BufferLanes::both && gpu.two_families) {
     info.sharingMode = VK_SHARING_MODE_CONCURRENT;
     info.queueFamilyIndexCount = 2;
     info.pQueueFamilyIndices = families;

@@ -15,7 +15,7 @@ class BufferImpl final : public Buffer {
   BufferImpl(const BufferImpl&) = delete;
   BufferImpl& operator=(const BufferImpl&) = delete;
   static Result<std::unique_ptr<Buffer>> create(Gpu& gpu, std::uint64_t bytes, Memory use,
-                                                const std::string& name);
+                                                const std::string& name, BufferLanes lanes);
   static Result<std::unique_ptr<Buffer>> adopt(Gpu& gpu, VkBuffer buffer, std::uint64_t bytes);
 
   std::uint64_t size() const override { return size_; }

@@ -7,7 +7,7 @@ namespace {
 
 class RequirementSetImpl final : public RequirementSet {
  public:
-  std::uint32_t enable_in(void* chain) override { return features ? write_enabled(chain_, chain) : 0; }
+  Result<std::uint32_t> enable_in(void* chain) override;
   void read_loader(const InstanceImpl& instance);
   Result<void> read_device(const InstanceImpl& instance, VkPhysicalDevice handle,
                            const std::vector<CapOverride>& overrides);
@@ -18,8 +18,16 @@ class RequirementSetImpl final : public RequirementSet {
   FeatureChain chain_;
 };
 
+Result<std::uint32_t> RequirementSetImpl::enable_in(void* chain) {
+  if (!refused.empty()) return Error{Code::no_device, "the device cannot be used: " + refused};
+  if (!features)
+    return Error{Code::invalid_argument, "the requirements are of no device: there was none yet"};
+  return write_enabled(chain_, chain);
+}
+
 void RequirementSetImpl::read_loader(const InstanceImpl& instance) {
   instance_extensions = instance.portability_extensions();
+  instance_create_flags = InstanceImpl::create_flags(instance_extensions);
   for (const char* name : instance_extensions)
     list.push_back({Requirement::Kind::instance_extension,
                     name,
@@ -57,7 +65,7 @@ void RequirementSetImpl::list_device(const PhysicalDevice& device) {
   for (const UsedFeature& u : used_features()) {
     const bool on = u.in(chain_) != VK_FALSE;
     if (!on && !u.required) continue;
-    list.push_back({Requirement::Kind::feature, u.member, u.structure, u.use, u.required, on});
+    list.push_back({Requirement::Kind::feature, u.member, u.structure(device.known), u.use, u.required, on});
   }
 }
 

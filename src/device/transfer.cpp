@@ -37,7 +37,7 @@ Result<Buffer*> Transfer::staging(std::unique_ptr<Buffer>& slot, Memory memory, 
   const std::uint64_t size = std::min({bytes, kStagingBytes, gpu_.limits().max_buffer_size});
   if (!slot || slot->size() < size) {
     slot.reset();
-    TSR_TRY(slot, BufferImpl::create(gpu_, size, memory, "staging"));
+    TSR_TRY(slot, BufferImpl::create(gpu_, size, memory, "staging", BufferLanes::one));
   }
   return slot.get();
 }

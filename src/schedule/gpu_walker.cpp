@@ -216,8 +216,8 @@ class Walking final : public GpuWalker {
 
   Result<void> create_buffers() {
     for (BufferSpec& spec : map_.buffers) {
-      TSR_TRY(auto buffer,
-              device_.create_buffer(std::max<std::uint64_t>(spec.bytes, 4), spec.memory, spec.name));
+      TSR_TRY(auto buffer, device_.create_buffer(std::max<std::uint64_t>(spec.bytes, 4), spec.memory,
+                                                 spec.name, spec.lanes));
       if (spec.memory == Memory::shared) std::memset(buffer->mapped().data(), 0, buffer->mapped().size());
       buffers_.push_back(std::move(buffer));
     }
@@ -280,7 +280,7 @@ class Walking final : public GpuWalker {
   Result<void> bring_back() {
     for (const BufferId id : weight_buffers_) {
       const BufferSpec& spec = map_.buffers[id];
-      TSR_TRY(buffers_[id], device_.create_buffer(spec.bytes, spec.memory, spec.name));
+      TSR_TRY(buffers_[id], device_.create_buffer(spec.bytes, spec.memory, spec.name, spec.lanes));
     }
     for (RecordedGraph& graph : graphs_) {
       TSR_CHECK(bind_steps(device_, graph.scheduled().steps, buffers_, graph.bound()));

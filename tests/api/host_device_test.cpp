@@ -1,3 +1,5 @@
+#include <algorithm>
+
 #include "host_fixture.h"
 
 namespace tessera::test {
@@ -71,6 +73,37 @@ TEST_P(HostDevice, HasWhatWasEnabled) {
   host_desc_.features = &timeline;
   for (const char* off : {"fp16=", "storage16=", "int_dot=", "coopmat=", "executable_properties="})
     EXPECT_THAT(values(host), testing::Contains(off + std::to_string(0.0)));
+}
+
+// Vulkan 1.3 has features in one struct that are extensions of 1.2.
+TEST_P(HostDevice, HasTheSameWithExtensionsOfVulkan12) {
+  const auto of = [&](std::string_view cap) {
+    auto desc = on_host();
+    desc.cap_count = 0;
+    for (const std::string& line : values(desc))
+      if (line.starts_with(cap)) return line;
+    return std::string("none");
+  };
+  open();
+  const std::string size_control = of("subgroup_size_control="), int_dot = of("int_dot=");
+  open(VK_API_VERSION_1_2);
+  const tessera_requirements_info info = requirements_.info();
+  const std::vector<std::string> names(info.device_extensions,
+                                       info.device_extensions + info.device_extension_count);
+  const auto has = [&](const char* name) { return std::ranges::count(names, name) != 0; };
+  const std::string off = std::to_string(0.0);
+  EXPECT_EQ(of("subgroup_size_control="),
+            has(VK_EXT_SUBGROUP_SIZE_CONTROL_EXTENSION_NAME) ? size_control : "subgroup_size_control=" + off);
+  EXPECT_EQ(of("int_dot="),
+            has(VK_KHR_SHADER_INTEGER_DOT_PRODUCT_EXTENSION_NAME) ? int_dot : "int_dot=" + off);
+  EXPECT_EQ(speak(take(Context::create(on_host()))), expected());
+}
+
+TEST_P(HostDevice, HasTheKeysOfAnOwnDevice) {
+  open();
+  const Context lent = take(Context::create(on_host())), own_one = take(Context::create(own()));
+  EXPECT_EQ(lent.rates_key(), own_one.rates_key());
+  EXPECT_EQ(lent.cache_key(), own_one.cache_key());
 }
 
 TEST_P(HostDevice, WithLittleEnabledWorksToo) {

@@ -26,8 +26,8 @@ class HostTest : public ApiTest, public testing::WithParamInterface<bool> {
   }
 
   // Opens the host's device with all that tessera_requirements asks for.
-  void open() {
-    ASSERT_TRUE(host_.open_instance(index_));
+  void open(std::uint32_t version = VK_API_VERSION_1_3) {
+    ASSERT_TRUE(host_.open_instance(index_, version));
     requirements_ = take(Requirements::create(requirements_desc()));
     const tessera_requirements_info info = requirements_.info();
     ASSERT_STREQ(info.refused, "");

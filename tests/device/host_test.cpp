@@ -116,7 +116,7 @@ class Lanes : public ProbeTest {
     desc.log = log_.sink();
     device_ = take(Device::create(instance_, desc));
     ASSERT_TRUE(device_);
-    open(*device_);
+    open(*device_, Memory::device, BufferLanes::both);
   }
 };
 

@@ -133,7 +133,7 @@ class VulkanTable {
     const std::lock_guard lock(mutex_);
     replaced_[name] = function;
   }
-  // The function behind a replaced one; after it was asked for.
+  // The function behind a replaced one, counted as ever; after it was asked for.
   template <typename F>
   static F real(const std::string& name) {
     const std::lock_guard lock(mutex_);
@@ -147,6 +147,11 @@ class VulkanTable {
     for (const auto& [kind, count] : live_)
       if (count != 0) text += (text.empty() ? "" : ", ") + std::to_string(count) + " " + kind;
     return text;
+  }
+  // Of one kind.
+  static std::int64_t live(const std::string& kind) {
+    const std::lock_guard lock(mutex_);
+    return live_[kind];
   }
   // From now on counts the objects that are made or destroyed with other callbacks than with this pUserData.
   static void expect_allocator(void* user) {
@@ -241,17 +246,14 @@ class VulkanTable {
     return nullptr;
   }
   static PFN_vkVoidFunction hand_out(std::string_view name, PFN_vkVoidFunction found) {
-    {
-      const std::lock_guard lock(mutex_);
-      if (const auto it = replaced_.find(std::string(name)); it != replaced_.end()) {
-        originals_[std::string(name)] = found;
-        return it->second;
-      }
-    }
-    Slot* const slot = find(name);
-    if (!slot || !found) return found;
-    slot->real = found;
-    return slot->wrapper;
+    Slot* const slot = found ? find(name) : nullptr;
+    if (slot) slot->real = found;
+    const PFN_vkVoidFunction counted = slot ? slot->wrapper : found;
+    const std::lock_guard lock(mutex_);
+    const auto it = replaced_.find(std::string(name));
+    if (it == replaced_.end()) return counted;
+    originals_[std::string(name)] = counted;
+    return it->second;
   }
   static VKAPI_ATTR PFN_vkVoidFunction VKAPI_CALL get_of_device(VkDevice device, const char* name) {
     return hand_out(name, device_loader_.load()(device, name));
