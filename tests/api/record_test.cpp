@@ -417,7 +417,7 @@ TEST_P(Recording, MakesNoPipelineForALength) {
     slots.push_back(make_slot(plan, planned, call, false));
     kept.push_back(take(bind(plan, slots)));
     const std::uint64_t calls = VulkanTable::calls("vkCreateComputePipelines");
-    if (kept.size() > 1) EXPECT_EQ(calls, made) << keys;
+    EXPECT_TRUE(kept.size() == 1 || calls == made) << keys;
     made = calls;
   }
 }
