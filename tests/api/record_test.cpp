@@ -67,7 +67,7 @@ const Case kCases[] = {
      {"lse"}},
     {"attention_split",
      "attention",
-     {{"Q", "F16", {1, 8, 1, 64}}, {"K", "F16", {1, 8, 4096, 64}}, {"V", "F16", {1, 8, 4096, 64}}}},
+     {{"Q", "F16", {1, 8, 1, 64}}, {"K", "F16", {1, 2, 4096, 64}}, {"V", "F16", {1, 2, 4096, 64}}}},
     {"attention_past",
      "attention",
      {{"Q", "F32", {1, 2, 3, 16}},
@@ -408,7 +408,7 @@ TEST_P(Recording, MakesNoPipelineForALength) {
     const Case growing{
         "",
         "attention",
-        {{"Q", "F16", {1, 2, 1, 64}}, {"K", "F16", {1, 2, keys, 64}}, {"V", "F16", {1, 2, keys, 64}}}};
+        {{"Q", "F16", {1, 2, 1, 32}}, {"K", "F16", {1, 1, keys, 32}}, {"V", "F16", {1, 1, keys, 32}}}};
     const OpCall call = growing.call(1);
     const OpPlan plan = take(plan_of(context_, call));
     const Planned planned = describe(plan);
