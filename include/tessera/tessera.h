@@ -14,8 +14,8 @@
  * - Out handles are written only on success. Destroying NULL is allowed. Destroy sessions before their model,
  *   models before their context.
  * - Strings are UTF-8 and zero-terminated; nothing is kept after a call returns unless the text says so.
- * - A context, a model, a plan and a binding may be used from several threads at once; a session from one at
- *   a time.
+ * - A context, a model, requirements, a plan and a binding may be used from several threads at once; a
+ * session and a translator from one at a time.
  * - The library never prints, exits, aborts, reads the environment, or starts threads.
  */
 #ifndef TESSERA_H
@@ -32,6 +32,19 @@
 #define TESSERA_API
 #else
 #define TESSERA_API __attribute__((visibility("default")))
+#endif
+
+#ifdef __cplusplus
+template <class T>
+inline T tessera_init_() { /* C++98 too */
+  T value = T();
+  value.size = sizeof(T);
+  return value;
+}
+#define TESSERA_INIT(type) tessera_init_<type>()
+#else
+#define TESSERA_INIT(type) \
+  { .size = sizeof(type) }
 #endif
 
 #ifdef __cplusplus
@@ -62,14 +75,6 @@ typedef struct tessera_error {
 TESSERA_API const char* tessera_status_text(tessera_status status);
 /* major << 16 | minor << 8 | patch of the library that runs. */
 TESSERA_API uint32_t tessera_version(void);
-
-#ifdef __cplusplus
-#define TESSERA_INIT(type) \
-  { sizeof(type) }
-#else
-#define TESSERA_INIT(type) \
-  { .size = sizeof(type) }
-#endif
 
 /* ---- Vulkan types --------------------------------------------------------------------------------------
  * Vulkan's handles and structs as vulkan.h declares them, so that this header compiles before it, after it
@@ -793,8 +798,8 @@ typedef struct tessera_plan_totals {
   double flops, bytes;   /* of all kernels */
 } tessera_plan_totals;
 
-/* Strings and arrays live as long as the plan, those of `kernel` during the call. Any callback may be NULL.
- */
+/* Strings and arrays live as long as the plan, those of `kernel` and `refused` during the call. Any callback
+ * may be NULL. */
 typedef struct tessera_plan_sink {
   size_t size;
   void* user;
@@ -838,7 +843,8 @@ typedef struct tessera_bind_desc {
 } tessera_bind_desc;
 
 /* Makes the pipelines that the context does not have yet, descriptor sets and small buffers; submits nothing.
- * The context must outlive the binding, and so must what was recorded with it. */
+ * The context must outlive the binding; the binding must outlive every execution of what was recorded with
+ * it. */
 TESSERA_API tessera_status tessera_bind(const tessera_plan* plan, const tessera_bind_desc* desc,
                                         tessera_binding** binding, tessera_error* error);
 /* No command buffer that it was recorded into may be pending or submitted again, and the buffers that it was
@@ -852,15 +858,19 @@ typedef struct tessera_record_desc {
   /* The op reads and writes its ranges in VK_PIPELINE_STAGE_COMPUTE_SHADER_BIT with
    * VK_ACCESS_SHADER_READ_BIT and VK_ACCESS_SHADER_WRITE_BIT, from its first command to its last; what orders
    * it among the host's own work is the host's. Where before_stages is not 0, a barrier from those
-   * VkPipelineStageFlags and the VkAccessFlags before_access comes first; where after_stages is not 0, one to
-   * after_stages and after_access comes last. Both are global memory barriers. */
-  uint32_t before_stages, before_access;
-  uint32_t after_stages, after_access;
+   * VkPipelineStageFlags and the VkAccessFlags before_access comes first, and from the writes of whatever
+   * computed earlier on the queue: of earlier recordings too. Where after_stages is not 0, one to
+   * after_stages and after_access comes last. Both are global memory barriers. Bits that
+   * VkPipelineStageFlags2 and VkAccessFlags2 alone have are refused. */
+  uint64_t before_stages, before_access;
+  uint64_t after_stages, after_access;
 } tessera_record_desc;
 
 /* vkCmd* calls into the command buffer, nothing else: no allocation on the host or the device, no submission,
- * no wait, no descriptor update. Of its state it changes the compute bind point's pipeline, descriptor set 0
- * and push constants. A binding may be recorded by several threads at once. */
+ * no wait, no descriptor update. Of its state it changes the compute bind point's pipeline and descriptor set
+ * 0, and disturbs the higher compute sets. Push constants of all stages are undefined afterwards: push them
+ * again before the next draw, trace or dispatch. A binding may be recorded by several threads at once; the
+ * command buffer and its pool are the host's to synchronise. */
 TESSERA_API tessera_status tessera_record(const tessera_binding* binding, const tessera_record_desc* desc,
                                           tessera_error* error);
 

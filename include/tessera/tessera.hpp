@@ -72,6 +72,20 @@ inline void to_string(void* user, const void* bytes, std::size_t count) {
 
 }  // namespace detail
 
+// "invalid argument", ...
+inline std::string status_text(tessera_status status) { return tessera_status_text(status); }
+// Of the library that runs: major << 16 | minor << 8 | patch.
+inline std::uint32_t version() { return tessera_version(); }
+inline Expected<Done> devices(const tessera_device_sink& sink,
+                              const tessera_context_desc& desc = init<tessera_context_desc>()) {
+  tessera_error error;
+  return detail::done(tessera_devices(&desc, &sink, &error), error);
+}
+inline Expected<Done> ops(const tessera_op_list_sink& sink) {
+  tessera_error error;
+  return detail::done(tessera_ops(&sink, &error), error);
+}
+
 // A tensor that owns what tessera_tensor points at.
 struct Tensor {
   std::string name, type;

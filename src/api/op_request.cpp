@@ -7,6 +7,10 @@ Result<OpTensor> make_tensor(const tessera_tensor& from, const std::string& what
     return Error{Code::invalid_argument, what + ": its name or type is NULL"};
   if (from.dims != 0 && from.shape == nullptr)
     return Error{Code::invalid_argument, what + " ('" + from.name + "'): its shape is NULL"};
+  if (from.dims > kMaxRank)
+    return Error{Code::invalid_argument, what + " ('" + from.name + "') has " + std::to_string(from.dims) +
+                                             " dimensions, at most " + std::to_string(kMaxRank) +
+                                             " are taken"};
   OpTensor out{from.name, from.type, {}, {}};
   out.shape.assign(from.shape, from.shape + from.dims);
   if (from.data != nullptr) out.data = {static_cast<const std::byte*>(from.data), from.bytes};

@@ -26,7 +26,9 @@ Result<void> write_content(const BuiltOp& op, const GraphPlan& graph, const Plan
   std::ranges::fill(out, std::byte{0});
   MemoryMap map{{}, graph.map.places};  // of its weights alone
   for (ValueId id = 0; id < map.places.size(); ++id)
-    if (!ours(id)) map.places[id] = {};
+    if (const Value& value = op.program->values[id];
+        !ours(id) || (value.storage == Storage::constant && value.data == nullptr))  // of zeros
+      map.places[id] = {};
   WeightRows weights(*op.program, map);
   while (weights.done() < weights.total()) {
     TSR_TRY(const WeightRows::Rows rows, weights.next(kRowBytes));
@@ -226,7 +228,8 @@ Result<void> give_data(const tessera_tensor& from, std::uint32_t number, OpReque
     return Error{Code::invalid_argument, what + " is " + given.type + " " + shape_text(given.shape) +
                                              ", the plan is of " + input->type + " " +
                                              shape_text(input->shape)};
-  if (given.data.empty()) return Error{Code::invalid_argument, what + " has no data"};
+  if (given.data.empty() && product(given.shape) != 0)
+    return Error{Code::invalid_argument, what + " has no data"};
   input->data = given.data;
   return {};
 }

@@ -1,6 +1,9 @@
 // Plans bound to a host's buffers and recorded into its command buffers.
 #include <algorithm>
+#include <cinttypes>
+#include <cstdio>
 #include <functional>
+#include <tuple>
 
 #include "api/plan.h"
 #include "schedule/graph_binding.h"
@@ -127,6 +130,21 @@ Result<std::unique_ptr<GraphBinding>> bind(const tessera_plan& plan, const tesse
   return GraphBinding::create(device, graph, contents, memory, plan.context->run_jobs);
 }
 
+// One side of a barrier; `which` is "before" or "after".
+Result<HostAccess> host_access(const std::string& which, std::uint64_t stages, std::uint64_t access) {
+  constexpr std::uint64_t kTaken = UINT32_MAX;  // vkCmdPipelineBarrier's masks
+  const auto refuse = [&](const std::string& what) { return Error{Code::invalid_argument, which + what}; };
+  for (const auto& [name, type, mask] : {std::tuple("_stages", "VkPipelineStageFlags", stages),
+                                         std::tuple("_access", "VkAccessFlags", access)})
+    if (mask > kTaken) {
+      char bits[24];
+      std::snprintf(bits, sizeof bits, " has 0x%" PRIx64, mask & ~kTaken);
+      return refuse(std::string(name) + bits + ", which " + type + " do not have");
+    }
+  if (stages == 0 && access != 0) return refuse("_access has bits, but " + which + "_stages has none");
+  return HostAccess{static_cast<std::uint32_t>(stages), static_cast<std::uint32_t>(access)};
+}
+
 }  // namespace
 
 extern "C" {
@@ -153,14 +171,11 @@ tessera_status tessera_record(const tessera_binding* binding, const tessera_reco
     TSR_CHECK(require(binding, "binding"));
     TSR_TRY(const tessera_record_desc d, sized(desc, "tessera_record_desc"));
     TSR_CHECK(require(d.command_buffer, "command_buffer"));
-    if ((d.before_stages == 0 && d.before_access != 0) || (d.after_stages == 0 && d.after_access != 0))
-      return Error{Code::invalid_argument, "a barrier has an access, but no stages"};
+    TSR_TRY(const HostAccess before, host_access("before", d.before_stages, d.before_access));
+    TSR_TRY(const HostAccess after, host_access("after", d.after_stages, d.after_access));
     if (d.slot >= binding->graph->slots())
       return Error{Code::invalid_argument, "the binding has no slot " + std::to_string(d.slot)};
-    const auto body = [&](HostRecorder& to) {
-      binding->graph->record(to, d.slot,
-                             {{d.before_stages, d.before_access}, {d.after_stages, d.after_access}});
-    };
+    const auto body = [&](HostRecorder& to) { binding->graph->record(to, d.slot, {before, after}); };
     return binding->device->record_into(d.command_buffer, std::ref(body));  // a copy could be on the heap
   });
 }

@@ -143,7 +143,12 @@ void CommandListImpl::barrier_to_host() {
   record_barrier(writes(), {VK_PIPELINE_STAGE_HOST_BIT, VK_ACCESS_HOST_READ_BIT});
 }
 
-void HostRecorderImpl::barrier_from(HostAccess host) { record_barrier(host, all()); }
+// And from earlier recordings, which used the same scratch and outputs: the host knows of no such writes.
+void HostRecorderImpl::barrier_from(HostAccess host) {
+  host.stages |= VK_PIPELINE_STAGE_COMPUTE_SHADER_BIT;
+  host.access |= VK_ACCESS_SHADER_WRITE_BIT;
+  record_barrier(host, all());
+}
 void HostRecorderImpl::barrier_to(HostAccess host) { record_barrier(writes(), host); }
 
 Result<void> HostRecorderImpl::finish() {

@@ -12,7 +12,6 @@ namespace tessera {
 namespace {
 
 constexpr std::uint64_t kMaxElems = 0xffffffffull;
-constexpr std::size_t kMaxRank = 8;
 
 bool lists(std::string_view words, std::string_view word, char separator) {
   while (!words.empty()) {
@@ -142,7 +141,8 @@ Result<void> Arguments::add_tensor(const OpInfo& info, const OpTensor& tensor) {
   if (!lists(known->types, tensor.type, ' '))
     return refuse(name + " is " + quote(tensor.type, 40) + ", it must be " + or_list(known->types, ' '));
   if (tensor.shape.size() > kMaxRank)
-    return refuse(name + " has " + std::to_string(tensor.shape.size()) + " dimensions, at most 8 are taken");
+    return refuse(name + " has " + std::to_string(tensor.shape.size()) + " dimensions, at most " +
+                  std::to_string(kMaxRank) + " are taken");
   const auto elems = product(tensor.shape);
   if (!elems || *elems > kMaxElems)
     return unsupported(name + " " + shape_text(tensor.shape) + " has 2^32 elements or more");
@@ -231,8 +231,9 @@ std::int64_t Arguments::word(const OpInput& input, std::uint64_t i) const {
 Result<std::vector<std::uint32_t>> Arguments::words(std::string_view name, std::uint64_t limit,
                                                     const std::string& limit_text) const {
   const OpInput& input = in(name);
-  std::vector<std::uint32_t> out(input.elems);
+  std::vector<std::uint32_t> out;
   if (!known(name)) return out;
+  out.resize(input.elems);
   for (std::uint64_t i = 0; i < input.elems; ++i) {
     const std::int64_t value = word(input, i);
     if (value < 0 || static_cast<std::uint64_t>(value) > limit)

@@ -200,9 +200,11 @@ class AttentionBuilder {
                           std::to_string(s_.q_len) + " rows, K " + std::to_string(s_.kv_len));
     TSR_TRY(std::vector<std::uint32_t> words,
             args_.words("documents", std::max(s_.q_len, s_.kv_len), "which is past the end"));
-    if (!both)
-      words.insert(words.end(), words.begin(), words.begin() + static_cast<std::ptrdiff_t>(input->elems));
-    const std::uint64_t n = words.size() / 2;
+    const std::uint64_t n = input->shape().back();
+    if (!both && args_.known("documents")) {
+      words.resize(2 * n);
+      std::copy_n(words.begin(), n, words.begin() + static_cast<std::ptrdiff_t>(n));
+    }
     for (std::uint64_t side = 0; side < 2 && args_.known("documents"); ++side) {
       const auto first = words.begin() + static_cast<std::ptrdiff_t>(side * n);
       const std::uint64_t len = side == 0 ? s_.q_len : s_.kv_len;
@@ -215,15 +217,14 @@ class AttentionBuilder {
     return {};
   }
 
-  // Entries that no key needs may be anything.
+  // Entries that no key needs may be anything, but are kept where they can: a host may change the lengths.
   Result<void> block_table(const std::vector<std::uint32_t>& lengths) {
     const OpInput* input = args_.find("block_table");
     if (input == nullptr) return {};
-    // What is needed depends on the lengths.
+    // Which entries must be right depends on the lengths.
     OpProgram::Inputs sources{"block_table"};
     if (args_.has("nonpad_kv_seqlen")) sources.emplace_back("nonpad_kv_seqlen");
     const bool known = std::ranges::all_of(sources, [&](const auto& name) { return args_.known(name); });
-    std::vector<std::uint32_t> words(input->elems);
     const std::uint64_t columns = input->shape()[1];
     for (std::uint64_t i = 0; i < input->elems && known; ++i) {
       const std::uint64_t keys = lengths.empty() ? s_.kv_len : lengths[i / columns];
@@ -233,10 +234,9 @@ class AttentionBuilder {
         return args_.refuse("block_table[" + std::to_string(i / columns) + ", " +
                             std::to_string(i % columns) + "] is " + std::to_string(block) + ", K has " +
                             std::to_string(s_.blocks) + " blocks");
-      words[i] = static_cast<std::uint32_t>(block);
     }
     in_[at(AttentionIn::table)] =
-        p_.words("block_table", input->shape(), std::move(words), std::move(sources));
+        p_.words("block_table", input->shape(), blocks_of(args_, s_.blocks), std::move(sources));
     return {};
   }
 

@@ -117,12 +117,12 @@ Result<void> check_type(const Arguments& args, const Append& a, std::string_view
                      " elements a head, cache_type Q8_0 takes multiples of 32");
 }
 
-// The block table of a paged cache. Entries that no row goes to may be anything; two rows of one block are
-// the caller's mistake.
+// The block table of a paged cache. Entries that no row goes to may be anything, but are kept where they can:
+// a host that moves the position comes to them. Two rows of one block are the caller's mistake.
 Result<ValueId> block_table(const Arguments& args, OpProgram& p, const Append& a) {
   const OpInput* table = args.find("block_table");
   if (table == nullptr) return kNoValue;
-  std::vector<std::uint32_t> words(table->elems);
+  std::vector<std::uint32_t> words = blocks_of(args, a.blocks);
   const std::uint64_t columns = table->shape()[1];
   const bool known = args.known("block_table");
   std::vector<std::uint64_t> owner(known ? a.blocks : 0, a.batch);
@@ -134,7 +134,6 @@ Result<ValueId> block_table(const Arguments& args, OpProgram& p, const Append& a
                                 std::to_string(block);
       if (block < 0 || static_cast<std::uint64_t>(block) >= a.blocks)
         return args.refuse(entry + ", there are " + std::to_string(a.blocks) + " blocks");
-      words[i] = static_cast<std::uint32_t>(block);
       if (owner[words[i]] == a.batch) owner[words[i]] = b;
       if (owner[words[i]] != b)
         return args.refuse(entry + ", which sequence " + std::to_string(owner[words[i]]) +
@@ -144,6 +143,17 @@ Result<ValueId> block_table(const Arguments& args, OpProgram& p, const Append& a
 }
 
 }  // namespace
+
+std::vector<std::uint32_t> blocks_of(const Arguments& args, std::uint64_t blocks) {
+  if (!args.known("block_table")) return {};
+  const OpInput& table = args.in("block_table");
+  std::vector<std::uint32_t> out(table.elems);
+  for (std::uint64_t i = 0; i < table.elems; ++i)
+    if (const std::int64_t block = args.word(table, i);
+        block >= 0 && static_cast<std::uint64_t>(block) < blocks)
+      out[i] = static_cast<std::uint32_t>(block);
+  return out;
+}
 
 const OpInfo kKvAppendOp{
     "kv_append",

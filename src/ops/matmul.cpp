@@ -55,7 +55,9 @@ ValueId weight_of(OpProgram& p, const Arguments& args, std::string_view name, DT
 
 ValueId bias_of(OpProgram& p, const Arguments& args, std::string_view name, std::uint64_t n) {
   std::string text(name);
-  if (!args.has(name)) return p.constant(std::move(text), {n}, std::vector<float>(n), {});
+  // A plan need not hold zeros.
+  if (!args.has(name))
+    return p.constant(std::move(text), {n}, std::vector<float>(args.shapes_only() ? 0 : n), {});
   return p.constant(text, {n}, p.floats(name), {text});
 }
 
@@ -238,14 +240,17 @@ Result<BuiltOp> build_embedding(const Arguments& args) {
   TSR_TRY(std::vector<std::uint32_t> tokens,
           args.words("ids", vocab - 1, "the table has " + std::to_string(vocab) + " rows"));
   TSR_TRY(const Places places, places_of(args, d));
-  // A sequence's tokens lie at their positions.
-  const std::uint64_t before = places.batch ? 0 : places.position;
-  tokens.insert(tokens.begin(), before, 0);
+  // A sequence's tokens lie at their positions, with room for as many as there are.
+  const OpInput* rows = args.find("positions");
+  const std::uint64_t room = rows == nullptr || places.batch ? ids.elems : rows->shape()[0];
+  if (args.known("ids")) {
+    tokens.insert(tokens.begin(), places.batch ? 0 : places.position, 0);
+    tokens.resize(room);
+  }
   OpProgram p(args, "embedding");
-  const ValueId words = p.words("ids", {before + ids.elems}, std::move(tokens), {"ids"});
+  const ValueId words = p.words("ids", {room}, std::move(tokens), {"ids"});
   const ValueId matrix = weight_of(p, args, "table", table.real());
   const ValueId y = p.add("Y", Storage::output, DType::f32, {ids.elems, d});
-  const OpInput* rows = args.find("positions");
   const ValueId added = rows == nullptr
                             ? kNoValue
                             : p.constant("positions", rows->shape(), p.floats("positions"), {"positions"});

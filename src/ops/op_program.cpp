@@ -5,6 +5,7 @@
 #include <map>
 
 #include "base/cache_row.h"
+#include "graph/check.h"
 
 namespace tessera {
 
@@ -66,9 +67,10 @@ std::vector<std::byte> encode_cache(DType type, std::uint64_t dim, std::span<con
 }
 
 std::vector<float> OpProgram::floats(std::string_view input) const {
+  if (!args_.known(input)) return {};
   const OpInput& in = args_.in(input);
   std::vector<float> out(in.elems);
-  if (args_.known(input)) decode_row(in.real(), in.tensor->data, out);
+  decode_row(in.real(), in.tensor->data, out);
   return out;
 }
 
@@ -128,7 +130,7 @@ ValueId OpProgram::constant(std::string name, std::vector<std::uint64_t> shape, 
                             Inputs inputs) {
   const ValueId id = add(std::move(name), Storage::constant, DType::f32, std::move(shape));
   content(id, std::move(inputs));
-  program_->values[id].data = std::make_shared<const std::vector<float>>(std::move(data));
+  if (!data.empty()) program_->values[id].data = std::make_shared<const std::vector<float>>(std::move(data));
   return id;
 }
 
@@ -177,7 +179,8 @@ Result<BuiltOp> OpProgram::finish(const StepState& state, std::uint64_t max_rows
     content(program_->state, {});
     write(program_->state, 0, std::move(bytes));
   }
-  if (const auto checked = program_->check(); !checked.ok()) return args_.refuse(checked.error().message);
+  if (const auto checked = check_program(*program_, !args_.shapes_only()); !checked.ok())
+    return args_.refuse(checked.error().message);
   built_.program = std::move(program_);
   return std::move(built_);
 }

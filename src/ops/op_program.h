@@ -22,6 +22,7 @@ class OpProgram {
   ValueId cache(std::string_view input, DType type, std::vector<std::uint64_t> shape);
   ValueId words(std::string name, std::vector<std::uint64_t> shape, std::vector<std::uint32_t> words,
                 Inputs inputs);
+  // `data` may be empty when only shapes are known: it is zeros where there are no inputs.
   ValueId constant(std::string name, std::vector<std::uint64_t> shape, std::vector<float> data,
                    Inputs inputs);
   // An input's matrix in its own type, or encoded as another. `borrowed` are the caller's bytes.
@@ -32,7 +33,7 @@ class OpProgram {
   // A part of it.
   void write(ValueId value, std::uint64_t offset, std::vector<std::byte> bytes);
 
-  // Elements of a real input as floats; zeros when only its shape is known.
+  // Elements of a real input as floats; none when only its shape is known.
   std::vector<float> floats(std::string_view input) const;
 
   void op(OpKind kind, const OpAttrs& attrs, std::vector<ValueId> in, std::vector<ValueId> out);

@@ -47,9 +47,10 @@ std::span<const OpInfo> op_list();
 
 // A tensor from outside. Types are named as in safetensors: F32, F16, BF16, U32, I32, I64, U8, BOOL, and for
 // weights the block types of base/dtype.h.
+inline constexpr std::size_t kMaxRank = 8;
 struct OpTensor {
   std::string name, type;
-  std::vector<std::uint64_t> shape;  // outermost first
+  std::vector<std::uint64_t> shape;  // outermost first; at most kMaxRank dimensions
   std::span<const std::byte> data;   // row-major; must outlive what is built of it
 };
 
@@ -58,7 +59,7 @@ struct OpRequest {
   std::vector<OpTensor> inputs;
   std::vector<std::string> attributes;  // "name=value"
   std::vector<std::string> outputs;     // optional ones that are wanted too
-  bool shapes_only = false;             // inputs may lack data: what is made of it is then not known
+  bool shapes_only = false;             // inputs may lack data: what is made of it is then not there
 };
 
 // One output: how the stored bytes of `value` become the tensor.

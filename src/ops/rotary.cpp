@@ -112,6 +112,7 @@ Result<void> check_rotary_caches(const Arguments& args, std::uint64_t dims) {
 std::vector<float> rotary_table(const OpProgram& p, std::uint64_t dims, std::span<const std::uint32_t> rows,
                                 std::uint64_t count) {
   const std::vector<float> cosine = p.floats("cos_cache"), sine = p.floats("sin_cache");
+  if (cosine.empty() || sine.empty()) return {};
   const std::uint64_t half = dims / 2;
   std::vector<float> table(count * dims);
   for (std::uint64_t row = 0; row < count; ++row) {

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "graph/check.h"
+
 namespace tessera {
 namespace {
 
@@ -61,7 +63,7 @@ std::vector<PlanTensor> tensors_of(const GraphPlan& plan) {
 }  // namespace
 
 Result<GraphPlan> plan_graph(std::shared_ptr<const Program> program, const Target& target) {
-  TSR_CHECK(program->check());
+  TSR_CHECK(check_program(*program, false));
   if (program->graphs.size() != 1) return Error{Code::internal, "a plan is of one graph"};
   GraphPlan plan;
   plan.program = std::move(program);

@@ -349,6 +349,34 @@ TEST_P(Arguments, StatusTexts) {
   EXPECT_STREQ(tessera_status_text(static_cast<tessera_status>(15)), "unknown status");
 }
 
+TEST_P(Arguments, TheCppHeaderWrapsWhatNeedsNoHandle) {
+  EXPECT_EQ(status_text(TESSERA_IO), tessera_status_text(TESSERA_IO));
+  EXPECT_EQ(version(), tessera_version());
+  std::size_t count = 0;
+  auto list = init<tessera_op_list_sink>();
+  list.user = &count;
+  list.op = [](void* user, const char*, const char*, const char*) { ++*static_cast<std::size_t*>(user); };
+  take(ops(list));
+  EXPECT_GT(count, 10u);
+  expect_failure(ops({}), TESSERA_INVALID_ARGUMENT, "tessera_op_list_sink");
+  expect_failure(devices({}), TESSERA_INVALID_ARGUMENT, "tessera_device_sink");
+  if (!on_gpu()) return;
+  auto sink = init<tessera_device_sink>();
+  count = 0;
+  sink.user = &count;
+  sink.device = [](void* user, const tessera_device_info*) { ++*static_cast<std::size_t*>(user); };
+  take(devices(sink, gpu()));
+  EXPECT_GT(count, 0u);
+}
+
+// Every byte but those of the size.
+TEST(Init, GivesTheSizeAndZeros) {
+  const tessera_session_desc macro = TESSERA_INIT(tessera_session_desc),
+                             function = init<tessera_session_desc>();
+  EXPECT_EQ(macro.size, sizeof macro);
+  EXPECT_EQ(std::memcmp(&macro, &function, sizeof macro), 0);
+}
+
 // The reference needs no loader; nothing else works without one, and says so.
 class Loader : public ApiTest {};
 TEST_F(Loader, AnUnusableOne) {

@@ -75,6 +75,7 @@ struct PlannedTensor {
 };
 struct Planned {
   std::vector<PlannedTensor> tensors;
+  std::vector<std::string> kernels;
   std::uint64_t scratch_bytes = 0, scratch_alignment = 0;
 
   const PlannedTensor* find(const std::string& name) const {
@@ -104,6 +105,9 @@ inline Planned describe(const OpPlan& plan) {
                                                     t->writes != 0,
                                                     t->packed != 0,
                                                     t->optional != 0});
+  };
+  sink.kernel = [](void* user, const tessera_op_kernel* k) {
+    static_cast<Planned*>(user)->kernels.push_back(k->name);
   };
   sink.total = [](void* user, const tessera_plan_totals* t) {
     static_cast<Planned*>(user)->scratch_bytes = t->scratch_bytes;

@@ -78,6 +78,15 @@ TEST_P(Ops, RefuseBeforeAnythingIsAskedFor) {
   tensor.data = nullptr;
   EXPECT_EQ(tessera_op_run(context.get(), &desc, &error), TESSERA_INVALID_ARGUMENT);
   EXPECT_THAT(error.message, testing::HasSubstr("0 are given"));
+  tensor = x[0].view();
+  for (const std::uint32_t dims : {9u, UINT32_MAX}) {
+    const std::uint64_t nine[9] = {};
+    tensor.shape = nine;
+    tensor.dims = dims;  // more than there are to read
+    EXPECT_EQ(tessera_op_run(context.get(), &desc, &error), TESSERA_INVALID_ARGUMENT);
+    EXPECT_THAT(error.message,
+                testing::HasSubstr("has " + std::to_string(dims) + " dimensions, at most 8 are taken"));
+  }
   const char* none = nullptr;
   tensor = x[0].view();
   desc.attributes = &none;

@@ -1,6 +1,7 @@
 // Plans: what a host is asked to bind, and what goes into it.
 #include "api_fixture.h"
 #include "op_call.h"
+#include "support/allocations.h"
 
 namespace tessera::test {
 namespace {
@@ -118,6 +119,89 @@ TEST_P(Plans, PackInputs) {
                                  {shape_of("X", "F32", {1, 1, 2, 2}), shape_of("cos_cache", "F32", {1, 2, 1}),
                                   shape_of("sin_cache", "F32", {1, 2, 1})}});
   EXPECT_EQ(packed<float>(rotary, "table", {angles, sines}), (std::vector<float>{1, 3, 2, 4}));
+}
+
+// A host that moves the position, or changes the lengths, comes to blocks that the plan's own does not need.
+TEST_P(Plans, PackWholeBlockTables) {
+  if (!on_gpu()) return;
+  const auto table = [](std::vector<std::int64_t> blocks) {
+    return tensor_of<std::int64_t>("block_table", "I64", {1, 3}, blocks);
+  };
+  const Tensor lengths = tensor_of<std::int64_t>("nonpad_kv_seqlen", "I64", {1}, {4}),
+               shape = shape_of("block_table", "I64", {1, 3}),
+               lengths_shape = shape_of("nonpad_kv_seqlen", "I64", {1});
+  const OpCall append{
+      "kv_append",
+      {shape_of("past_cache", "F32", {4, 1, 4, 8}), shape_of("update", "F32", {1, 1, 1, 8}), shape}};
+  const OpCall turned{"rope_append",
+                      {shape_of("QKV", "F32", {1, 1, 24}), shape_of("cos_cache", "F32", {12, 4}),
+                       shape_of("sin_cache", "F32", {12, 4}), shape_of("past_key", "F32", {4, 1, 4, 8}),
+                       shape_of("past_value", "F32", {4, 1, 4, 8}), shape}};
+  const OpCall attention{"attention",
+                         {shape_of("Q", "F32", {1, 1, 1, 8}), shape_of("K", "F32", {4, 1, 4, 8}),
+                          shape_of("V", "F32", {4, 1, 4, 8}), shape, lengths_shape}};
+  for (const OpCall& call : {append, turned, attention}) {
+    SCOPED_TRACE(call.op);
+    const OpPlan plan = plan_of(call);
+    const auto words = [&](std::vector<std::int64_t> blocks) {
+      std::vector<Tensor> inputs{table(std::move(blocks))};
+      if (call.op == "attention") inputs.push_back(lengths);
+      return inputs;
+    };
+    using Words = std::vector<std::uint32_t>;
+    EXPECT_EQ(packed<std::uint32_t>(plan, "block_table", words({3, 2, 1})), (Words{3, 2, 1}));
+    EXPECT_EQ(packed<std::uint32_t>(plan, "block_table", words({3, 4, -1})), (Words{3, 0, 0}));
+    std::vector<std::byte> room(12);
+    expect_failure(plan.pack("block_table", words({4, 2, 1}), room), TESSERA_INVALID_ARGUMENT,
+                   "block_table[0, 0] is 4");
+  }
+}
+
+// Of a sequence: a host that moves the position writes them there.
+TEST_P(Plans, PackIdsAtTheirPositions) {
+  if (!on_gpu()) return;
+  const OpPlan plan = plan_of(
+      {"embedding",
+       {shape_of("table", "F32", {5, 2}), shape_of("ids", "I32", {3}), shape_of("positions", "F32", {9, 2})},
+       {"position=4"}});
+  EXPECT_EQ(describe(plan).find("ids")->shape, (Shape{9}));
+  const Tensor ids = tensor_of<std::int32_t>("ids", "I32", {3}, {4, 0, 2});
+  EXPECT_EQ(packed<std::uint32_t>(plan, "ids", {ids}),
+            (std::vector<std::uint32_t>{0, 0, 0, 0, 4, 0, 2, 0, 0}));
+  EXPECT_EQ(packed<std::uint32_t>(plan, "state", {})[0], 4u);
+  const OpPlan batch = plan_of({"embedding",
+                                {shape_of("table", "F32", {5, 2}), shape_of("ids", "I32", {3, 1}),
+                                 shape_of("positions", "F32", {9, 2})},
+                                {"position=4"}});
+  EXPECT_EQ(describe(batch).find("ids")->shape, (Shape{3}));
+}
+
+TEST_P(Plans, TakeInputsWithoutElements) {
+  if (!on_gpu()) return;
+  const Tensor q = tensor_of<float>("Q", "F32", {1, 1, 1, 2}, {1, 2}), k = shape_of("K", "F32", {1, 1, 0, 2}),
+               v = shape_of("V", "F32", {1, 1, 0, 2});
+  EXPECT_EQ(packed<float>(plan_of({"attention", {q, k, v}}), "Q", {q, k, v}), (std::vector<float>{1, 2}));
+}
+
+// Of hundreds of megabytes.
+TEST_P(Plans, HoldNothingOfInputsWithoutData) {
+  if (!on_gpu()) return;
+  const Context context = take(Context::create(gpu(true)));
+  const std::uint64_t rows = 8192, width = 2048;
+  const OpCall calls[] = {
+      {"embedding",
+       {shape_of("table", "F32", {5, width}), shape_of("ids", "I64", {rows}),
+        shape_of("positions", "F32", {rows, width})}},
+      {"rope_append",
+       {shape_of("QKV", "F32", {1, 1, 3 * width}), shape_of("cos_cache", "F32", {rows, width / 2}),
+        shape_of("sin_cache", "F32", {rows, width / 2}), shape_of("past_key", "F32", {1, 1, 16, width}),
+        shape_of("past_value", "F32", {1, 1, 16, width})}},
+      {"matmul", {shape_of("X", "F32", {1, 4}), shape_of("W", "F32", {rows * 256, 4})}}};  // bias: zeros
+  for (const OpCall& call : calls) {
+    reset_peak();
+    const OpPlan plan = take(test::plan_of(context, call));
+    EXPECT_LT(peak_bytes(), 1u << 20) << call.op;
+  }
 }
 
 TEST_P(Plans, RefuseWhatDoesNotFit) {

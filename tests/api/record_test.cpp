@@ -67,7 +67,7 @@ const Case kCases[] = {
      {"lse"}},
     {"attention_split",
      "attention",
-     {{"Q", "F16", {1, 8, 1, 64}}, {"K", "F16", {1, 8, 4096, 64}}, {"V", "F16", {1, 8, 4096, 64}}}},
+     {{"Q", "F16", {1, 8, 1, 64}}, {"K", "F16", {1, 2, 4096, 64}}, {"V", "F16", {1, 2, 4096, 64}}}},
     {"attention_past",
      "attention",
      {{"Q", "F32", {1, 2, 3, 16}},
@@ -141,7 +141,7 @@ class Recording : public HostTest {
   void SetUp() override {
     HostTest::SetUp();
     if (IsSkipped() || HasFatalFailure()) return;
-    CommandAllocations::install();
+    CommandLog::install();
     open();
     work_ = std::make_unique<HostWork>(host_);
     make_context({});
@@ -159,7 +159,7 @@ class Recording : public HostTest {
     desc.cap_count = static_cast<std::uint32_t>(all.size());
     context_ = take(Context::create(desc));
     ASSERT_NE(context_.get(), nullptr);
-    CommandAllocations::settle();
+    CommandLog::settle();
   }
 
   // Buffers of one slot, each behind an offset, and what comes out.
@@ -237,9 +237,9 @@ class Recording : public HostTest {
   // Records and sees that nothing but commands was made.
   static void record(const OpBinding& binding, tessera_record_desc desc) {
     const std::uint64_t calls = forbidden_calls();
-    const std::size_t others = CommandAllocations::count(), all = allocations();
+    const std::size_t others = CommandLog::count(), all = allocations();
     const auto recorded = binding.record(desc);
-    EXPECT_EQ(allocations() - all, CommandAllocations::count() - others);
+    EXPECT_EQ(allocations() - all, CommandLog::count() - others);
     EXPECT_EQ(forbidden_calls(), calls);
     EXPECT_TRUE(recorded) << recorded.failure().message;
   }
@@ -279,6 +279,37 @@ class Recording : public HostTest {
       ASSERT_GE(at->second.size(), tensor.data.size()) << tensor.name;
       EXPECT_EQ(std::memcmp(at->second.data(), tensor.data.data(), tensor.data.size()), 0) << tensor.name;
     }
+  }
+
+  // Dispatches of `kernels` with a barrier between two of which one needs the other, in barriers of the
+  // host's.
+  static void expect_commands(const std::vector<CommandLog::Command>& commands,
+                              const std::vector<std::string>& kernels) {
+    const auto includes = [](std::uint32_t all, std::uint32_t part) { return (all & part) == part; };
+    ASSERT_GE(commands.size(), 3u);
+    const auto &before = commands.front(), &after = commands.back();
+    ASSERT_TRUE(before && after);
+    // Earlier recordings are waited for too.
+    EXPECT_EQ(before->from,
+              VK_PIPELINE_STAGE_TRANSFER_BIT | VK_PIPELINE_STAGE_FRAGMENT_SHADER_BIT | kCompute);
+    EXPECT_EQ(before->from_access, VK_ACCESS_TRANSFER_WRITE_BIT | VK_ACCESS_SHADER_WRITE_BIT);
+    EXPECT_TRUE(includes(before->to, kCompute) && includes(before->to_access, kShader));
+    EXPECT_TRUE(includes(after->from, kCompute) && includes(after->from_access, VK_ACCESS_SHADER_WRITE_BIT));
+    EXPECT_EQ(after->to, static_cast<std::uint32_t>(VK_PIPELINE_STAGE_HOST_BIT));
+    EXPECT_EQ(after->to_access, static_cast<std::uint32_t>(VK_ACCESS_HOST_READ_BIT));
+    std::size_t at = 1;
+    for (std::size_t i = 0; i < kernels.size(); ++i) {
+      // Every kernel reads what the one before wrote, but for keys and values that are appended.
+      if (i != 0 && !(kernels[i - 1] == "kv_append" && kernels[i] == "kv_append")) {
+        const auto& between = commands.at(at++);
+        ASSERT_TRUE(between) << "no barrier before " << kernels[i];
+        EXPECT_TRUE(includes(between->from, kCompute) && includes(between->to, kCompute));
+        EXPECT_TRUE(includes(between->from_access, VK_ACCESS_SHADER_WRITE_BIT));
+        EXPECT_TRUE(includes(between->to_access, kShader));
+      }
+      ASSERT_FALSE(commands.at(at++)) << kernels[i];
+    }
+    EXPECT_EQ(at + 1, commands.size());
   }
 
   // Two frames in flight with memory of their own: nothing waits for the first before the second is
@@ -343,6 +374,51 @@ TEST_P(Recording, WorksInSecondaryCommandBuffers) {
   for (const Case& c : kCases) {
     SCOPED_TRACE(c.name);
     expect_in_secondary(c.call(7));
+  }
+}
+
+// Validation layers do not see every hazard between dispatches.
+TEST_P(Recording, PutsBarriersWhereTheyAreNeeded) {
+  for (const Case& c : kCases) {
+    SCOPED_TRACE(c.name);
+    const OpCall call = c.call(5);
+    const OpPlan plan = take(plan_of(context_, call));
+    const Planned planned = describe(plan);
+    std::vector<Slot> slots;
+    slots.push_back(make_slot(plan, planned, call, false));
+    const OpBinding binding = take(bind(plan, slots));
+    auto desc = init<tessera_record_desc>();
+    desc.command_buffer = work_->begin();
+    desc.before_stages = VK_PIPELINE_STAGE_TRANSFER_BIT | VK_PIPELINE_STAGE_FRAGMENT_SHADER_BIT;
+    desc.before_access = VK_ACCESS_TRANSFER_WRITE_BIT;
+    desc.after_stages = VK_PIPELINE_STAGE_HOST_BIT;
+    desc.after_access = VK_ACCESS_HOST_READ_BIT;
+    (void)CommandLog::take();
+    record(binding, desc);
+    expect_commands(CommandLog::take(), planned.kernels);
+    work_->end(desc.command_buffer);
+  }
+}
+
+// A binding of each length of a sequence that grows.
+TEST_P(Recording, MakesNoPipelineForALength) {
+  std::vector<OpBinding> kept;
+  std::uint64_t made = 0;
+  for (const std::uint64_t keys : {2048u, 3000u, 4096u, 6000u, 9000u}) {
+    const Case growing{
+        "",
+        "attention",
+        {{"Q", "F16", {1, 2, 1, 32}}, {"K", "F16", {1, 1, keys, 32}}, {"V", "F16", {1, 1, keys, 32}}}};
+    const OpCall call = growing.call(1);
+    const OpPlan plan = take(plan_of(context_, call));
+    const Planned planned = describe(plan);
+    ASSERT_EQ(planned.kernels.back(), "attention_merge");
+    std::vector<Slot> slots;
+    slots.push_back(make_slot(plan, planned, call, false));
+    kept.push_back(take(bind(plan, slots)));
+    const std::uint64_t calls = VulkanTable::calls("vkCreateComputePipelines");
+    EXPECT_TRUE(kept.size() == 1 || calls == made) << keys;
+    made = calls;
   }
 }
 
@@ -466,7 +542,16 @@ TEST_P(Bindings, RefuseToRecord) {
   expect_failure(binding.record(desc), TESSERA_INVALID_ARGUMENT, "no slot 1");
   desc.slot = 0;
   desc.after_access = VK_ACCESS_SHADER_READ_BIT;
-  expect_failure(binding.record(desc), TESSERA_INVALID_ARGUMENT, "an access, but no stages");
+  expect_failure(binding.record(desc), TESSERA_INVALID_ARGUMENT,
+                 "after_access has bits, but after_stages has none");
+  desc.after_stages = VK_PIPELINE_STAGE_2_COPY_BIT | VK_PIPELINE_STAGE_2_TRANSFER_BIT;
+  expect_failure(binding.record(desc), TESSERA_INVALID_ARGUMENT,
+                 "after_stages has 0x100000000, which VkPipelineStageFlags do not have");
+  desc.after_stages = kCompute;
+  desc.before_stages = kTransfer;
+  desc.before_access = VK_ACCESS_2_SHADER_STORAGE_READ_BIT;
+  expect_failure(binding.record(desc), TESSERA_INVALID_ARGUMENT,
+                 "before_access has 0x200000000, which VkAccessFlags do not have");
   tessera_error error;
   EXPECT_EQ(tessera_record(nullptr, &desc, &error), TESSERA_INVALID_ARGUMENT);
   EXPECT_EQ(tessera_record(binding.get(), nullptr, &error), TESSERA_INVALID_ARGUMENT);
@@ -474,26 +559,89 @@ TEST_P(Bindings, RefuseToRecord) {
   tessera_binding_destroy(nullptr);
 }
 
-// The position is in a buffer of the host's, so that one plan serves every frame.
+// Ops whose position is in a buffer of the host's, so that one plan serves every frame.
+const Case kMoving[] = {
+    {"kv_append", "kv_append", {{"past_cache", "F32", {1, 2, 9, 8}}, {"update", "F32", {1, 2, 2, 8}}}},
+    {"kv_append_paged",
+     "kv_append",
+     {{"past_cache", "F32", {4, 2, 3, 8}}, {"update", "F32", {1, 2, 2, 8}}},
+     {},
+     {},
+     {tensor_of<std::int64_t>("block_table", "I64", {1, 3}, {3, 2, 1})}},
+    {"rope_append_paged",
+     "rope_append",
+     {{"QKV", "F32", {1, 2, 64}},
+      {"cos_cache", "F32", {9, 8}},
+      {"sin_cache", "F32", {9, 8}},
+      {"past_key", "F32", {4, 1, 3, 16}},
+      {"past_value", "F32", {4, 1, 3, 16}}},
+     {},
+     {},
+     {tensor_of<std::int64_t>("block_table", "I64", {1, 3}, {3, 2, 1})}},
+    {"attention",
+     "attention",
+     {{"Q", "F32", {1, 2, 2, 16}}, {"K", "F32", {1, 2, 9, 16}}, {"V", "F32", {1, 2, 9, 16}}},
+     {"is_causal=1"}},
+    {"embedding",
+     "embedding",
+     {{"table", "F32", {5, 16}}, {"positions", "F32", {9, 16}}},
+     {},
+     {},
+     {tensor_of<std::int64_t>("ids", "I64", {2}, {4, 1})}},
+};
+
 TEST_P(Bindings, TakeTheHostsState) {
-  const Case append{"", "kv_append", {{"past_cache", "F32", {1, 2, 9, 8}}, {"update", "F32", {1, 2, 2, 8}}}};
-  OpCall call = append.call(3);
-  call.attributes = {"position=0"};
+  for (const Case& c : kMoving) {
+    SCOPED_TRACE(c.name);
+    OpCall call = c.call(3);
+    call.attributes.push_back("position=0");
+    const OpPlan plan = take(plan_of(context_, call));
+    const Planned planned = describe(plan);
+    std::vector<Slot> slots;
+    slots.push_back(make_slot(plan, planned, call, true));
+    const HostBuffer& state = host_.make_buffer(planned.find("state")->bytes);
+    take(plan.pack("state", {}, state.bytes));
+    slots[0].ranges.push_back(range("state", state, 0));
+    slots[0].ranges.back().name = "state";
+    const OpBinding binding = take(bind(plan, slots));
+    const VkCommandBuffer commands = frame(binding, planned, slots[0], 0);
+    for (const std::uint32_t position : {0u, 2u, 7u}) {
+      std::memcpy(state.bytes.data(), &position, 4);
+      if (const PlannedTensor* ids = planned.find("ids")) {  // they lie at their positions
+        const std::uint32_t words[] = {4, 1};
+        const auto i = static_cast<std::size_t>(ids - planned.tensors.data());
+        std::memcpy(slots[0].staging[i]->bytes.data() + 4 * position, words, sizeof words);
+      }
+      work_->submit(commands);
+      work_->wait();
+      call.attributes.back() = "position=" + std::to_string(position);
+      expect_same(call, results(planned, slots[0]));
+    }
+  }
+}
+
+// The lengths too: what is bound are all blocks.
+TEST_P(Bindings, TakeTheHostsLengths) {
+  const Case paged{"",
+                   "attention",
+                   {{"Q", "F32", {1, 2, 1, 16}}, {"K", "F32", {4, 2, 3, 16}}, {"V", "F32", {4, 2, 3, 16}}},
+                   {},
+                   {},
+                   {tensor_of<std::int64_t>("block_table", "I64", {1, 3}, {3, 2, 1})}};
+  OpCall call = paged.call(1);
+  call.inputs.push_back(tensor_of<std::int64_t>("nonpad_kv_seqlen", "I64", {1}, {2}));
   const OpPlan plan = take(plan_of(context_, call));
   const Planned planned = describe(plan);
   std::vector<Slot> slots;
   slots.push_back(make_slot(plan, planned, call, true));
-  const HostBuffer& state = host_.make_buffer(planned.find("state")->bytes);
-  take(plan.pack("state", {}, state.bytes));
-  slots[0].ranges.push_back(range("state", state, 0));
-  slots[0].ranges.back().name = "state";
   const OpBinding binding = take(bind(plan, slots));
   const VkCommandBuffer commands = frame(binding, planned, slots[0], 0);
-  for (const std::uint32_t position : {0u, 6u}) {
-    std::memcpy(state.bytes.data(), &position, 4);
+  const auto lengths = static_cast<std::size_t>(planned.find("nonpad_kv_seqlen") - planned.tensors.data());
+  for (const std::uint32_t keys : {2u, 7u, 9u}) {
+    std::memcpy(slots[0].staging[lengths]->bytes.data(), &keys, 4);
     work_->submit(commands);
     work_->wait();
-    call.attributes = {"position=" + std::to_string(position)};
+    call.inputs.back() = tensor_of<std::int64_t>("nonpad_kv_seqlen", "I64", {1}, {keys});
     expect_same(call, results(planned, slots[0]));
   }
 }

@@ -23,6 +23,7 @@ headers_alone() { # prefix
     cc -std=c99 "${strict[@]}" -x c "$header"
     c++ -std=c++98 "${strict[@]}" -x c++ "$header"
   done
+  c++ -std=c++98 "${strict[@]}" -I "$1/include" "$here/init.cpp"
   for header in "$1"/include/tessera/*.hpp; do
     c++ -std=c++20 -fno-exceptions -fno-rtti "${strict[@]}" -x c++ "$header"
   done

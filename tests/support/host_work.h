@@ -3,6 +3,9 @@
 
 #include <array>
 #include <cstddef>
+#include <optional>
+#include <utility>
+#include <vector>
 
 #include "support/allocations.h"
 #include "support/vulkan_host.h"
@@ -84,10 +87,18 @@ class HostWork {
   std::vector<VkFence> fences_;
 };
 
-// Calls of new inside of what a recording calls: the driver's and the layers', not the library's. Install it
-// before a device is made and settle it when functions were asked for.
-class CommandAllocations {
+// What a recording calls, and the calls of new inside of it: the driver's and the layers', not the library's.
+// Install it before a device is made and settle it when functions were asked for.
+class CommandLog {
  public:
+  struct Barrier {
+    VkPipelineStageFlags from = 0, to = 0;
+    VkAccessFlags from_access = 0, to_access = 0;
+  };
+  using Command = std::optional<Barrier>;  // none: a dispatch
+  // Those since the last call.
+  static std::vector<Command> take() { return std::exchange(log_, {}); }
+
   static void install() {
     for (std::size_t i = 0; i < kNames.size(); ++i) VulkanTable::replace(kNames[i], kWrappers[i]);
   }
@@ -102,12 +113,26 @@ class CommandAllocations {
   struct Wrapper;
   template <std::size_t I, typename... A>
   struct Wrapper<I, void(VKAPI_PTR*)(A...)> {
+    using F = void(VKAPI_PTR*)(A...);
     static VKAPI_ATTR void VKAPI_CALL call(A... a) {
       const std::size_t before = allocations();
+      if constexpr (std::is_same_v<F, PFN_vkCmdDispatch> || std::is_same_v<F, PFN_vkCmdDispatchBase>)
+        log_.emplace_back();
+      if constexpr (std::is_same_v<F, PFN_vkCmdPipelineBarrier>) note(a...);
       reinterpret_cast<void(VKAPI_PTR*)(A...)>(real_[I])(a...);
       inside_ += allocations() - before;
     }
   };
+  static void note(VkCommandBuffer, VkPipelineStageFlags from, VkPipelineStageFlags to, VkDependencyFlags,
+                   std::uint32_t count, const VkMemoryBarrier* memory, std::uint32_t,
+                   const VkBufferMemoryBarrier*, std::uint32_t, const VkImageMemoryBarrier*) {
+    Barrier barrier{.from = from, .to = to};
+    for (std::uint32_t i = 0; i < count; ++i) {
+      barrier.from_access |= memory[i].srcAccessMask;
+      barrier.to_access |= memory[i].dstAccessMask;
+    }
+    log_.emplace_back(barrier);
+  }
   template <std::size_t I, typename F>
   static PFN_vkVoidFunction wrapper() {
     return reinterpret_cast<PFN_vkVoidFunction>(&Wrapper<I, F>::call);
@@ -122,6 +147,7 @@ class CommandAllocations {
       wrapper<4, PFN_vkCmdDispatchBase>(),  wrapper<5, PFN_vkCmdPipelineBarrier>()};
   inline static std::array<PFN_vkVoidFunction, 6> real_;
   inline static std::size_t inside_ = 0;
+  inline static std::vector<Command> log_;
 };
 
 }  // namespace tessera::test
