@@ -132,7 +132,7 @@ Result<std::unique_ptr<GraphBinding>> bind(const tessera_plan& plan, const tesse
 
 // One side of a barrier; `which` is "before" or "after".
 Result<HostAccess> host_access(const std::string& which, std::uint64_t stages, std::uint64_t access) {
-  constexpr std::uint64_t kTaken = UINT32_MAX;  // vkCmdPipelineBarrier's masks
+  constexpr std::uint64_t kTaken = UINT32_MAX;  // the masks of Vulkan 1.0's barriers
   const auto refuse = [&](const std::string& what) { return Error{Code::invalid_argument, which + what}; };
   for (const auto& [name, type, mask] : {std::tuple("_stages", "VkPipelineStageFlags", stages),
                                          std::tuple("_access", "VkAccessFlags", access)})

@@ -25,7 +25,7 @@ std::size_t PipelineStore::Hash::operator()(const PipelineDesc& desc) const {
 }
 
 PipelineImpl::~PipelineImpl() {
-  if (pipeline_) gpu_.vk.DestroyPipeline(gpu_.device, pipeline_, gpu_.allocator());
+  if (pipeline_ && !gpu_.hung) gpu_.vk.DestroyPipeline(gpu_.device, pipeline_, gpu_.allocator());
 }
 
 PipelineStore::~PipelineStore() {
