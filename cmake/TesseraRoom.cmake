@@ -58,7 +58,8 @@ function(tessera_embed_rooms target)
   endforeach()
 endfunction()
 
-# tessera_test(NAME ROOMS room ... SOURCES a_test.cpp ... [LIBS ...] [LABELS gpu]): one GoogleTest program.
+# tessera_test(NAME ROOMS room ... SOURCES a_test.cpp ... [LIBS ...] [LABELS gpu]): one GoogleTest program. Those that
+# need no device are built by the target tessera_host_tests.
 function(tessera_test name)
   cmake_parse_arguments(arg "" "" "ROOMS;SOURCES;LIBS;LABELS" ${ARGN})
   add_executable(${name} ${arg_SOURCES})
@@ -70,4 +71,7 @@ function(tessera_test name)
   target_link_libraries(${name} PRIVATE tessera_warnings GTest::gmock GTest::gtest_main ${arg_LIBS})
   add_test(NAME ${name} COMMAND ${name} WORKING_DIRECTORY ${PROJECT_SOURCE_DIR})
   set_tests_properties(${name} PROPERTIES LABELS "${arg_LABELS}")
+  if(NOT "gpu" IN_LIST arg_LABELS)
+    add_dependencies(tessera_host_tests ${name})
+  endif()
 endfunction()

@@ -1,4 +1,4 @@
-// What both fuzz targets do with a file: open it, read all of it, and check what a caller relies on.
+// What fuzz targets of files do with one: open it, read all of it, and check what a caller relies on.
 #pragma once
 
 #include <algorithm>
@@ -43,8 +43,8 @@ inline void read_tensors(const ModelFile& file, std::uint64_t size) {
   for (const auto& tensor : file.unsupported_tensors()) require_that(!file.require(tensor.name).ok());
 }
 
-inline void check_message(const Error& error) {
-  require_that(error.code == Code::bad_model || error.code == Code::unsupported);
+inline void check_message(const Error& error, Code code = Code::bad_model) {
+  require_that(error.code == code || error.code == Code::unsupported);
   require_that(valid_utf8(error.message) && error.message.size() < 5000);
   require_that(
       std::ranges::none_of(error.message, [](char c) { return static_cast<unsigned char>(c) < 0x20; }));

@@ -1,9 +1,9 @@
-// Writes the first inputs of the fuzz targets: fuzz_seeds DIR makes DIR/gguf, DIR/safetensors and
-// DIR/transformer.
+// Writes the first inputs of the fuzz targets: fuzz_seeds DIR makes a folder for each in DIR.
 #include <cstdio>
 #include <filesystem>
 #include <fstream>
 
+#include "saved_session.h"
 #include "support/gguf_builder.h"
 #include "support/random_blocks.h"
 #include "support/safetensors_builder.h"
@@ -67,5 +67,9 @@ int main(int argc, char** argv) {
   const auto bytes = std::as_bytes(std::span(files));
   std::filesystem::create_directories(dir / "transformer");
   save(dir / "transformer/tiny", {bytes.begin(), bytes.end()});
+  std::filesystem::create_directories(dir / "saved_session");
+  const std::vector<std::byte> cache(tessera::cache_bytes(tessera::kSavedShape, 2), std::byte{60});
+  save(dir / "saved_session/two", tessera::saved_session({2, {}, {5, 299, 0}, "\1\0text"}, cache));
+  save(dir / "saved_session/none", tessera::saved_session({}, {}));
   return 0;
 }

@@ -5,9 +5,12 @@
 
 layout(local_size_x = 1) in;
 
+layout(push_constant) uniform Push { AdvancePush p; };
 layout(std430, binding = kAdvanceState) buffer State { uint state[]; };
 
 void main() {
+  uint next = min(state[kStateRemaining], p.chunk);
   state[kStatePosition] += state[kStateRows];
-  state[kStateRows] = 0;
+  state[kStateRows] = next;
+  state[kStateRemaining] -= next;
 }

@@ -7,15 +7,15 @@
 #include "lib/out.glsl"
 
 layout(constant_id = kMergeSpecDimLanes) const uint DIM_LANES = 16;
-layout(constant_id = kMergeSpecSplits) const uint SPLITS = 8;
+layout(constant_id = kMergeSpecSplits) const uint SPLITS = 8;  // at most: p.parts are there
 layout(local_size_x_id = kAttentionSpecGroup) in;
 
 const uint SPLIT_LANES = GROUP / DIM_LANES;  // lanes that share out the splits
 
 layout(std430, binding = kMergePartials) readonly buffer Partials { vec4 partials[]; };
 
-shared float weight[SPLITS];      // (SPLITS): maxima, then 2^(m_s-M)
-shared float sums[SPLITS];        // (SPLITS)
+shared float weight[SPLITS];      // (p.parts): maxima, then 2^(m_s-M)
+shared float sums[SPLITS];        // (p.parts)
 shared vec4 sum_tile[GROUP];      // (SPLIT_LANES, DIM_LANES)
 
 void main() {
@@ -23,9 +23,9 @@ void main() {
   Sequence s = sequence_of(gl_WorkGroupID.z);
   if (row >= s.rows) return;
   Span all = rows_seen(s, 0, s.rows - 1).any;
-  int share = split_keys(all, SPLITS);
-  uint splits = clamp((all.end - all.begin + share - 1) / share, 1, int(SPLITS));
-  uint first = ((s.batch * p.q_len + row) * p.heads + head) * SPLITS * (V_DIM4 + 1);
+  int share = split_keys(all, p.parts);
+  uint splits = clamp((all.end - all.begin + share - 1) / share, 1, int(p.parts));
+  uint first = ((s.batch * p.q_len + row) * p.heads + head) * p.parts * (V_DIM4 + 1);
 
   for (uint i = lane; i < splits; i += GROUP) {
     vec4 stat = partials[first + i * (V_DIM4 + 1) + V_DIM4];

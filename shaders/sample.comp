@@ -266,6 +266,7 @@ uint draw(uint position) {
 }
 
 void main() {
+  if (state[kStateStatus] != kStatusWordOk) return;
   if (lane() == 0) bad = 0;
   barrier();
   uint position = state[kStatePosition] + state[kStateRows];  // of the new token

@@ -1,13 +1,36 @@
-# What libtessera.so shows and weighs: it exports tessera_* alone, is under 3 MB stripped, has under 100 modules.
+# What libtessera.so shows and weighs: it exports what the headers declare as TESSERA_API, no more and no less, runs
+# nothing before main, is under 3 MB stripped, has under 100 modules.
 cmake_minimum_required(VERSION 3.25)
-execute_process(COMMAND ${NM} -D --defined-only ${LIBRARY} OUTPUT_VARIABLE symbols COMMAND_ERROR_IS_FATAL ANY)
-string(REGEX MATCHALL "[^ \n]+\n" symbols "${symbols}")
-list(LENGTH symbols count)
-list(FILTER symbols EXCLUDE REGEX "^tessera_[a-z0-9_]+\n$")
-if(symbols)
-  list(GET symbols 0 first)
-  message(SEND_ERROR "${LIBRARY} exports more than tessera_*, for example ${first}")
+execute_process(COMMAND ${NM} -D --defined-only --format=posix ${LIBRARY} OUTPUT_VARIABLE table
+                COMMAND_ERROR_IS_FATAL ANY)
+string(REGEX MATCHALL "[^ \n]+ [A-Za-z] [^\n]*\n" lines "${table}")
+list(TRANSFORM lines REPLACE " .*" "" OUTPUT_VARIABLE exported)
+
+set(declared "")
+file(GLOB headers ${HEADERS}/*.h)
+foreach(header ${headers})
+  file(READ ${header} text)
+  string(REGEX REPLACE "/\\*([^*]|\\*+[^*/])*\\*+/" "" text "${text}")
+  string(REGEX REPLACE "\n *#[^\n]*" "" text "${text}")
+  string(REGEX MATCHALL "TESSERA_API [^(;]*\\(" heads "${text}")
+  list(TRANSFORM heads REPLACE ".*[ *\n]([A-Za-z0-9_]+)\\($" "\\1")
+  list(APPEND declared ${heads})
+endforeach()
+list(LENGTH declared count)
+if(NOT declared)
+  message(FATAL_ERROR "${HEADERS} declares nothing as TESSERA_API")
 endif()
+
+# differ(names others what): names that are not among others.
+function(differ names others what)
+  list(REMOVE_ITEM ${names} ${${others}})
+  list(JOIN ${names} ", " ${names})
+  if(${names})
+    message(SEND_ERROR "${what}: ${${names}}")
+  endif()
+endfunction()
+differ(exported declared "${LIBRARY} exports what no header declares as TESSERA_API")
+differ(declared exported "declared as TESSERA_API, but not exported by ${LIBRARY}")
 
 file(STRINGS ${CATALOGUE} modules REGEX "^TESSERA_KERNEL\\(")
 list(LENGTH modules modules)
@@ -16,6 +39,12 @@ if(NOT modules LESS 100)
 endif()
 
 if(NOT SANITIZE)
+  execute_process(COMMAND ${NM} --defined-only --format=posix ${LIBRARY} OUTPUT_VARIABLE symbols
+                  COMMAND_ERROR_IS_FATAL ANY)
+  string(REGEX MATCHALL "_GLOBAL__sub_I[^ \n]*" before_main "${symbols}")
+  if(before_main)
+    message(SEND_ERROR "run before main: ${before_main}")
+  endif()
   execute_process(COMMAND ${STRIP} -o ${OUT}/stripped.so ${LIBRARY} COMMAND_ERROR_IS_FATAL ANY)
   file(SIZE ${OUT}/stripped.so bytes)
   file(REMOVE ${OUT}/stripped.so)

@@ -21,8 +21,8 @@ ONNX has the op. `--device reference` is the CPU reference, which computes in fl
 not fit are refused by name, with exit code 1, before anything runs; no file is written then.
 
 `tessera op NAME --plan --shape Q=F16:1,8,65536,64 ...` runs nothing: it tells from shapes alone which kernels would run
-and which faster tiers were refused, the scratch memory, the arithmetic and traffic, and how many tiles of scores
-attention goes through.
+and which faster tiers were refused, the scratch memory, the arithmetic and traffic, how many tiles of scores attention
+goes through, and what a host binds that records the op itself ([embedding.md](embedding.md)).
 """
 
 

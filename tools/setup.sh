@@ -2,11 +2,15 @@
 # missing (Debian and Ubuntu, as root or with sudo), elsewhere names them, and builds. All it prints goes to standard
 # error.
 
-setup_packages_build=(g++ cmake ninja-build pkg-config glslang-tools spirv-tools libvulkan-dev libvulkan1
-  mesa-vulkan-drivers libcli11-dev nlohmann-json3-dev libpcre2-dev libutf8proc-dev zlib1g-dev)
-setup_packages_test=("${setup_packages_build[@]}" libgtest-dev libgmock-dev python3)
+setup_packages_libraries=(libvulkan-dev libcli11-dev nlohmann-json3-dev libpcre2-dev libutf8proc-dev zlib1g-dev)
+setup_packages_test_libraries=(libgtest-dev libgmock-dev)
+setup_packages_demo=(libpng-dev libfreetype-dev fonts-dejavu-core)
+setup_packages_build=(g++ cmake ninja-build pkg-config glslang-tools spirv-tools libvulkan1 mesa-vulkan-drivers
+  "${setup_packages_libraries[@]}")
+setup_packages_test=("${setup_packages_build[@]}" "${setup_packages_test_libraries[@]}" "${setup_packages_demo[@]}"
+  python3)
 setup_packages_ci=("${setup_packages_test[@]}" ccache clang clang-tidy-14 clang-format-14 libclang-rt-14-dev
-  vulkan-validationlayers)
+  vulkan-validationlayers g++-aarch64-linux-gnu qemu-user)
 
 # setup_packages build|test|ci: no network and no root when nothing is missing.
 setup_packages() {
@@ -59,7 +63,7 @@ setup_other_system() {
 setup_build() {
   local preset=$1 folder=build cache option
   shift
-  if [[ $preset == asan-ubsan ]]; then folder=build-asan; elif [[ $preset == fuzz ]]; then folder=build-fuzz; fi
+  case $preset in asan-ubsan) folder=build-asan ;; fuzz | tsan | aarch64) folder=build-$preset ;; esac
   cache=$folder/CMakeCache.txt
   local configure=()
   if [[ ! -f $folder/build.ninja ]]; then
@@ -75,7 +79,7 @@ setup_build() {
   if ((${#configure[@]})); then
     setup_check_cmake && "${configure[@]}" "$@" >&2 || return
   fi
-  cmake --build "$folder" >&2
+  cmake --build --preset "$preset" >&2
 }
 
 setup_check_cmake() {

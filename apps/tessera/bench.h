@@ -6,8 +6,8 @@
 #include <nlohmann/json.hpp>
 #include <string>
 
+#include "../shared/terminal.h"
 #include "common.h"
-#include "terminal.h"
 #include "tessera/tessera_tools.h"
 
 namespace tool {

@@ -3,8 +3,8 @@
 #include <cstdio>
 #include <numeric>
 
+#include "../shared/terminal.h"
 #include "bench.h"
-#include "terminal.h"
 
 namespace tool {
 namespace {

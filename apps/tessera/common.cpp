@@ -3,7 +3,6 @@
 #include <unistd.h>
 
 #include <atomic>
-#include <csignal>
 #include <cstdio>
 #include <cstdlib>
 #include <filesystem>
@@ -18,13 +17,6 @@ namespace tool {
 namespace {
 
 namespace fs = std::filesystem;
-
-volatile std::sig_atomic_t interrupt_count = 0;
-
-void on_interrupt(int) {
-  if (interrupt_count != 0) _exit(kInterrupted);
-  interrupt_count = 1;
-}
 
 // The library's jobs on as many threads as the machine has.
 void run_jobs(void*, uint32_t count, void (*job)(void* arg, uint32_t index), void* arg) {
@@ -56,17 +48,6 @@ std::string read_file(const fs::path& path) {
   return {std::istreambuf_iterator<char>(in), {}};
 }
 
-// Beside the program: ../share/tessera of an installation, ../models of a build folder in the source tree.
-std::string bundled_model() {
-  std::error_code ignored;
-  const fs::path here = fs::read_symlink("/proc/self/exe", ignored).parent_path();
-  for (const char* folder : {"../share/tessera", "../models"}) {
-    const fs::path path = (here / folder / "tessera-tiny.gguf").lexically_normal();
-    if (fs::exists(path, ignored)) return path.string();
-  }
-  return {};
-}
-
 }  // namespace
 
 void add_device_options(CLI::App& app, DeviceOptions& options) {
@@ -82,10 +63,6 @@ void add_device_options(CLI::App& app, DeviceOptions& options) {
       ->allow_extra_args(false);
   app.add_flag("--no-pipeline-cache", options.no_cache,
                "Neither read nor write the pipeline-cache file, nor read measured rates");
-}
-
-void add_model_option(CLI::App& app, std::string& path) {
-  app.add_option("-m,--model", path, "A GGUF file; the bundled model without it")->type_name("FILE");
 }
 
 const char* name_of(tessera_precision precision) {
@@ -228,23 +205,6 @@ tessera::Expected<std::string> CachedContext::save_rates(const std::vector<std::
   if (!replace_file(path, text + kRatesEnd + "\n"))
     return tessera::Failure{TESSERA_IO, "'" + path + "' cannot be written"};
   return path;
-}
-
-tessera::Expected<tessera::Model> load_model(const tessera::Context& context, const std::string& path) {
-  if (!path.empty()) return context.load(path);
-  const std::string bundled = bundled_model();
-  if (bundled.empty())
-    return tessera::Failure{
-        TESSERA_IO, "the bundled model tessera-tiny.gguf is not beside this program: give one with -m"};
-  return context.load(bundled);
-}
-
-bool interrupted() { return interrupt_count != 0; }
-void catch_interrupts() {
-  struct sigaction action {};
-  action.sa_handler = on_interrupt;  // no SA_RESTART: a read from the terminal ends too
-  sigaction(SIGINT, &action, nullptr);
-  std::signal(SIGPIPE, SIG_DFL);
 }
 
 tessera::Expected<std::string> read_text(const std::string& path) {

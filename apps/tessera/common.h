@@ -6,14 +6,11 @@
 #include <string>
 #include <vector>
 
+#include "../shared/command_line.h"
+#include "../shared/terminal.h"
 #include "tessera/tessera.hpp"
 
 namespace tool {
-
-// Exit statuses: 0 fine, 1 failed, 2 wrong usage, 130 interrupted.
-inline constexpr int kFailed = 1;
-inline constexpr int kUsage = 2;
-inline constexpr int kInterrupted = 130;
 
 struct DeviceOptions {
   std::string device;
@@ -22,8 +19,6 @@ struct DeviceOptions {
 };
 // --device, --cap, --no-pipeline-cache.
 void add_device_options(CLI::App& app, DeviceOptions& options);
-// -m; the bundled model when it is not given.
-void add_model_option(CLI::App& app, std::string& path);
 void add_precision_option(CLI::App& app, tessera_precision& precision);
 const char* name_of(tessera_precision precision);  // "f32", "mixed"
 
@@ -52,11 +47,6 @@ class CachedContext {
 };
 
 tessera_context_desc context_desc(const DeviceOptions& options, std::vector<const char*>& cap_pointers);
-tessera::Expected<tessera::Model> load_model(const tessera::Context& context, const std::string& path);
-
-// Set by Ctrl-C; a second one ends the program at once.
-bool interrupted();
-void catch_interrupts();
 
 // The whole of a file, or of standard input for "-".
 tessera::Expected<std::string> read_text(const std::string& path);

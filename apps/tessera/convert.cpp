@@ -2,8 +2,8 @@
 #include <map>
 #include <nlohmann/json.hpp>
 
+#include "../shared/terminal.h"
 #include "common.h"
-#include "terminal.h"
 #include "tessera/tessera_tools.h"
 
 namespace tool {

@@ -7,8 +7,8 @@
 #include <limits>
 #include <nlohmann/json.hpp>
 
+#include "../shared/terminal.h"
 #include "common.h"
-#include "terminal.h"
 #include "tessera/tessera_tools.h"
 
 namespace tool {

@@ -2,25 +2,6 @@
 
 #include "common.h"
 
-namespace {
-
-// Options as a person reads them: a name, what it takes, what it does.
-class HelpFormatter : public CLI::Formatter {
- public:
-  HelpFormatter() { column_width(30); }
-  std::string make_option_opts(const CLI::Option* option) const override {
-    if (option->get_type_size() == 0) return {};
-    const std::string type = option->get_type_name();
-    const std::size_t choices = type.find('{');
-    return " " + (choices == std::string::npos ? type.substr(0, type.find(':')) : type.substr(choices));
-  }
-  std::string make_usage(const CLI::App* app, std::string name) const override {
-    return "\n" + CLI::Formatter::make_usage(app, std::move(name));
-  }
-};
-
-}  // namespace
-
 int main(int argc, char** argv) {
   CLI::App app{
       "Transformer models on any Vulkan GPU, checked against a CPU reference.\n\n"
@@ -32,7 +13,7 @@ int main(int argc, char** argv) {
   app.set_version_flag("--version", "tessera " TESSERA_VERSION, "Print the version");
   app.require_subcommand(1);
   app.fallthrough(false);
-  app.formatter(std::make_shared<HelpFormatter>());
+  app.formatter(std::make_shared<tool::HelpFormatter>());
   app.set_help_flag("-h,--help", "Print this help");
   int status = 0;
   tool::add_generate(app, status);

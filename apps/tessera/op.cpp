@@ -4,8 +4,8 @@
 #include <map>
 #include <nlohmann/json.hpp>
 
+#include "../shared/terminal.h"
 #include "common.h"
-#include "terminal.h"
 #include "tessera/tessera_tools.h"
 
 namespace tool {
@@ -182,44 +182,31 @@ class OpRun {
     }
     auto context = CachedContext::create(options_.device);
     if (!context) return fail(context.failure());
-    describe();
-    const int status = options_.plan ? plan(**context) : execute(**context);
+    tessera::OpDesc desc(options_.name, inputs_, options_.set, options_.outputs);
+    const int status = options_.plan ? plan(**context, *desc) : execute(**context, *desc);
     if (status == 0) context->save();
     return status;
   }
 
  private:
-  void describe() {
-    for (const Tensor& t : inputs_) views_.push_back(t.view());
-    for (const std::string& s : options_.set) attributes_.push_back(s.c_str());
-    for (const std::string& s : options_.outputs) wanted_.push_back(s.c_str());
-    desc_.op = options_.name.c_str();
-    desc_.inputs = views_.data();
-    desc_.input_count = static_cast<uint32_t>(views_.size());
-    desc_.attributes = attributes_.data();
-    desc_.attribute_count = static_cast<uint32_t>(attributes_.size());
-    desc_.outputs = wanted_.data();
-    desc_.output_count = static_cast<uint32_t>(wanted_.size());
-  }
-
   Json outputs_json() const {
     Json list = Json::array();
     for (const Tensor& t : outputs_) list.push_back({{"name", t.name}, {"type", t.type}, {"shape", t.shape}});
     return list;
   }
 
-  int execute(const tessera::Context& context) {
-    desc_.user = &outputs_;
-    desc_.output = [](void* user, const tessera_tensor* t) -> void* {
+  int execute(const tessera::Context& context, tessera_op_desc& desc) {
+    desc.user = &outputs_;
+    desc.output = [](void* user, const tessera_tensor* t) -> void* {
       auto& outputs = *static_cast<std::vector<Tensor>*>(user);
       outputs.push_back(Tensor::of(*t));
       return outputs.back().data.data();
     };
     std::vector<double> seconds(options_.time);
-    desc_.repeat = options_.time;
-    if (!seconds.empty()) desc_.seconds = seconds.data();
+    desc.repeat = options_.time;
+    if (!seconds.empty()) desc.seconds = seconds.data();
     tessera_error error;
-    if (tessera_op_run(context.get(), &desc_, &error) != TESSERA_OK)
+    if (tessera_op_run(context.get(), &desc, &error) != TESSERA_OK)
       return fail({error.status, error.message});
     if (!options_.out.empty()) {
       std::vector<tessera_tensor> views;
@@ -246,19 +233,29 @@ class OpRun {
     return 0;
   }
 
-  int plan(const tessera::Context& context) {
-    Json all{{"op", options_.name},
-             {"device", context.device_name()},
-             {"outputs", Json::array()},
-             {"kernels", Json::array()},
-             {"refused", Json::array()}};
-    auto sink = tessera::init<tessera_op_plan_sink>();
+  int plan(const tessera::Context& context, const tessera_op_desc& desc) {
+    Json all{{"op", options_.name},      {"device", context.device_name()}, {"outputs", Json::array()},
+             {"tensors", Json::array()}, {"kernels", Json::array()},        {"refused", Json::array()}};
+    auto sink = tessera::init<tessera_plan_sink>();
     sink.user = &all;
     sink.output = [](void* user, const tessera_tensor* t) {
       (*static_cast<Json*>(user))["outputs"].push_back(
           {{"name", t->name},
            {"type", t->type},
            {"shape", std::vector<uint64_t>(t->shape, t->shape + t->dims)}});
+    };
+    sink.tensor = [](void* user, const tessera_plan_tensor* t) {
+      (*static_cast<Json*>(user))["tensors"].push_back(
+          {{"name", t->name},
+           {"type", t->type},
+           {"shape", std::vector<uint64_t>(t->shape, t->shape + t->dims)},
+           {"bytes", t->bytes},
+           {"access", std::string(t->reads ? "read" : "") + (t->reads && t->writes ? ", " : "") +
+                          (t->writes ? "write" : "")},
+           {"packed", t->packed != 0},
+           {"optional", t->optional != 0},
+           {"inputs", std::vector<std::string>(t->inputs, t->inputs + t->input_count)},
+           {"output", t->output}});
     };
     sink.kernel = [](void* user, const tessera_op_kernel* k) {
       Json kernel{{"name", k->name},
@@ -273,14 +270,16 @@ class OpRun {
     sink.refused = [](void* user, const char* tier, const char* reason) {
       (*static_cast<Json*>(user))["refused"].push_back({{"tier", tier}, {"reason", reason}});
     };
-    sink.total = [](void* user, uint64_t scratch, uint64_t tensors, double flops, double bytes) {
+    sink.total = [](void* user, const tessera_plan_totals* t) {
       (*static_cast<Json*>(user))
-          .update(
-              {{"scratch_bytes", scratch}, {"tensor_bytes", tensors}, {"flops", flops}, {"bytes", bytes}});
+          .update({{"scratch_bytes", t->scratch_bytes},
+                   {"tensor_bytes", t->tensor_bytes},
+                   {"flops", t->flops},
+                   {"bytes", t->bytes}});
     };
-    tessera_error error;
-    if (tessera_op_plan(context.get(), &desc_, &sink, &error) != TESSERA_OK)
-      return fail({error.status, error.message});
+    auto made = context.plan(desc);
+    if (!made) return fail(made.failure());
+    if (const auto described = made->describe(sink); !described) return fail(described.failure());
     if (options_.json)
       print_json(all);
     else
@@ -293,6 +292,10 @@ class OpRun {
       std::printf("%-18s %-5s %s\n", t["name"].get<std::string>().c_str(),
                   t["type"].get<std::string>().c_str(),
                   shape_text(t["shape"].get<std::vector<uint64_t>>()).c_str());
+    for (const Json& t : all["tensors"])
+      std::printf("bind %-26s %-5s %s, %s\n", t["name"].get<std::string>().c_str(),
+                  t["type"].get<std::string>().c_str(), human_bytes(t["bytes"].get<double>()).c_str(),
+                  t["access"].get<std::string>().c_str());
     for (const Json& k : all["kernels"]) {
       std::printf("kernel %-24s groups %s, %.3g flop, %.3g bytes\n", k["name"].get<std::string>().c_str(),
                   k["groups"].dump().c_str(), k["flops"].get<double>(), k["bytes"].get<double>());
@@ -311,9 +314,6 @@ class OpRun {
 
   const OpOptions& options_;
   std::vector<Tensor> inputs_, outputs_;
-  std::vector<tessera_tensor> views_;
-  std::vector<const char*> attributes_, wanted_;
-  tessera_op_desc desc_ = tessera::init<tessera_op_desc>();
 };
 
 int run(const CLI::App& app, const OpOptions& options) {

@@ -3,8 +3,8 @@
 #include <cstdio>
 #include <nlohmann/json.hpp>
 
+#include "../shared/terminal.h"
 #include "common.h"
-#include "terminal.h"
 #include "tessera/tessera_tools.h"
 
 namespace tool {

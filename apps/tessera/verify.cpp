@@ -3,8 +3,8 @@
 #include <filesystem>
 #include <nlohmann/json.hpp>
 
+#include "../shared/terminal.h"
 #include "common.h"
-#include "terminal.h"
 
 namespace tool {
 namespace {

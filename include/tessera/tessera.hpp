@@ -72,6 +72,20 @@ inline void to_string(void* user, const void* bytes, std::size_t count) {
 
 }  // namespace detail
 
+// "invalid argument", ...
+inline std::string status_text(tessera_status status) { return tessera_status_text(status); }
+// Of the library that runs: major << 16 | minor << 8 | patch.
+inline std::uint32_t version() { return tessera_version(); }
+inline Expected<Done> devices(const tessera_device_sink& sink,
+                              const tessera_context_desc& desc = init<tessera_context_desc>()) {
+  tessera_error error;
+  return detail::done(tessera_devices(&desc, &sink, &error), error);
+}
+inline Expected<Done> ops(const tessera_op_list_sink& sink) {
+  tessera_error error;
+  return detail::done(tessera_ops(&sink, &error), error);
+}
+
 // A tensor that owns what tessera_tensor points at.
 struct Tensor {
   std::string name, type;
@@ -100,6 +114,32 @@ struct Tensor {
   }
 };
 
+// An operation for the C calls; what it is made of must outlive it.
+class OpDesc {
+ public:
+  OpDesc(const std::string& name, std::span<const Tensor> inputs, std::span<const std::string> attributes,
+         std::span<const std::string> outputs) {
+    for (const Tensor& input : inputs) inputs_.push_back(input.view());
+    for (const std::string& attribute : attributes) attributes_.push_back(attribute.c_str());
+    for (const std::string& output : outputs) outputs_.push_back(output.c_str());
+    desc_.op = name.c_str();
+    desc_.inputs = inputs_.data();
+    desc_.input_count = static_cast<std::uint32_t>(inputs_.size());
+    desc_.attributes = attributes_.data();
+    desc_.attribute_count = static_cast<std::uint32_t>(attributes_.size());
+    desc_.outputs = outputs_.data();
+    desc_.output_count = static_cast<std::uint32_t>(outputs_.size());
+  }
+  OpDesc(const OpDesc&) = delete;
+  OpDesc& operator=(const OpDesc&) = delete;
+  tessera_op_desc& operator*() { return desc_; }
+
+ private:
+  std::vector<tessera_tensor> inputs_;
+  std::vector<const char*> attributes_, outputs_;
+  tessera_op_desc desc_ = init<tessera_op_desc>();
+};
+
 struct GenerateOptions {
   std::uint32_t max_tokens = 256;
   bool ignore_eos = false;
@@ -107,6 +147,32 @@ struct GenerateOptions {
   std::function<bool(std::string_view)> on_text;  // true to go on
   std::function<bool(std::uint32_t)> on_token;    // true to go on
 };
+
+namespace detail {
+
+// What points into options that outlive it.
+struct GenerateDesc {
+  explicit GenerateDesc(const GenerateOptions& options) {
+    for (const std::string& text : options.stop_texts) stops.push_back(text.c_str());
+    value.max_tokens = options.max_tokens;
+    value.ignore_eos = options.ignore_eos;
+    value.stop_texts = stops.data();
+    value.stop_count = static_cast<std::uint32_t>(stops.size());
+    value.user = const_cast<GenerateOptions*>(&options);
+    if (options.on_text)
+      value.on_text = [](void* user, const char* text, std::size_t bytes) {
+        return static_cast<GenerateOptions*>(user)->on_text({text, bytes}) ? 0 : 1;
+      };
+    if (options.on_token)
+      value.on_token = [](void* user, std::uint32_t id) {
+        return static_cast<GenerateOptions*>(user)->on_token(id) ? 0 : 1;
+      };
+  }
+  std::vector<const char*> stops;
+  tessera_generate_desc value = init<tessera_generate_desc>();
+};
+
+}  // namespace detail
 
 class Session {
  public:
@@ -121,26 +187,47 @@ class Session {
     return id;
   }
   Expected<tessera_stop> generate(const GenerateOptions& options) {
-    std::vector<const char*> stops;
-    for (const std::string& text : options.stop_texts) stops.push_back(text.c_str());
-    tessera_generate_desc desc = init<tessera_generate_desc>();
-    desc.max_tokens = options.max_tokens;
-    desc.ignore_eos = options.ignore_eos;
-    desc.stop_texts = stops.data();
-    desc.stop_count = static_cast<std::uint32_t>(stops.size());
-    desc.user = const_cast<GenerateOptions*>(&options);
-    if (options.on_text)
-      desc.on_text = [](void* user, const char* text, std::size_t bytes) {
-        return static_cast<GenerateOptions*>(user)->on_text({text, bytes}) ? 0 : 1;
-      };
-    if (options.on_token)
-      desc.on_token = [](void* user, std::uint32_t id) {
-        return static_cast<GenerateOptions*>(user)->on_token(id) ? 0 : 1;
-      };
     tessera_error error;
     tessera_stop stop = TESSERA_STOP_LENGTH;
-    if (tessera_generate(handle_.get(), &desc, &stop, &error) != TESSERA_OK) return detail::failure(error);
+    const detail::GenerateDesc desc(options);
+    if (tessera_generate(handle_.get(), &desc.value, &stop, &error) != TESSERA_OK)
+      return detail::failure(error);
     return stop;
+  }
+  Expected<Done> begin(GenerateOptions options) {
+    tessera_error error;
+    auto kept = std::make_unique<GenerateOptions>(std::move(options));
+    const detail::GenerateDesc desc(*kept);
+    auto done = detail::done(tessera_session_begin(handle_.get(), &desc.value, &error), error);
+    if (done) generating_ = std::move(kept);
+    return done;
+  }
+  Expected<tessera_step_result> step(double budget_us = 0, std::uint32_t in_flight = 0) {
+    tessera_error error;
+    auto desc = init<tessera_step_desc>();
+    desc.budget_us = budget_us;
+    desc.in_flight = in_flight;
+    auto result = init<tessera_step_result>();
+    if (tessera_session_step(handle_.get(), &desc, &result, &error) != TESSERA_OK)
+      return detail::failure(error);
+    return result;
+  }
+  Expected<tessera_step_result> poll() {
+    tessera_error error;
+    auto result = init<tessera_step_result>();
+    if (tessera_session_poll(handle_.get(), &result, &error) != TESSERA_OK) return detail::failure(error);
+    return result;
+  }
+  Expected<tessera_step_result> wait(std::uint64_t timeout_ns) {
+    tessera_error error;
+    auto result = init<tessera_step_result>();
+    if (tessera_session_wait(handle_.get(), timeout_ns, &result, &error) != TESSERA_OK)
+      return detail::failure(error);
+    return result;
+  }
+  Expected<Done> cancel() {
+    tessera_error error;
+    return detail::done(tessera_session_cancel(handle_.get(), &error), error);
   }
   Expected<Done> set_sampler(const tessera_sampler& sampler) {
     tessera_error error;
@@ -149,6 +236,24 @@ class Session {
   Expected<Done> reset() {
     tessera_error error;
     return detail::done(tessera_session_reset(handle_.get(), &error), error);
+  }
+  Expected<Done> release_weights() {
+    tessera_error error;
+    return detail::done(tessera_session_release_weights(handle_.get(), &error), error);
+  }
+  Expected<std::string> save() {
+    tessera_error error;
+    std::string bytes;
+    const auto append = [](void* user, const void* part, std::size_t count) {
+      static_cast<std::string*>(user)->append(static_cast<const char*>(part), count);
+    };
+    if (tessera_session_save(handle_.get(), append, &bytes, &error) != TESSERA_OK)
+      return detail::failure(error);
+    return bytes;
+  }
+  Expected<Done> restore(std::string_view bytes) {
+    tessera_error error;
+    return detail::done(tessera_session_restore(handle_.get(), bytes.data(), bytes.size(), &error), error);
   }
   tessera_session_stats stats() const {
     tessera_session_stats stats = init<tessera_session_stats>();
@@ -159,7 +264,8 @@ class Session {
 
  private:
   friend class Model;
-  std::unique_ptr<ProgressFn> progress_;  // at a fixed address for the C callback
+  std::unique_ptr<ProgressFn> progress_;         // at a fixed address for the C callbacks
+  std::unique_ptr<GenerateOptions> generating_;  // likewise
   std::unique_ptr<tessera_session, Destroy<tessera_session, tessera_session_destroy>> handle_;
 };
 
@@ -268,6 +374,93 @@ class Translator {
   std::unique_ptr<tessera_translator, Destroy<tessera_translator, tessera_translator_destroy>> handle_;
 };
 
+// What a host should enable on the device that it lends: tessera_requirements_info and the list behind it.
+class Requirements {
+ public:
+  static Expected<Requirements> create(
+      const tessera_requirements_desc& desc = init<tessera_requirements_desc>()) {
+    tessera_error error;
+    tessera_requirements* handle = nullptr;
+    if (tessera_requirements_create(&desc, &handle, &error) != TESSERA_OK) return detail::failure(error);
+    Requirements requirements;
+    requirements.handle_.reset(handle);
+    return requirements;
+  }
+  tessera_requirements_info info() const {
+    auto info = init<tessera_requirements_info>();
+    tessera_requirements_get_info(handle_.get(), &info, nullptr);
+    return info;
+  }
+  // In a host's own chain of feature structs; how many features have no place in it.
+  Expected<std::uint32_t> enable(void* chain) const {
+    tessera_error error;
+    std::uint32_t left = 0;
+    if (tessera_requirements_enable(handle_.get(), chain, &left, &error) != TESSERA_OK)
+      return detail::failure(error);
+    return left;
+  }
+  std::vector<tessera_requirement> list() const {  // lives as long as this object
+    std::vector<tessera_requirement> out;
+    tessera_requirements_list(
+        handle_.get(),
+        [](void* user, const tessera_requirement* requirement) {
+          static_cast<std::vector<tessera_requirement>*>(user)->push_back(*requirement);
+        },
+        &out, nullptr);
+    return out;
+  }
+  tessera_requirements* get() const { return handle_.get(); }
+
+ private:
+  std::unique_ptr<tessera_requirements, Destroy<tessera_requirements, tessera_requirements_destroy>> handle_;
+};
+
+// A plan with memory. Recording allocates nothing.
+class OpBinding {
+ public:
+  Expected<Done> record(const tessera_record_desc& desc) const {
+    tessera_error error;
+    return detail::done(tessera_record(handle_.get(), &desc, &error), error);
+  }
+  tessera_binding* get() const { return handle_.get(); }
+
+ private:
+  friend class OpPlan;
+  std::unique_ptr<tessera_binding, Destroy<tessera_binding, tessera_binding_destroy>> handle_;
+};
+
+class OpPlan {
+ public:
+  Expected<Done> describe(const tessera_plan_sink& sink) const {
+    tessera_error error;
+    return detail::done(tessera_plan_describe(handle_.get(), &sink, &error), error);
+  }
+  // `out` has the tensor's bytes.
+  Expected<Done> pack(const std::string& tensor, std::span<const Tensor> inputs,
+                      std::span<std::byte> out) const {
+    std::vector<tessera_tensor> views;
+    for (const Tensor& input : inputs) views.push_back(input.view());
+    tessera_error error;
+    return detail::done(
+        tessera_plan_pack(handle_.get(), tensor.c_str(), views.data(),
+                          static_cast<std::uint32_t>(views.size()), out.data(), out.size(), &error),
+        error);
+  }
+  Expected<OpBinding> bind(const tessera_bind_desc& desc) const {
+    tessera_error error;
+    tessera_binding* handle = nullptr;
+    if (tessera_bind(handle_.get(), &desc, &handle, &error) != TESSERA_OK) return detail::failure(error);
+    OpBinding binding;
+    binding.handle_.reset(handle);
+    return binding;
+  }
+  tessera_plan* get() const { return handle_.get(); }
+
+ private:
+  friend class Context;
+  std::unique_ptr<tessera_plan, Destroy<tessera_plan, tessera_plan_destroy>> handle_;
+};
+
 class Context {
  public:
   static Expected<Context> create(const tessera_context_desc& desc = init<tessera_context_desc>()) {
@@ -296,20 +489,9 @@ class Context {
   Expected<std::vector<Tensor>> op(const std::string& name, std::span<const Tensor> inputs,
                                    std::span<const std::string> attributes = {},
                                    std::span<const std::string> outputs = {}) const {
-    std::vector<tessera_tensor> tensors;
-    std::vector<const char*> settings, wanted;
-    for (const Tensor& tensor : inputs) tensors.push_back(tensor.view());
-    for (const std::string& attribute : attributes) settings.push_back(attribute.c_str());
-    for (const std::string& output : outputs) wanted.push_back(output.c_str());
     std::vector<std::unique_ptr<Tensor>> made;
-    auto desc = init<tessera_op_desc>();
-    desc.op = name.c_str();
-    desc.inputs = tensors.data();
-    desc.input_count = static_cast<std::uint32_t>(tensors.size());
-    desc.attributes = settings.data();
-    desc.attribute_count = static_cast<std::uint32_t>(settings.size());
-    desc.outputs = wanted.data();
-    desc.output_count = static_cast<std::uint32_t>(wanted.size());
+    OpDesc called(name, inputs, attributes, outputs);
+    tessera_op_desc& desc = *called;
     desc.user = &made;
     desc.output = [](void* user, const tessera_tensor* tensor) -> void* {
       auto& list = *static_cast<std::vector<std::unique_ptr<Tensor>>*>(user);
@@ -322,6 +504,20 @@ class Context {
     out.reserve(made.size());
     for (const auto& tensor : made) out.push_back(std::move(*tensor));
     return out;
+  }
+  Expected<OpPlan> plan(const std::string& name, std::span<const Tensor> inputs,
+                        std::span<const std::string> attributes = {},
+                        std::span<const std::string> outputs = {}) const {
+    return plan(*OpDesc(name, inputs, attributes, outputs));
+  }
+  Expected<OpPlan> plan(const tessera_op_desc& desc) const {
+    tessera_error error;
+    tessera_plan* handle = nullptr;
+    if (tessera_plan_create(handle_.get(), &desc, &handle, &error) != TESSERA_OK)
+      return detail::failure(error);
+    OpPlan plan;
+    plan.handle_.reset(handle);
+    return plan;
   }
   // desc.progress is replaced when `progress` is given.
   Expected<Translator> translator(tessera_translator_desc desc, ProgressFn progress = {}) const {
@@ -341,6 +537,14 @@ class Context {
   std::string device_name() const { return tessera_context_device_name(handle_.get()); }
   std::string cache_key() const { return tessera_context_cache_key(handle_.get()); }
   std::string rates_key() const { return tessera_context_rates_key(handle_.get()); }
+  // What every submission of the context signals.
+  Expected<tessera_vk_semaphore> timeline() const {
+    tessera_error error;
+    tessera_vk_semaphore semaphore{};
+    if (tessera_context_timeline(handle_.get(), &semaphore, &error) != TESSERA_OK)
+      return detail::failure(error);
+    return semaphore;
+  }
   Expected<std::string> pipeline_cache() const {
     tessera_error error;
     std::string blob;

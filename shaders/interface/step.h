@@ -20,10 +20,11 @@ struct LastRowPush {
 TSR_CONST uint kAdvanceState = 0;
 TSR_CONST uint kAdvanceBindings = 1;
 TSR_CONST uint kAdvanceSpecs = 0;
+TSR_CONST uint kStateRemaining = 4;  // a word of the state that only advance reads
 
-#ifdef __cplusplus
-struct AdvancePush {};
-#endif
+struct AdvancePush {
+  uint chunk;  // the most rows of a pass
+};
 
 TSR_INTERFACE_END
 #endif

@@ -35,12 +35,23 @@ Progress make_progress(tessera_progress_fn callback, void* user) {
   };
 }
 
+Result<std::vector<CapOverride>> parse_caps(const char* const* texts, uint32_t count) {
+  std::vector<CapOverride> out;
+  if (count != 0) TSR_CHECK(require(texts, "caps"));
+  for (uint32_t i = 0; i < count; ++i) {
+    TSR_TRY(CapOverride cap, parse_cap_override(texts[i] == nullptr ? "" : texts[i]));
+    out.push_back(std::move(cap));
+  }
+  return out;
+}
+
 namespace {
 
 struct DeviceChoice {
   std::shared_ptr<Instance> instance;
   std::vector<DeviceReport> reports;
   std::vector<CapOverride> overrides;
+  std::optional<HostDevice> host;  // then there is one report
 };
 
 Log make_log(const tessera_context_desc& desc) {
@@ -63,17 +74,19 @@ Result<std::uint32_t> pick_for_listing(std::span<const DeviceReport> reports, co
 
 Result<DeviceChoice> open_instance(const tessera_context_desc& desc) {
   DeviceChoice choice;
-  if (desc.cap_count != 0) TSR_CHECK(require(desc.caps, "caps"));
-  for (uint32_t i = 0; i < desc.cap_count; ++i) {
-    TSR_TRY(CapOverride cap, parse_cap_override(desc.caps[i] == nullptr ? "" : desc.caps[i]));
-    choice.overrides.push_back(std::move(cap));
-  }
+  TSR_TRY(choice.overrides, parse_caps(desc.caps, desc.cap_count));
   Instance::Desc instance;
   instance.get_instance_proc_addr = desc.get_instance_proc_addr;
   instance.debug_messages = desc.debug_messages != 0;
   instance.log = make_log(desc);
+  instance.allocation_callbacks = desc.allocation_callbacks;
+  TSR_TRY(choice.host, make_host_device(desc, instance));
   TSR_TRY(choice.instance, Instance::create(instance));
-  TSR_TRY(choice.reports, choice.instance->enumerate());
+  if (choice.host) {
+    choice.reports = {choice.instance->report(*choice.host)};
+  } else {
+    TSR_TRY(choice.reports, choice.instance->enumerate());
+  }
   return choice;
 }
 
@@ -106,7 +119,8 @@ std::string rates_key(const DeviceReport& report) {
   Hash hash = device_hash(report);
   const std::uint32_t version = tessera_version();
   hash.add(&version, 4);
-  for (const NamedValue& v : list(report.limits, report.caps)) hash.add(&v.value, sizeof(v.value));
+  for (const NamedValue& v : list(report.limits, report.caps))
+    if (v.chooses) hash.add(&v.value, sizeof(v.value));
   return hash.text();
 }
 
@@ -168,12 +182,16 @@ Result<void> open_device(const tessera_context_desc& desc, tessera_context& cont
   Device::Desc device;
   TSR_TRY(device.index, pick_device(choice.reports, wanted_device(desc)));
   device.log = make_log(desc);
+  device.memory_budget = desc.memory_budget_bytes;
+  device.low_priority = desc.low_priority != 0;
+  device.transfer_queue = desc.transfer_queue != 0;
   TSR_TRY(const DeviceReport report, opened(choice, device.index));
   context.cache_key = device_hash(report).text();
   context.rates_key = rates_key(report);
   TSR_TRY(device.rates, parse_rates(desc.rates, desc.rate_count));
   load_rates(desc, context.rates_key, device.log, device.rates);
   device.overrides = std::move(choice.overrides);
+  device.host = std::move(choice.host);
   if (desc.load_pipeline_cache != nullptr) {
     const void* bytes = nullptr;
     size_t count = 0;
@@ -283,6 +301,8 @@ tessera_status tessera_context_create(const tessera_context_desc* desc, tessera_
       };
     if (asks_for_reference(d)) {
       made->device_name = "reference";
+      if (d.host != nullptr)
+        return Error{Code::invalid_argument, "the reference needs no device of a host's (host)"};
       if (d.cap_count != 0)
         return Error{Code::invalid_argument, "the reference has no limits or capabilities to lower (--cap)"};
       if (d.rate_count != 0)
@@ -308,6 +328,19 @@ const char* tessera_context_cache_key(const tessera_context* context) {
 
 const char* tessera_context_rates_key(const tessera_context* context) {
   return context == nullptr ? "" : context->rates_key.c_str();
+}
+
+tessera_status tessera_context_timeline(tessera_context* context, tessera_vk_semaphore* semaphore,
+                                        tessera_error* error) {
+  return guarded(error, [&]() -> Result<void> {
+    TSR_CHECK(require(context, "context"));
+    TSR_CHECK(require(semaphore, "semaphore"));
+    if (context->device == nullptr)
+      return Error{Code::unsupported, "the reference submits nothing and has no timeline"};
+    TSR_TRY(const std::uint64_t handle, context->device->timeline(Lane::compute));
+    *semaphore = to_handle<tessera_vk_semaphore>(handle);
+    return {};
+  });
 }
 
 tessera_status tessera_context_pipeline_cache(tessera_context* context, tessera_bytes_fn sink, void* user,

@@ -5,6 +5,7 @@
 #include <new>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "device/device.h"
 #include "formats/model_file.h"
@@ -37,6 +38,7 @@ struct tessera_session {
   std::unique_ptr<tessera::DecoderSession> session;
   std::optional<tessera::Generator> generator;  // none without a tokenizer
   double load_seconds = 0;
+  bool busy = false;  // a call of it is under way
 };
 
 namespace tessera::api {
@@ -71,15 +73,35 @@ Result<T> sized(const T* from, const char* what) {
   __builtin_memcpy(&copy, from, from->size < sizeof(T) ? from->size : sizeof(T));
   return copy;
 }
+template <typename T>
+Result<void> has_room(const T& to, const char* what) {
+  if (to.size >= sizeof(size_t)) return {};
+  return Error{Code::invalid_argument, std::string(what) + ": its size is not set"};
+}
+
 // The other way: writes no more than the caller has room for.
 template <typename T>
 Result<void> sized_out(const T& from, T* to, const char* what) {
-  if (to == nullptr || to->size < sizeof(size_t))
-    return Error{Code::invalid_argument, std::string(what) + " is missing or its size is not set"};
+  if (to == nullptr) return Error{Code::invalid_argument, std::string(what) + " is NULL"};
+  TSR_CHECK(has_room(*to, what));
   const size_t size = to->size;
   __builtin_memcpy(to, &from, size < sizeof(T) ? size : sizeof(T));
   to->size = size;
   return {};
+}
+
+// An array of sized structs, which steps by its first element's size.
+template <typename T>
+Result<std::vector<T>> sized_array(const T* first, std::size_t count, const char* what) {
+  std::vector<T> out;
+  if (count == 0) return out;
+  if (first == nullptr) return Error{Code::invalid_argument, std::string(what) + " is NULL"};
+  const auto* at = reinterpret_cast<const std::byte*>(first);
+  for (std::size_t i = 0; i < count; ++i, at += first->size) {
+    TSR_TRY(const T element, sized(reinterpret_cast<const T*>(at), what));
+    out.push_back(element);
+  }
+  return out;
 }
 
 inline Result<void> require(const void* pointer, const char* what) {
@@ -87,6 +109,12 @@ inline Result<void> require(const void* pointer, const char* what) {
   return {};
 }
 
+Result<std::vector<CapOverride>> parse_caps(const char* const* texts, uint32_t count);
+// Of a host's; version 0 is 1.2.
+void set_instance(VkInstance_T* handle, uint32_t api_version, Instance::Desc& instance);
+// None without desc.host; sets what of `instance` is the host's.
+Result<std::optional<HostDevice>> make_host_device(const tessera_context_desc& desc,
+                                                   Instance::Desc& instance);
 bool asks_for_reference(const tessera_context_desc& desc);
 // Sets device, device_name and the keys. Makes nothing but instance and device.
 Result<void> open_device(const tessera_context_desc& desc, tessera_context& context);
@@ -99,7 +127,8 @@ Result<DecoderOptions> make_options(uint32_t context, uint32_t chunk, tessera_kv
 Result<void> run_verify(tessera_context& context, std::shared_ptr<const Program> unfused,
                         std::vector<ScriptPass> script, const tessera_verify_desc& desc);
 // The one place that picks a Walker.
+// stream: without its weights, which Walker::load brings.
 Result<std::unique_ptr<Walker>> make_walker(tessera_context& context, std::shared_ptr<const Program> unfused,
-                                            Progress progress);
+                                            Progress progress, bool stream = false);
 
 }  // namespace tessera::api

@@ -28,7 +28,7 @@ std::string objection(const BindingRange& range, const Limits& limits) {
 }  // namespace
 
 SetPools::~SetPools() {
-  for (VkDescriptorPool pool : pools_) gpu_.vk.DestroyDescriptorPool(gpu_.device, pool, nullptr);
+  for (VkDescriptorPool pool : pools_) gpu_.vk.DestroyDescriptorPool(gpu_.device, pool, gpu_.allocator());
 }
 
 Result<SetPools::Set> SetPools::allocate(VkDescriptorSetLayout layout, std::uint32_t bindings) {
@@ -51,7 +51,7 @@ Result<SetPools::Set> SetPools::allocate(VkDescriptorSetLayout layout, std::uint
   pool_info.maxSets = kSetsPerPool;
   pool_info.poolSizeCount = 1;
   pool_info.pPoolSizes = &size;
-  VkResult r = gpu_.vk.CreateDescriptorPool(gpu_.device, &pool_info, nullptr, &info.descriptorPool);
+  VkResult r = gpu_.vk.CreateDescriptorPool(gpu_.device, &pool_info, gpu_.allocator(), &info.descriptorPool);
   if (r != VK_SUCCESS) return gpu_.error(r, "descriptor pool");
   pools_.push_back(info.descriptorPool);
   r = gpu_.vk.AllocateDescriptorSets(gpu_.device, &info, &set);
@@ -60,6 +60,7 @@ Result<SetPools::Set> SetPools::allocate(VkDescriptorSetLayout layout, std::uint
 }
 
 void SetPools::free(const Set& set) {
+  if (gpu_.hung) return;
   const std::lock_guard lock(mutex_);
   gpu_.vk.FreeDescriptorSets(gpu_.device, set.pool, 1, &set.set);
 }

@@ -3,6 +3,8 @@
 #include <cstring>
 #include <type_traits>
 
+#include "base/checksum.h"
+
 namespace tessera {
 namespace {
 
@@ -18,15 +20,9 @@ struct Header {
 };
 static_assert(sizeof(Header) == 64 && std::has_unique_object_representations_v<Header>);
 
-// FNV-1a, 64 bits, a byte at a time: a few milliseconds for the largest caches seen.
-std::uint64_t fnv1a(std::uint64_t hash, std::span<const std::byte> bytes) {
-  for (std::byte b : bytes) hash = (hash ^ static_cast<std::uint64_t>(b)) * 0x100000001b3;
-  return hash;
-}
-
 std::uint64_t checksum(const Header& header, std::span<const std::byte> payload) {
   const auto bytes = std::as_bytes(std::span(&header, 1)).first(offsetof(Header, checksum));
-  return fnv1a(fnv1a(0xcbf29ce484222325, bytes), payload);
+  return tessera::checksum(tessera::checksum(kChecksumStart, bytes), payload);
 }
 
 Header header_for(const DeviceReport& d) {

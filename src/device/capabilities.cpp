@@ -10,84 +10,14 @@
 namespace tessera {
 namespace {
 
-using Extensions = std::set<std::string>;
-
-Extensions extension_names(const InstanceTable& vk, VkPhysicalDevice handle) {
+std::set<std::string> extension_names(const InstanceTable& vk, VkPhysicalDevice handle) {
   std::vector<VkExtensionProperties> all;
   read_all(all, {}, [&](std::uint32_t* count, VkExtensionProperties* out) {
     return vk.EnumerateDeviceExtensionProperties(handle, nullptr, count, out);
   });
-  Extensions names;
+  std::set<std::string> names;
   for (const auto& e : all) names.insert(e.extensionName);
   return names;
-}
-
-// Links `next` after the struct that `tail` ends in.
-template <typename T>
-void link(void**& tail, T& next, VkStructureType type) {
-  next.sType = type;
-  next.pNext = nullptr;
-  *tail = &next;
-  tail = &next.pNext;
-}
-
-// What decides whether a struct may be chained: the version, or an extension.
-struct Known {
-  Extensions extensions;
-  bool v13 = false;
-  bool has(const char* name) const { return extensions.contains(name); }
-  bool size_control() const { return v13 || has(VK_EXT_SUBGROUP_SIZE_CONTROL_EXTENSION_NAME); }
-  bool int_dot() const { return v13 || has(VK_KHR_SHADER_INTEGER_DOT_PRODUCT_EXTENSION_NAME); }
-  bool maintenance4() const { return v13 || has(VK_KHR_MAINTENANCE_4_EXTENSION_NAME); }
-  bool executable() const { return has(VK_KHR_PIPELINE_EXECUTABLE_PROPERTIES_EXTENSION_NAME); }
-  bool coopmat() const { return has(VK_KHR_COOPERATIVE_MATRIX_EXTENSION_NAME); }
-  // Its modules are SPIR-V 1.6.
-  bool coopmat2() const { return v13 && coopmat() && has(VK_NV_COOPERATIVE_MATRIX_2_EXTENSION_NAME); }
-  bool bf16() const { return has(VK_KHR_SHADER_BFLOAT16_EXTENSION_NAME); }
-};
-
-void chain_features(FeatureChain& f, const Known& known) {
-  f.core.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_FEATURES_2;
-  void** tail = &f.core.pNext;
-  link(tail, f.v11, VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_1_FEATURES);
-  link(tail, f.v12, VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_2_FEATURES);
-  if (known.size_control())
-    link(tail, f.size_control, VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SUBGROUP_SIZE_CONTROL_FEATURES);
-  if (known.int_dot())
-    link(tail, f.int_dot, VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SHADER_INTEGER_DOT_PRODUCT_FEATURES);
-  if (known.maintenance4())
-    link(tail, f.maintenance4, VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_MAINTENANCE_4_FEATURES);
-  if (known.executable())
-    link(tail, f.executable, VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_PIPELINE_EXECUTABLE_PROPERTIES_FEATURES_KHR);
-  if (known.coopmat())
-    link(tail, f.coopmat, VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_COOPERATIVE_MATRIX_FEATURES_KHR);
-  if (known.coopmat2())
-    link(tail, f.coopmat2, VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_COOPERATIVE_MATRIX_2_FEATURES_NV);
-  if (known.bf16()) link(tail, f.bf16, VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SHADER_BFLOAT16_FEATURES_KHR);
-}
-
-// Leaves on only what a kernel can use: robust access and the like cost time.
-void keep_used(FeatureChain& f) {
-  VkPhysicalDeviceFeatures core{};
-  core.shaderInt16 = f.core.features.shaderInt16;
-  f.core.features = core;
-
-  VkPhysicalDeviceVulkan11Features v11{f.v11.sType, f.v11.pNext};
-  v11.storageBuffer16BitAccess = f.v11.storageBuffer16BitAccess;
-  f.v11 = v11;
-
-  VkPhysicalDeviceVulkan12Features v12{f.v12.sType, f.v12.pNext};
-  v12.timelineSemaphore = f.v12.timelineSemaphore;
-  v12.storageBuffer8BitAccess = f.v12.storageBuffer8BitAccess;
-  v12.shaderFloat16 = f.v12.shaderFloat16;
-  v12.shaderInt8 = f.v12.shaderInt8;
-  v12.shaderSubgroupExtendedTypes = f.v12.shaderSubgroupExtendedTypes;
-  // Modules with cooperative matrices declare the Vulkan memory model.
-  v12.vulkanMemoryModel = f.v12.vulkanMemoryModel;
-  v12.vulkanMemoryModelDeviceScope = f.v12.vulkanMemoryModelDeviceScope;
-  f.v12 = v12;
-
-  f.coopmat.cooperativeMatrixRobustBufferAccess = VK_FALSE;
 }
 
 struct Properties {
@@ -151,7 +81,8 @@ Limits limits_from(const Properties& p, const Known& known, const Caps& caps, fl
   return out;
 }
 
-Caps caps_from(const Properties& p, const Known& known, const FeatureChain& f) {
+// `known` is what the device is opened with, `supported` what it could have.
+Caps caps_from(const Properties& p, const Known& known, const Known& supported, const FeatureChain& f) {
   const auto in_compute = [](VkShaderStageFlags stages) {
     return (stages & VK_SHADER_STAGE_COMPUTE_BIT) != 0;
   };
@@ -168,22 +99,23 @@ Caps caps_from(const Properties& p, const Known& known, const FeatureChain& f) {
   c.subgroup_shuffle = subgroup(VK_SUBGROUP_FEATURE_BASIC_BIT | VK_SUBGROUP_FEATURE_SHUFFLE_BIT);
   c.subgroup_clustered = subgroup(VK_SUBGROUP_FEATURE_BASIC_BIT | VK_SUBGROUP_FEATURE_CLUSTERED_BIT);
   // A device of one size may let no stage ask for it.
-  c.subgroup_size_control = f.size_control.subgroupSizeControl && f.size_control.computeFullSubgroups &&
+  c.subgroup_size_control = f.v13.subgroupSizeControl && f.v13.computeFullSubgroups &&
                             (in_compute(p.size_control.requiredSubgroupSizeStages) ||
                              p.size_control.minSubgroupSize == p.size_control.maxSubgroupSize);
-  c.int_dot = f.int_dot.shaderIntegerDotProduct;
+  c.int_dot = f.v13.shaderIntegerDotProduct;
   c.int_dot_fast = c.int_dot && p.int_dot.integerDotProduct4x8BitPackedSignedAccelerated;
   c.coopmat = f.coopmat.cooperativeMatrix && f.v12.vulkanMemoryModel &&
               in_compute(p.coopmat.cooperativeMatrixSupportedStages);
-  c.coopmat2 = c.coopmat && f.coopmat2.cooperativeMatrixFlexibleDimensions &&
+  c.coopmat2 = c.coopmat && f.v13.maintenance4 && f.coopmat2.cooperativeMatrixFlexibleDimensions &&
                f.coopmat2.cooperativeMatrixReductions && f.coopmat2.cooperativeMatrixConversions &&
                f.coopmat2.cooperativeMatrixPerElementOperations;
   c.bf16 = f.bf16.shaderBFloat16Type;
   c.software = p.core.properties.deviceType == VK_PHYSICAL_DEVICE_TYPE_CPU;
-  c.memory_budget = known.has(VK_EXT_MEMORY_BUDGET_EXTENSION_NAME);
+  // Asked of the physical device, which needs no enabling.
+  c.memory_budget = supported.has(VK_EXT_MEMORY_BUDGET_EXTENSION_NAME);
   c.executable_properties = f.executable.pipelineExecutableInfo;
   c.push_descriptor = known.has(VK_KHR_PUSH_DESCRIPTOR_EXTENSION_NAME);
-  c.global_priority = known.has(VK_KHR_GLOBAL_PRIORITY_EXTENSION_NAME);
+  c.global_priority = known.global_priority();
   return c;
 }
 
@@ -205,49 +137,22 @@ Matrices matrices_from(const InstanceTable& vk, VkPhysicalDevice handle, const P
   return out;
 }
 
-std::vector<const char*> extensions_to_enable(const Known& known, const Caps& caps) {
-  std::vector<const char*> out;
-  const auto add = [&](bool wanted, const char* name) {
-    if (wanted && known.has(name)) out.push_back(name);
-  };
-  add(true, kPortabilitySubset);  // must be enabled where it exists
-  add(!known.v13 && caps.subgroup_size_control, VK_EXT_SUBGROUP_SIZE_CONTROL_EXTENSION_NAME);
-  add(!known.v13 && caps.int_dot, VK_KHR_SHADER_INTEGER_DOT_PRODUCT_EXTENSION_NAME);
-  add(!known.v13, VK_KHR_MAINTENANCE_4_EXTENSION_NAME);
-  add(caps.executable_properties, VK_KHR_PIPELINE_EXECUTABLE_PROPERTIES_EXTENSION_NAME);
-  add(caps.coopmat, VK_KHR_COOPERATIVE_MATRIX_EXTENSION_NAME);
-  add(caps.coopmat2, VK_NV_COOPERATIVE_MATRIX_2_EXTENSION_NAME);
-  add(caps.bf16, VK_KHR_SHADER_BFLOAT16_EXTENSION_NAME);
-  add(caps.memory_budget, VK_EXT_MEMORY_BUDGET_EXTENSION_NAME);
-  add(caps.push_descriptor, VK_KHR_PUSH_DESCRIPTOR_EXTENSION_NAME);
-  add(caps.global_priority, VK_KHR_GLOBAL_PRIORITY_EXTENSION_NAME);
-  return out;
-}
+struct Families {
+  std::optional<std::uint32_t> compute, transfer;
+};
 
-// A struct may stay in the chain only while its extension is enabled.
-void chain_enabled(FeatureChain& f, Known known, const Caps& caps) {
-  const auto drop = [&](bool enabled, const char* name) {
-    if (!enabled) known.extensions.erase(name);
-  };
-  drop(caps.subgroup_size_control, VK_EXT_SUBGROUP_SIZE_CONTROL_EXTENSION_NAME);
-  drop(caps.int_dot, VK_KHR_SHADER_INTEGER_DOT_PRODUCT_EXTENSION_NAME);
-  drop(caps.executable_properties, VK_KHR_PIPELINE_EXECUTABLE_PROPERTIES_EXTENSION_NAME);
-  drop(caps.coopmat2, VK_NV_COOPERATIVE_MATRIX_2_EXTENSION_NAME);
-  drop(caps.coopmat, VK_KHR_COOPERATIVE_MATRIX_EXTENSION_NAME);
-  drop(caps.bf16, VK_KHR_SHADER_BFLOAT16_EXTENSION_NAME);
-  chain_features(f, known);
-}
-
-// Compute without graphics first: it does not queue behind a desktop's frames.
-std::optional<std::uint32_t> choose_family(const std::vector<VkQueueFamilyProperties>& families) {
-  std::optional<std::uint32_t> found;
-  for (std::uint32_t i = 0; i < families.size(); ++i) {
-    const VkQueueFamilyProperties& f = families[i];
-    if (f.queueCount == 0 || !(f.queueFlags & VK_QUEUE_COMPUTE_BIT)) continue;
-    if (!(f.queueFlags & VK_QUEUE_GRAPHICS_BIT)) return i;
-    if (!found) found = i;
+Families choose_families(const std::vector<VkQueueFamilyProperties>& all, const HostDevice* host) {
+  if (host) {
+    Families out;
+    if (host->compute.family < all.size() && all[host->compute.family].queueFlags & VK_QUEUE_COMPUTE_BIT)
+      out.compute = host->compute.family;
+    if (host->transfer.queue && host->transfer.family < all.size()) out.transfer = host->transfer.family;
+    return out;
   }
-  return found;
+  // Compute without graphics first: it does not queue behind a desktop's frames.
+  auto compute = find_family(all, VK_QUEUE_COMPUTE_BIT, VK_QUEUE_GRAPHICS_BIT);
+  if (!compute) compute = find_family(all, VK_QUEUE_COMPUTE_BIT, 0);
+  return {compute, find_family(all, VK_QUEUE_TRANSFER_BIT, VK_QUEUE_COMPUTE_BIT | VK_QUEUE_GRAPHICS_BIT)};
 }
 
 DeviceType type_from(VkPhysicalDeviceType type) {
@@ -299,8 +204,40 @@ std::string below_floor(const Limits& limits, std::uint32_t api_version) {
   return {};
 }
 
+std::optional<std::uint32_t> find_family(const std::vector<VkQueueFamilyProperties>& families,
+                                         VkQueueFlags with, VkQueueFlags without) {
+  for (std::uint32_t i = 0; i < families.size(); ++i) {
+    const VkQueueFlags flags = families[i].queueFlags;
+    if (families[i].queueCount > 0 && (flags & with) == with && !(flags & without)) return i;
+  }
+  return {};
+}
+
+std::vector<VkQueueFamilyProperties> queue_families(const InstanceTable& vk, VkPhysicalDevice handle) {
+  std::vector<VkQueueFamilyProperties> out;
+  read_all(out, {}, [&](std::uint32_t* count, VkQueueFamilyProperties* list) {
+    vk.GetPhysicalDeviceQueueFamilyProperties(handle, count, list);
+    return VK_SUCCESS;
+  });
+  return out;
+}
+
+namespace {
+
+// Empty when every required feature is on.
+std::string missing_feature(FeatureChain& f, const Known& known, const HostDevice* host) {
+  for (const UsedFeature& u : used_features()) {
+    if (!u.required || u.in(f)) continue;
+    const std::string name = std::string(u.member) + " of " + u.structure(known);
+    return (host ? "the host did not enable the feature " : "no feature ") + name;
+  }
+  return {};
+}
+
+}  // namespace
+
 PhysicalDevice describe(const InstanceTable& vk, VkPhysicalDevice handle, std::uint32_t index,
-                        std::uint32_t instance_version, FeatureChain* features) {
+                        std::uint32_t instance_version, FeatureChain* features, const HostDevice* host) {
   PhysicalDevice out;
   out.handle = handle;
   DeviceReport& r = out.report;
@@ -312,39 +249,58 @@ PhysicalDevice describe(const InstanceTable& vk, VkPhysicalDevice handle, std::u
   r.refused = below_floor(Limits{}, r.api_version);
   if (!r.refused.empty()) return out;  // the 1.2 structs below mean nothing to it
 
-  const Known known{extension_names(vk, handle),
-                    std::min(r.api_version, instance_version) >= VK_API_VERSION_1_3};
+  const Known supported{extension_names(vk, handle),
+                        std::min(r.api_version, instance_version) >= VK_API_VERSION_1_3};
+  Known known = supported;
   FeatureChain local;
   FeatureChain& f = features ? *features : local;
-  chain_features(f, known);
-  vk.GetPhysicalDeviceFeatures2(handle, &f.core);
-  Properties p;
-  read_properties(vk, handle, known, p);
-
-  std::vector<VkQueueFamilyProperties> families;
-  read_all(families, {}, [&](std::uint32_t* count, VkQueueFamilyProperties* list) {
-    vk.GetPhysicalDeviceQueueFamilyProperties(handle, count, list);
-    return VK_SUCCESS;
-  });
-  const auto family = choose_family(families);
-  if (family) {
-    out.queue_family = *family;
-    out.timestamp_bits = families[*family].timestampValidBits;
+  if (host) {
+    known.extensions = std::set<std::string>(host->extensions.begin(), host->extensions.end());
+    read_enabled(host->features, known, f);
+  } else {
+    chain_features(f, known);
+    vk.GetPhysicalDeviceFeatures2(handle, &f.core);
+    read_enabled(&f.core, f);
   }
+  Properties p;
+  read_properties(vk, handle, supported, p);
+
+  const std::vector<VkQueueFamilyProperties> families = queue_families(vk, handle);
+  const Families chosen = choose_families(families, host);
+  if (chosen.compute) {
+    out.queue_family = *chosen.compute;
+    out.timestamp_bits = families[out.queue_family].timestampValidBits;
+  }
+  out.transfer_family = chosen.transfer;
   r.driver = p.v12.driverName;
   if (p.v12.driverInfo[0] != '\0') r.driver += std::string(" ") + p.v12.driverInfo;
-  r.caps = caps_from(p, known, f);
-  r.limits = limits_from(p, known, r.caps, out.timestamp_bits ? basic.limits.timestampPeriod : 0.0f);
+  r.caps = caps_from(p, known, supported, f);
+  r.limits = limits_from(p, supported, r.caps, out.timestamp_bits ? basic.limits.timestampPeriod : 0.0f);
   r.matrices = matrices_from(vk, handle, p, f, r);
   out.max_allocations = basic.limits.maxMemoryAllocationCount;
-  out.extensions = extensions_to_enable(known, r.caps);
 
   r.refused = below_floor(r.limits, r.api_version);
-  if (r.refused.empty() && !f.v12.timelineSemaphore) r.refused = "no timeline semaphores";
-  if (r.refused.empty() && !family) r.refused = "no compute queue";
-  keep_used(f);
-  chain_enabled(f, known, r.caps);
+  if (r.refused.empty()) r.refused = missing_feature(f, known, host);
+  if (r.refused.empty() && !chosen.compute)
+    r.refused = host ? "queue family " + std::to_string(host->compute.family) + " has no compute"
+                     : "no compute queue";
+  if (r.refused.empty() && host && host->transfer.queue && !chosen.transfer)
+    r.refused = "there is no queue family " + std::to_string(host->transfer.family);
+  out.known = std::move(known);
+  choose_enabled(out, f);
   return out;
+}
+
+void choose_enabled(PhysicalDevice& device, FeatureChain& features) {
+  const Caps& caps = device.report.caps;
+  device.extensions.clear();
+  Known enabled = device.known;
+  for (const UsedExtension& u : used_extensions()) {
+    if (u.wanted(device.known, caps)) device.extensions.push_back(u.name);
+    // A struct may stay in the chain only while its extension is enabled.
+    if (u.cap && !(caps.*u.cap)) enabled.extensions.erase(u.name);
+  }
+  keep_used(features, enabled, caps);
 }
 
 }  // namespace tessera

@@ -15,6 +15,7 @@
 
 #include "base/log.h"
 #include "base/result.h"
+#include "device/host.h"
 #include "device/limits.h"
 #include "device/matrices.h"
 #include "device/rates.h"
@@ -54,10 +55,15 @@ class Instance {
     bool debug_messages =
         false;  // messages of validation layers go to the log as errors (VK_EXT_debug_utils)
     Log log;    // called from any thread that uses the instance or its devices
+    const void* allocation_callbacks = nullptr;  // VkAllocationCallbacks of every object; copied
+    void* instance = nullptr;       // VkInstance of a host's, which stays its own; null: one is made
+    std::uint32_t api_version = 0;  // of that instance's VkApplicationInfo
   };
   static Result<std::shared_ptr<Instance>> create(const Desc& desc);
   // Every device, usable or refused, with its real limits and capabilities.
   virtual Result<std::vector<DeviceReport>> enumerate() const = 0;
+  // A host's device of a host's instance, with what it enabled as all it can.
+  virtual DeviceReport report(const HostDevice& host) const = 0;
   virtual ~Instance() = default;
 };
 
@@ -73,6 +79,10 @@ enum class Memory : std::uint8_t {
   upload,    // mapped staging, written once by the host
   readback,  // mapped, cached where there is such a type
 };
+
+// Which queue families a buffer belongs to: that of the one queue or command buffer that uses it (a host's
+// may be of any family), or those of both lanes.
+enum class BufferLanes : std::uint8_t { one, both };
 
 class Buffer {
  public:
@@ -138,15 +148,11 @@ class BindingSet {
   virtual ~BindingSet() = default;
 };
 
-// Records once, is submitted many times, also while an earlier submission of it is pending. Begin/end are
-// implicit in create and finish. One thread at a time; different lists are independent. Lists run in the
-// order of submission, but nothing orders their memory accesses: one that touches what an earlier one wrote
-// starts with barrier(). Host writes to mapped memory before submit() are visible to it without a barrier. A
-// misuse (a range outside its buffer, a grid over the limits) is not recorded, and finish() names the first
-// one.
-class CommandList {
+// What work is recorded into. One thread at a time; different recorders are independent. A misuse (a range
+// outside its buffer, a grid over the limits) is not recorded, and the first one is named at the end.
+class Recorder {
  public:
-  virtual ~CommandList() = default;  // waits for its latest submission
+  virtual ~Recorder() = default;
   // Workgroups [base, base+count) of each dimension (vkCmdDispatchBase; gl_WorkGroupID includes the base).
   // Slices of one grid write apart, but newer synchronisation validation cannot know it: a barrier goes
   // between them.
@@ -154,19 +160,45 @@ class CommandList {
                         std::array<std::uint32_t, 3> base, std::array<std::uint32_t, 3> count) = 0;
   // Compute and transfer writes so far become visible to what follows; the one place that records a barrier.
   virtual void barrier() = 0;
-  // The same for the host, which reads mapped memory after wait().
-  virtual void barrier_to_host() = 0;
   virtual void copy(const Buffer& from, std::uint64_t from_offset, const Buffer& to, std::uint64_t to_offset,
                     std::uint64_t bytes) = 0;
   // Offset and bytes are multiples of 4.
   virtual void fill(const Buffer& buffer, std::uint64_t offset, std::uint64_t bytes, std::uint32_t word) = 0;
+};
+
+// Records once, is submitted many times, also while an earlier submission of it is pending. Begin/end are
+// implicit in create and finish. Lists run in the order of submission, but nothing orders their memory
+// accesses: one that touches what an earlier one wrote starts with barrier(). Host writes to mapped memory
+// before submit() are visible to it without a barrier. Its destructor waits for its latest submission.
+class CommandList : public Recorder {
+ public:
+  // barrier() for the CPU, which reads mapped memory after wait().
+  virtual void barrier_to_host() = 0;
   // Each index below the timestamp_count given at creation once; ignored on a device without timestamps.
   virtual void timestamp(std::uint32_t index) = 0;
   virtual Result<void> finish() = 0;
-  // After the latest submission ended: nanoseconds since the first timestamp, one a timestamp. unsupported
-  // where limits.timestamp_ns is 0.
-  virtual Result<std::vector<double>> timestamps() = 0;
+  // After the latest submission ended: nanoseconds since the first timestamp, as many as the count given at
+  // creation. unsupported where limits.timestamp_ns is 0.
+  virtual Result<void> timestamps(std::span<double> ns) = 0;
 };
+
+// What a host does on the device beside us: VkPipelineStageFlags and VkAccessFlags.
+struct HostAccess {
+  std::uint32_t stages = 0, access = 0;
+};
+
+// Into a command buffer of the host's, between its own commands. Only vkCmd* calls: nothing is allocated,
+// on the device or the heap.
+class HostRecorder : public Recorder {
+ public:
+  // What the host's access wrote becomes visible to what follows.
+  virtual void barrier_from(HostAccess host) = 0;
+  // What was written so far becomes visible to the host's access.
+  virtual void barrier_to(HostAccess host) = 0;
+};
+
+// What work is submitted to. Where there is no transfer queue, both are the compute queue.
+enum class Lane : std::uint8_t { compute, transfer };
 
 // Device memory of a Device's buffers, staging included.
 struct MemoryUse {
@@ -183,15 +215,26 @@ class Device {
     std::vector<std::byte> pipeline_cache;  // blob of an earlier run; ignored (with a warning) unless its
                                             // checksum, device and driver agree
     Log log;
+    std::uint64_t memory_budget = 0;  // bytes of all buffers at once; 0: what the device has
+    bool transfer_queue = false;      // open one too, where a family only copies
+    bool low_priority = false;        // among all processes of the device, where the driver has priorities
+    std::optional<HostDevice> host;   // instead of index, transfer_queue and low_priority
   };
   static Result<std::unique_ptr<Device>> create(std::shared_ptr<Instance> instance, const Desc& desc);
   virtual ~Device() = default;  // waits for what was submitted, a minute at most
 
   virtual const DeviceReport& report() const = 0;  // limits and caps with the overrides applied
-  // unsupported over max_buffer_size; out_of_memory says what the heap has. Contents are undefined.
+  // unsupported over max_buffer_size; out_of_memory says what the budget or the heap has. Contents are
+  // undefined.
   virtual Result<std::unique_ptr<Buffer>> create_buffer(std::uint64_t bytes, Memory memory,
-                                                        const std::string& name) = 0;
-  // Thread-safe. The same desc gives the same object, made once.
+                                                        const std::string& name,
+                                                        BufferLanes lanes = BufferLanes::one) = 0;
+  // A VkBuffer of the host's as a Buffer: never destroyed, not mapped, good as a storage buffer and in copies
+  // as far as its usage flags say so. It must outlive the Buffer.
+  virtual Result<std::unique_ptr<Buffer>> adopt_buffer(std::uint64_t vk_buffer, std::uint64_t bytes) = 0;
+  // Thread-safe. The same desc gives the same object, made once, while somebody holds it; the latest
+  // kPipelinesKept are held by the device.
+  static constexpr std::size_t kPipelinesKept = 256;
   virtual Result<std::shared_ptr<Pipeline>> create_pipeline(const PipelineDesc& desc) = 0;
   virtual std::uint32_t pipelines_made() const = 0;
   // Compiles the pipeline afresh for its statistics and, with `texts`, its internal representations. Needs
@@ -200,13 +243,29 @@ class Device {
   virtual Result<std::vector<PipelineExecutable>> inspect_pipeline(const PipelineDesc& desc, bool texts) = 0;
   virtual Result<std::unique_ptr<BindingSet>> create_binding_set(const Pipeline& pipeline,
                                                                  std::span<const BindingRange> ranges) = 0;
-  virtual Result<std::unique_ptr<CommandList>> create_command_list(std::uint32_t timestamp_count) = 0;
+  virtual Result<std::unique_ptr<CommandList>> create_command_list(std::uint32_t timestamp_count,
+                                                                   Lane lane = Lane::compute) = 0;
 
-  // One vkQueueSubmit of the lists in order; returns the timeline value it will signal. Thread-safe.
-  virtual Result<std::uint64_t> submit(std::span<const CommandList* const> lists) = 0;
-  // Blocks (no spinning) until the timeline reaches `value`; false when timeout_ns passed. device_lost.
-  virtual Result<bool> wait(std::uint64_t value, std::uint64_t timeout_ns) = 0;
-  virtual std::uint64_t submit_count() const = 0;  // vkQueueSubmit calls so far
+  // `body` records into a VkCommandBuffer that is being recorded, primary or secondary, outside of a render
+  // pass. Leaves the compute bind point's pipeline, sets and push constants changed. internal: the first
+  // misuse. Allocates nothing when `body` does not: pass a std::ref.
+  virtual Result<void> record_into(void* vk_command_buffer,
+                                   const std::function<void(HostRecorder&)>& body) = 0;
+
+  // One vkQueueSubmit of the lists, all of `lane`, in order; returns the value of the lane's timeline that it
+  // will signal. The device first waits for the value `after` of the other lane's timeline. Thread-safe;
+  // allocates nothing once as many lists were submitted at once.
+  virtual Result<std::uint64_t> submit(std::span<const CommandList* const> lists, Lane lane = Lane::compute,
+                                       std::uint64_t after = 0) = 0;
+  // Blocks (no spinning) until the lane's timeline reaches `value`; false when timeout_ns passed.
+  // device_lost.
+  virtual Result<bool> wait(std::uint64_t value, std::uint64_t timeout_ns, Lane lane = Lane::compute) = 0;
+  // The same of the compute lane for a destructor, a minute at most: from a device that has not ended by then
+  // nothing is destroyed any more.
+  virtual void drain(std::uint64_t value) = 0;
+  virtual Result<std::uint64_t> timeline(Lane lane) = 0;  // the VkSemaphore that submissions signal
+  virtual bool has_transfer_queue() const = 0;
+  virtual std::uint64_t submit_count() const = 0;  // vkQueueSubmit calls of the compute lane so far
   virtual std::uint64_t record_count() const = 0;  // command lists recorded so far
 
   virtual MemoryUse memory_use() const = 0;

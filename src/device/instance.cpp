@@ -94,11 +94,34 @@ Result<PFN_vkGetInstanceProcAddr> InstanceImpl::find_loader(const Desc& desc) {
 
 Result<void> InstanceImpl::open(const Desc& desc) {
   log_ = desc.log;
-  TSR_TRY(const PFN_vkGetInstanceProcAddr get, find_loader(desc));
+  if (desc.allocation_callbacks)
+    allocation_ = *static_cast<const VkAllocationCallbacks*>(desc.allocation_callbacks);
+  TSR_CHECK(open_loader(desc));
+  if (!desc.instance) return make_instance(desc);
+  if (desc.api_version < VK_API_VERSION_1_2)
+    return Error{Code::no_device, "the host's instance: " + below_floor(Limits{}, desc.api_version)};
+  adopted_ = true;
+  instance_ = static_cast<VkInstance>(desc.instance);
+  version_ = desc.api_version;
+  TSR_TRY(vk_, load_instance_table(get_, instance_));
+  return {};
+}
+
+Result<void> InstanceImpl::open_loader(const Desc& desc) {
+  TSR_TRY(get_, find_loader(desc));
+  return {};
+}
+
+std::vector<const char*> InstanceImpl::portability_extensions() const {
+  if (!has_extension(get_, VK_KHR_PORTABILITY_ENUMERATION_EXTENSION_NAME)) return {};
+  return {VK_KHR_PORTABILITY_ENUMERATION_EXTENSION_NAME};
+}
+
+Result<void> InstanceImpl::make_instance(const Desc& desc) {
   const auto create_instance =
-      reinterpret_cast<PFN_vkCreateInstance>(get(VK_NULL_HANDLE, "vkCreateInstance"));
+      reinterpret_cast<PFN_vkCreateInstance>(get_(VK_NULL_HANDLE, "vkCreateInstance"));
   if (!create_instance) return Error{Code::no_device, "the Vulkan loader lacks vkCreateInstance"};
-  const std::uint32_t loader = loader_version(get);
+  const std::uint32_t loader = loader_version(get_);
   if (loader < VK_API_VERSION_1_2)
     return Error{Code::no_device, "the Vulkan loader: " + below_floor(Limits{}, loader)};
   version_ = loader >= VK_API_VERSION_1_3 ? VK_API_VERSION_1_3 : VK_API_VERSION_1_2;
@@ -108,12 +131,9 @@ Result<void> InstanceImpl::open(const Desc& desc) {
   app.apiVersion = version_;
   VkInstanceCreateInfo info{VK_STRUCTURE_TYPE_INSTANCE_CREATE_INFO};
   info.pApplicationInfo = &app;
-  std::vector<const char*> extensions;
-  if (has_extension(get, VK_KHR_PORTABILITY_ENUMERATION_EXTENSION_NAME)) {
-    extensions.push_back(VK_KHR_PORTABILITY_ENUMERATION_EXTENSION_NAME);
-    info.flags |= VK_INSTANCE_CREATE_ENUMERATE_PORTABILITY_BIT_KHR;
-  }
-  const bool debug = desc.debug_messages && has_extension(get, VK_EXT_DEBUG_UTILS_EXTENSION_NAME);
+  std::vector<const char*> extensions = portability_extensions();
+  info.flags = create_flags(extensions);
+  const bool debug = desc.debug_messages && has_extension(get_, VK_EXT_DEBUG_UTILS_EXTENSION_NAME);
   const VkDebugUtilsMessengerCreateInfoEXT messenger = messenger_info(&log_);
   if (debug) {
     extensions.push_back(VK_EXT_DEBUG_UTILS_EXTENSION_NAME);
@@ -121,18 +141,19 @@ Result<void> InstanceImpl::open(const Desc& desc) {
   }
   info.enabledExtensionCount = static_cast<std::uint32_t>(extensions.size());
   info.ppEnabledExtensionNames = extensions.data();
-  if (const VkResult r = create_instance(&info, nullptr, &instance_); r != VK_SUCCESS) return no_instance(r);
+  if (const VkResult r = create_instance(&info, allocator(), &instance_); r != VK_SUCCESS)
+    return no_instance(r);
   // First, so that an instance whose table is incomplete goes too.
-  vk_.DestroyInstance = reinterpret_cast<PFN_vkDestroyInstance>(get(instance_, "vkDestroyInstance"));
-  TSR_TRY(vk_, load_instance_table(get, instance_));
+  vk_.DestroyInstance = reinterpret_cast<PFN_vkDestroyInstance>(get_(instance_, "vkDestroyInstance"));
+  TSR_TRY(vk_, load_instance_table(get_, instance_));
   if (debug && vk_.CreateDebugUtilsMessengerEXT)
-    vk_.CreateDebugUtilsMessengerEXT(instance_, &messenger, nullptr, &messenger_);
+    vk_.CreateDebugUtilsMessengerEXT(instance_, &messenger, allocator(), &messenger_);
   return {};
 }
 
 InstanceImpl::~InstanceImpl() {
-  if (messenger_) vk_.DestroyDebugUtilsMessengerEXT(instance_, messenger_, nullptr);
-  if (instance_ && vk_.DestroyInstance) vk_.DestroyInstance(instance_, nullptr);
+  if (messenger_) vk_.DestroyDebugUtilsMessengerEXT(instance_, messenger_, allocator());
+  if (instance_ && !adopted_ && vk_.DestroyInstance) vk_.DestroyInstance(instance_, allocator());
   if (library_) dlclose(library_);
 }
 
@@ -162,6 +183,10 @@ Result<PhysicalDevice> InstanceImpl::physical_device(std::uint32_t index, Featur
     return Error{Code::no_device,
                  "no device " + std::to_string(index) + "; there are " + std::to_string(all.size())};
   return describe(vk_, all[index], index, version_, &features);
+}
+
+PhysicalDevice InstanceImpl::host_device(const HostDevice& host) const {
+  return describe(vk_, static_cast<VkPhysicalDevice>(host.physical_device), 0, version_, nullptr, &host);
 }
 
 }  // namespace tessera

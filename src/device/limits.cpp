@@ -162,13 +162,17 @@ Result<void> apply(std::span<const CapOverride> overrides, Limits& limits, Caps&
 }
 
 std::vector<NamedValue> list(const Limits& limits, const Caps& caps) {
+  constexpr std::string_view kChooseNothing[] = {"timestamp_ns", "memory_budget", "executable_properties",
+                                                 "push_descriptor", "global_priority"};
   std::vector<NamedValue> out;
+  const auto add = [&](std::string_view name, double value, bool is_cap) {
+    const bool chooses = std::ranges::find(kChooseNothing, name) == std::end(kChooseNothing);
+    out.push_back({std::string(name), value, is_cap, chooses});
+  };
   visit_limits(limits, [&](const NumberInfo& info, const auto& member) {
-    out.push_back({info.name, static_cast<double>(member), false});
+    add(info.name, static_cast<double>(member), false);
   });
-  visit_caps(caps, [&](std::string_view name, const bool& member) {
-    out.push_back({std::string(name), member ? 1.0 : 0.0, true});
-  });
+  visit_caps(caps, [&](std::string_view name, const bool& member) { add(name, member ? 1.0 : 0.0, true); });
   return out;
 }
 

@@ -73,6 +73,7 @@ struct NamedValue {
   std::string name;
   double value;
   bool is_cap;
+  bool chooses;  // may decide which kernels run; what is left is of the queue, or for reports
 };
 std::vector<NamedValue> list(const Limits& limits, const Caps& caps);
 

@@ -6,8 +6,6 @@ namespace tessera {
 namespace {
 
 constexpr VkMemoryPropertyFlags kLocal = VK_MEMORY_PROPERTY_DEVICE_LOCAL_BIT;
-constexpr VkMemoryPropertyFlags kMapped =
-    VK_MEMORY_PROPERTY_HOST_VISIBLE_BIT | VK_MEMORY_PROPERTY_HOST_COHERENT_BIT;
 constexpr VkMemoryPropertyFlags kCached = VK_MEMORY_PROPERTY_HOST_CACHED_BIT;
 // Types with any other flag are for other uses (protected, lazily allocated, or behind a feature not
 // enabled).
@@ -79,7 +77,7 @@ std::vector<std::uint32_t> memory_candidates(const VkPhysicalDeviceMemoryPropert
 }
 
 Result<std::unique_ptr<Buffer>> BufferImpl::create(Gpu& gpu, std::uint64_t bytes, Memory use,
-                                                   const std::string& name) {
+                                                   const std::string& name, BufferLanes lanes) {
   const std::string what = "buffer '" + name + "' of " + bytes_text(bytes);
   if (gpu.lost) return lost_error();
   if (bytes == 0) return Error{Code::invalid_argument, "buffer '" + name + "' has no bytes"};
@@ -93,10 +91,26 @@ Result<std::unique_ptr<Buffer>> BufferImpl::create(Gpu& gpu, std::uint64_t bytes
   info.size = std::min((bytes + 15) / 16 * 16, std::max(most, bytes));  // whole words for shaders and fills
   info.usage = VK_BUFFER_USAGE_STORAGE_BUFFER_BIT | VK_BUFFER_USAGE_TRANSFER_SRC_BIT |
                VK_BUFFER_USAGE_TRANSFER_DST_BIT;
+  const std::uint32_t families[] = {gpu.physical.queue_family, gpu.physical.transfer_family.value_or(0)};
   info.sharingMode = VK_SHARING_MODE_EXCLUSIVE;
-  const VkResult r = gpu.vk.CreateBuffer(gpu.device, &info, nullptr, &buffer->buffer_);
+  if (lanes == BufferLanes::both && gpu.two_families) {
+    info.sharingMode = VK_SHARING_MODE_CONCURRENT;
+    info.queueFamilyIndexCount = 2;
+    info.pQueueFamilyIndices = families;
+  }
+  const VkResult r = gpu.vk.CreateBuffer(gpu.device, &info, gpu.allocator(), &buffer->buffer_);
   if (r != VK_SUCCESS) return gpu.error(r, what);
   TSR_CHECK(buffer->allocate(use, name));
+  return std::unique_ptr<Buffer>(std::move(buffer));
+}
+
+Result<std::unique_ptr<Buffer>> BufferImpl::adopt(Gpu& gpu, VkBuffer handle, std::uint64_t bytes) {
+  if (gpu.lost) return lost_error();
+  if (!handle || bytes == 0) return Error{Code::invalid_argument, "a buffer of the host's is null or empty"};
+  auto buffer = std::make_unique<BufferImpl>(gpu);
+  buffer->adopted_ = true;
+  buffer->buffer_ = handle;
+  buffer->size_ = bytes;
   return std::unique_ptr<Buffer>(std::move(buffer));
 }
 
@@ -106,69 +120,16 @@ Result<void> BufferImpl::allocate(Memory use, const std::string& name) {
   const auto types = memory_candidates(gpu_.memory, needs.memoryTypeBits, use);
   if (types.empty())
     return Error{Code::unsupported, "buffer '" + name + "': the device has no memory type for it"};
-  if (gpu_.allocations.fetch_add(1) >= gpu_.physical.max_allocations) {
-    --gpu_.allocations;
-    return Error{Code::out_of_memory, "buffer '" + name + "': the device allows " +
-                                          std::to_string(gpu_.physical.max_allocations) +
-                                          " memory allocations, all of which are in use"};
-  }
-
-  VkResult result = VK_ERROR_OUT_OF_DEVICE_MEMORY;
-  std::uint32_t type = types[0];
-  for (std::uint32_t candidate : types) {
-    const VkMemoryType& t = gpu_.memory.memoryTypes[candidate];
-    if (needs.size > gpu_.memory.memoryHeaps[t.heapIndex].size) continue;
-    VkMemoryAllocateInfo info{VK_STRUCTURE_TYPE_MEMORY_ALLOCATE_INFO};
-    info.allocationSize = needs.size;
-    info.memoryTypeIndex = type = candidate;
-    result = gpu_.vk.AllocateMemory(gpu_.device, &info, nullptr, &memory_);
-    if (result != VK_ERROR_OUT_OF_DEVICE_MEMORY) break;
-  }
-  if (result != VK_SUCCESS) {
-    --gpu_.allocations;
-    memory_ = VK_NULL_HANDLE;
-    return no_room(name, needs.size, type, result);
-  }
-  allocated_ = needs.size;
-  const std::uint64_t now = gpu_.bytes += allocated_;
-  std::uint64_t peak = gpu_.peak_bytes;
-  while (now > peak && !gpu_.peak_bytes.compare_exchange_weak(peak, now)) {
-  }
-  result = gpu_.vk.BindBufferMemory(gpu_.device, buffer_, memory_, 0);
-  if (result == VK_SUCCESS && (gpu_.memory.memoryTypes[type].propertyFlags & kMapped) == kMapped) {
-    void* pointer = nullptr;
-    result = gpu_.vk.MapMemory(gpu_.device, memory_, 0, VK_WHOLE_SIZE, 0, &pointer);
-    mapped_ = static_cast<std::byte*>(pointer);
-  }
-  if (result != VK_SUCCESS) return gpu_.error(result, "memory of buffer '" + name + "'");
+  TSR_TRY(memory_, allocate_memory(gpu_, needs, types, use != Memory::device, name));
+  const VkResult r = gpu_.vk.BindBufferMemory(gpu_.device, buffer_, memory_.memory, memory_.offset);
+  if (r != VK_SUCCESS) return gpu_.error(r, "memory of buffer '" + name + "'");
   return {};
 }
 
-Error BufferImpl::no_room(const std::string& name, std::uint64_t bytes, std::uint32_t type,
-                          VkResult result) const {
-  const std::uint32_t heap = gpu_.memory.memoryTypes[type].heapIndex;
-  VkPhysicalDeviceMemoryBudgetPropertiesEXT budget{
-      VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_MEMORY_BUDGET_PROPERTIES_EXT};
-  VkPhysicalDeviceMemoryProperties2 memory{VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_MEMORY_PROPERTIES_2};
-  std::string has = bytes_text(gpu_.memory.memoryHeaps[heap].size);
-  if (gpu_.memory_budget) {
-    memory.pNext = &budget;
-    gpu_.instance->table().GetPhysicalDeviceMemoryProperties2(gpu_.physical.handle, &memory);
-    const std::uint64_t free =
-        budget.heapBudget[heap] - std::min(budget.heapBudget[heap], budget.heapUsage[heap]);
-    has += ", of which " + bytes_text(free) + " are free";
-  }
-  return gpu_.error(result, "buffer '" + name + "' of " + bytes_text(bytes) + ": memory heap " +
-                                std::to_string(heap) + " of the device has " + has);
-}
-
 BufferImpl::~BufferImpl() {
-  if (buffer_) gpu_.vk.DestroyBuffer(gpu_.device, buffer_, nullptr);
-  if (memory_) {
-    gpu_.vk.FreeMemory(gpu_.device, memory_, nullptr);
-    --gpu_.allocations;
-    gpu_.bytes -= allocated_;
-  }
+  if (adopted_ || gpu_.hung) return;
+  if (buffer_) gpu_.vk.DestroyBuffer(gpu_.device, buffer_, gpu_.allocator());
+  free_memory(gpu_, memory_);
 }
 
 }  // namespace tessera

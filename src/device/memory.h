@@ -1,6 +1,6 @@
 #pragma once
 
-#include "device/gpu.h"
+#include "device/allocation.h"
 
 namespace tessera {
 
@@ -15,23 +15,22 @@ class BufferImpl final : public Buffer {
   BufferImpl(const BufferImpl&) = delete;
   BufferImpl& operator=(const BufferImpl&) = delete;
   static Result<std::unique_ptr<Buffer>> create(Gpu& gpu, std::uint64_t bytes, Memory use,
-                                                const std::string& name);
+                                                const std::string& name, BufferLanes lanes);
+  static Result<std::unique_ptr<Buffer>> adopt(Gpu& gpu, VkBuffer buffer, std::uint64_t bytes);
 
   std::uint64_t size() const override { return size_; }
-  std::span<std::byte> mapped() override { return {mapped_, mapped_ ? size_ : 0}; }
-  const std::byte* bytes() const { return mapped_; }  // null when not mapped
+  std::span<std::byte> mapped() override { return {memory_.mapped, memory_.mapped ? size_ : 0}; }
+  const std::byte* bytes() const { return memory_.mapped; }  // null when not mapped
   VkBuffer handle() const { return buffer_; }
 
  private:
   Result<void> allocate(Memory use, const std::string& name);
-  Error no_room(const std::string& name, std::uint64_t bytes, std::uint32_t type, VkResult result) const;
 
   Gpu& gpu_;
   VkBuffer buffer_ = VK_NULL_HANDLE;
-  VkDeviceMemory memory_ = VK_NULL_HANDLE;
+  bool adopted_ = false;
+  Allocation memory_;
   std::uint64_t size_ = 0;
-  std::uint64_t allocated_ = 0;
-  std::byte* mapped_ = nullptr;
 };
 
 inline const BufferImpl& impl(const Buffer& b) { return static_cast<const BufferImpl&>(b); }

@@ -9,7 +9,7 @@ namespace {
 
 constexpr std::size_t kMostBytes = 16 << 20;
 constexpr int kGzipWindow = 15 + 16;  // zlib: 32 KiB, gzip header
-const Error kDamaged{Code::invalid_argument, "its module is damaged"};
+Error damaged() { return {Code::invalid_argument, "its module is damaged"}; }
 
 std::uint32_t word_at(std::span<const std::uint8_t> bytes, std::size_t i) {
   std::uint32_t word = 0;
@@ -39,9 +39,9 @@ Result<std::vector<std::uint32_t>> module_words(std::span<const std::uint8_t> mo
   std::vector<std::uint32_t> words;
   if (module.size() >= kGzipLeast && module[0] == 0x1f && module[1] == 0x8b) {
     const std::size_t bytes = word_at(module, module.size() - 4);  // gzip ends with the size
-    if (bytes % 4 != 0 || bytes < kSpirvHeader || bytes > kMostBytes) return kDamaged;
+    if (bytes % 4 != 0 || bytes < kSpirvHeader || bytes > kMostBytes) return damaged();
     words.resize(bytes / 4);
-    if (!inflate_exactly(module, words)) return kDamaged;
+    if (!inflate_exactly(module, words)) return damaged();
   } else {
     words.resize(module.size() / 4);
     if (!words.empty()) std::memcpy(words.data(), module.data(), words.size() * 4);

@@ -25,39 +25,81 @@ std::size_t PipelineStore::Hash::operator()(const PipelineDesc& desc) const {
 }
 
 PipelineImpl::~PipelineImpl() {
-  if (pipeline_) gpu_.vk.DestroyPipeline(gpu_.device, pipeline_, nullptr);
+  if (pipeline_ && !gpu_.hung) gpu_.vk.DestroyPipeline(gpu_.device, pipeline_, gpu_.allocator());
 }
 
 PipelineStore::~PipelineStore() {
-  slots_.clear();
-  for (const auto& [key, layout] : layouts_) gpu_.vk.DestroyPipelineLayout(gpu_.device, layout, nullptr);
+  latest_.clear();
+  for (const auto& [key, layout] : layouts_)
+    gpu_.vk.DestroyPipelineLayout(gpu_.device, layout, gpu_.allocator());
   for (const auto& [key, layout] : set_layouts_)
-    gpu_.vk.DestroyDescriptorSetLayout(gpu_.device, layout, nullptr);
-  if (cache_) gpu_.vk.DestroyPipelineCache(gpu_.device, cache_, nullptr);
+    gpu_.vk.DestroyDescriptorSetLayout(gpu_.device, layout, gpu_.allocator());
+  if (cache_) gpu_.vk.DestroyPipelineCache(gpu_.device, cache_, gpu_.allocator());
+}
+
+// What a thread does that has claimed a slot. Without done() a later call may try again (memory may be free
+// then).
+class PipelineStore::Making {
+ public:
+  Making(PipelineStore& store, const PipelineDesc& desc) : store_(store), desc_(desc) {}
+  Making(const Making&) = delete;
+  Making& operator=(const Making&) = delete;
+  void done(const Made& made) { made_ = made; }
+  ~Making() {
+    {
+      const std::lock_guard lock(store_.mutex_);
+      const auto slot = store_.slots_.find(desc_);
+      slot->second = {made_, false};
+      if (!made_) store_.slots_.erase(slot);
+    }
+    store_.made_one_.notify_all();
+  }
+
+ private:
+  PipelineStore& store_;
+  const PipelineDesc& desc_;
+  Made made_;
+};
+
+// Null: the calling thread is to make it.
+PipelineStore::Made PipelineStore::find_or_claim(const PipelineDesc& desc) {
+  std::unique_lock lock(mutex_);
+  for (;;) {
+    Slot& slot = slots_[desc];
+    if (Made made = slot.pipeline.lock()) return made;
+    if (!slot.making) {
+      slot.making = true;
+      break;
+    }
+    made_one_.wait(lock);
+  }
+  std::erase_if(slots_,
+                [](const auto& entry) { return !entry.second.making && entry.second.pipeline.expired(); });
+  return nullptr;
+}
+
+// Returns what is kept no longer, so that it goes outside of the lock.
+PipelineStore::Made PipelineStore::keep(Made pipeline) {
+  const std::lock_guard lock(mutex_);
+  if (const auto it = std::ranges::find(latest_, pipeline); it != latest_.end()) latest_.erase(it);
+  latest_.push_back(std::move(pipeline));
+  if (latest_.size() <= Device::kPipelinesKept) return nullptr;
+  Made dropped = std::move(latest_.front());
+  latest_.pop_front();
+  return dropped;
 }
 
 Result<std::shared_ptr<Pipeline>> PipelineStore::get(const PipelineDesc& desc) {
   if (gpu_.lost) return lost_error();
   TSR_CHECK(check(desc));
-  std::shared_ptr<Slot> slot;
-  {
-    const std::lock_guard lock(mutex_);
-    std::shared_ptr<Slot>& entry = slots_[desc];
-    if (!entry) entry = std::make_shared<Slot>();
-    slot = entry;
+  Made made = find_or_claim(desc);
+  if (!made) {
+    Making making(*this, desc);
+    TSR_TRY(made, make(desc));
+    making.done(made);
   }
-  std::call_once(slot->once, [&] {
-    auto made = make(desc);
-    if (made)
-      slot->pipeline = *std::move(made);
-    else
-      slot->error = made.error();
-  });
-  if (slot->pipeline) return std::shared_ptr<Pipeline>(slot->pipeline);
-  // Forget the failure, so that a later call may try again (memory may be free then).
-  const std::lock_guard lock(mutex_);
-  if (const auto it = slots_.find(desc); it != slots_.end() && it->second == slot) slots_.erase(it);
-  return slot->error;
+  const Made dropped = keep(made);
+  return std::shared_ptr<Pipeline>(std::move(made));
 }
 
 Result<void> PipelineStore::check(const PipelineDesc& desc) const {
@@ -85,7 +127,7 @@ Result<void> PipelineStore::check(const PipelineDesc& desc) const {
   return {};
 }
 
-Result<std::shared_ptr<PipelineImpl>> PipelineStore::make(const PipelineDesc& desc) {
+Result<PipelineStore::Made> PipelineStore::make(const PipelineDesc& desc) {
   auto pipeline = std::make_shared<PipelineImpl>(gpu_, desc);
   TSR_CHECK(find_layouts(*pipeline));
   TSR_TRY(const VkPipelineCache cache, driver_cache());
@@ -104,7 +146,7 @@ Result<void> PipelineStore::compile(PipelineImpl& pipeline, VkPipelineCache cach
   module_info.codeSize = words->size() * 4;
   module_info.pCode = words->data();
   VkShaderModule module = VK_NULL_HANDLE;
-  VkResult r = gpu_.vk.CreateShaderModule(gpu_.device, &module_info, nullptr, &module);
+  VkResult r = gpu_.vk.CreateShaderModule(gpu_.device, &module_info, gpu_.allocator(), &module);
   if (r != VK_SUCCESS) return gpu_.error(r, what);
 
   std::vector<VkSpecializationMapEntry> entries;
@@ -129,8 +171,8 @@ Result<void> PipelineStore::compile(PipelineImpl& pipeline, VkPipelineCache cach
   info.stage.pSpecializationInfo = &spec;
   info.layout = pipeline.layout();
   info.basePipelineIndex = -1;
-  r = gpu_.vk.CreateComputePipelines(gpu_.device, cache, 1, &info, nullptr, &pipeline.pipeline_);
-  gpu_.vk.DestroyShaderModule(gpu_.device, module, nullptr);
+  r = gpu_.vk.CreateComputePipelines(gpu_.device, cache, 1, &info, gpu_.allocator(), &pipeline.pipeline_);
+  gpu_.vk.DestroyShaderModule(gpu_.device, module, gpu_.allocator());
   if (r != VK_SUCCESS) return gpu_.error(r, what);
   return {};
 }
@@ -148,7 +190,7 @@ Result<void> PipelineStore::find_layouts(PipelineImpl& pipeline) {
     VkDescriptorSetLayoutCreateInfo info{VK_STRUCTURE_TYPE_DESCRIPTOR_SET_LAYOUT_CREATE_INFO};
     info.bindingCount = count;
     info.pBindings = bindings.data();
-    const VkResult r = gpu_.vk.CreateDescriptorSetLayout(gpu_.device, &info, nullptr, &set_layout);
+    const VkResult r = gpu_.vk.CreateDescriptorSetLayout(gpu_.device, &info, gpu_.allocator(), &set_layout);
     if (r != VK_SUCCESS) return gpu_.error(r, what);
   }
   VkPipelineLayout& layout = layouts_[{count, push}];
@@ -159,7 +201,7 @@ Result<void> PipelineStore::find_layouts(PipelineImpl& pipeline) {
     info.pSetLayouts = &set_layout;
     info.pushConstantRangeCount = push ? 1 : 0;
     info.pPushConstantRanges = &range;
-    const VkResult r = gpu_.vk.CreatePipelineLayout(gpu_.device, &info, nullptr, &layout);
+    const VkResult r = gpu_.vk.CreatePipelineLayout(gpu_.device, &info, gpu_.allocator(), &layout);
     if (r != VK_SUCCESS) return gpu_.error(r, what);
   }
   pipeline.set_layout_ = set_layout;
@@ -173,7 +215,7 @@ Result<VkPipelineCache> PipelineStore::driver_cache() {
   VkPipelineCacheCreateInfo info{VK_STRUCTURE_TYPE_PIPELINE_CACHE_CREATE_INFO};
   info.initialDataSize = initial_.size();
   info.pInitialData = initial_.data();
-  const VkResult r = gpu_.vk.CreatePipelineCache(gpu_.device, &info, nullptr, &cache_);
+  const VkResult r = gpu_.vk.CreatePipelineCache(gpu_.device, &info, gpu_.allocator(), &cache_);
   if (r != VK_SUCCESS) return gpu_.error(r, "pipeline cache");
   initial_ = {};
   return cache_;

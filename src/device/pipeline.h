@@ -1,5 +1,7 @@
 #pragma once
 
+#include <condition_variable>
+#include <deque>
 #include <map>
 #include <mutex>
 #include <unordered_map>
@@ -31,7 +33,8 @@ class PipelineImpl final : public Pipeline {
 
 inline const PipelineImpl& impl(const Pipeline& p) { return static_cast<const PipelineImpl&>(p); }
 
-// Every pipeline of a device, made once. Thread-safe; no lock is held while the driver compiles.
+// Every pipeline of a device, made once while it is in use or among the latest. Thread-safe; no lock is held
+// while the driver compiles.
 class PipelineStore {
  public:
   // `blob`: unwrapped bytes for the driver; may be empty.
@@ -46,17 +49,20 @@ class PipelineStore {
   Result<std::vector<std::byte>> cache_bytes();
 
  private:
+  using Made = std::shared_ptr<PipelineImpl>;
   struct Slot {
-    std::once_flag once;
-    std::shared_ptr<PipelineImpl> pipeline;  // null when making it failed
-    Error error;
+    std::weak_ptr<PipelineImpl> pipeline;
+    bool making = false;  // by one thread; the others wait
   };
+  class Making;
   struct Hash {
     std::size_t operator()(const PipelineDesc& desc) const;
   };
 
   Result<void> check(const PipelineDesc& desc) const;
-  Result<std::shared_ptr<PipelineImpl>> make(const PipelineDesc& desc);
+  Made find_or_claim(const PipelineDesc& desc);
+  Made keep(Made pipeline);
+  Result<Made> make(const PipelineDesc& desc);
   Result<void> compile(PipelineImpl& pipeline, VkPipelineCache cache, VkPipelineCreateFlags flags);
   Result<PipelineExecutable> executable(const PipelineImpl& pipeline, std::uint32_t index,
                                         const VkPipelineExecutablePropertiesKHR& properties, bool texts);
@@ -67,7 +73,9 @@ class PipelineStore {
   std::mutex mutex_;  // guards all below but the counter
   std::vector<std::byte> initial_;
   VkPipelineCache cache_ = VK_NULL_HANDLE;  // made with the first pipeline
-  std::unordered_map<PipelineDesc, std::shared_ptr<Slot>, Hash> slots_;
+  std::unordered_map<PipelineDesc, Slot, Hash> slots_;
+  std::condition_variable made_one_;
+  std::deque<Made> latest_;  // those asked for last, from old to new: not to be made again at once
   std::map<std::uint32_t, VkDescriptorSetLayout> set_layouts_;                   // by binding count
   std::map<std::pair<std::uint32_t, std::uint32_t>, VkPipelineLayout> layouts_;  // and push bytes
   std::atomic<std::uint32_t> made_ = 0;

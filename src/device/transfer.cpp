@@ -20,7 +20,7 @@ Result<void> check_range(const char* what, const Buffer& buffer, std::uint64_t o
 Result<void> Transfer::run(CommandListImpl& list) {
   TSR_CHECK(list.finish());
   const CommandList* lists[] = {&list};
-  TSR_TRY(const std::uint64_t value, queue_.submit(lists));
+  TSR_TRY(const std::uint64_t value, queue_.submit(lists, queue_, 0));
   for (;;) {
     TSR_TRY(const bool done, queue_.wait(value, 1'000'000'000));
     if (done) return {};
@@ -37,7 +37,7 @@ Result<Buffer*> Transfer::staging(std::unique_ptr<Buffer>& slot, Memory memory, 
   const std::uint64_t size = std::min({bytes, kStagingBytes, gpu_.limits().max_buffer_size});
   if (!slot || slot->size() < size) {
     slot.reset();
-    TSR_TRY(slot, BufferImpl::create(gpu_, size, memory, "staging"));
+    TSR_TRY(slot, BufferImpl::create(gpu_, size, memory, "staging", BufferLanes::one));
   }
   return slot.get();
 }

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "base/result.h"
+#include "device/host.h"
 #include "device/vulkan_extra.h"
 
 namespace tessera {

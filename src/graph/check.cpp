@@ -11,7 +11,7 @@ Error fail(const std::string& where, const std::string& what) {
   return Error{Code::internal, where + ": " + what};
 }
 
-Result<void> check_value(const Program& program, std::size_t id) {
+Result<void> check_value(const Program& program, std::size_t id, bool needs_data) {
   const Value& v = program.values[id];
   const std::string where = "value %" + std::to_string(id) + " " + v.name;
   if (v.shape.empty()) return fail(where, "has no shape");
@@ -20,7 +20,8 @@ Result<void> check_value(const Program& program, std::size_t id) {
   if (v.last_dim() % info(v.dtype).block_elems != 0)
     return fail(where, "shape " + print_shape(v.shape) + " does not fit blocks of " +
                            std::string(info(v.dtype).name));
-  if (v.storage == Storage::constant && (!v.data || v.data->size() != v.elems() || v.dtype != DType::f32))
+  const bool has_data = v.data ? v.data->size() == v.elems() : !needs_data;
+  if (v.storage == Storage::constant && (!has_data || v.dtype != DType::f32))
     return fail(where, "a constant needs f32 data of its shape");
   if (v.dynamic_rows && v.storage != Storage::activation && v.storage != Storage::output)
     return fail(where, "only activations and outputs have dynamic rows");
@@ -128,7 +129,12 @@ class OpChecker : OpCheck {
       case OpKind::softmax: return softmax();
       case OpKind::last_row: return last_row();
       case OpKind::sample: return sample();
-      case OpKind::advance: expect_state(op_.in[0]); return expect_same(op_.in[0], op_.out[0]);
+      case OpKind::advance:
+        if (op_.attrs.chunk == 0 || op_.attrs.chunk > graph_.max_rows)
+          reject("chunks of " + std::to_string(op_.attrs.chunk) + " rows, but the graph takes 1 to " +
+                 std::to_string(graph_.max_rows));
+        expect_state(op_.in[0]);
+        return expect_same(op_.in[0], op_.out[0]);
     }
   }
 
@@ -216,16 +222,19 @@ Result<void> check_order(const Program& program, const Graph& graph) {
 
 }  // namespace
 
-Result<void> Program::check() const {
-  if (state >= values.size() || values[state].storage != Storage::input)
+Result<void> check_program(const Program& program, bool needs_data) {
+  const std::vector<Value>& values = program.values;
+  if (program.state >= values.size() || values[program.state].storage != Storage::input)
     return Error{Code::internal, "the program has no state"};
-  for (std::size_t id = 0; id < values.size(); ++id) TSR_CHECK(check_value(*this, id));
-  for (const Graph& graph : graphs) {
+  for (std::size_t id = 0; id < values.size(); ++id) TSR_CHECK(check_value(program, id, needs_data));
+  for (const Graph& graph : program.graphs) {
     if (graph.max_rows == 0) return fail("graph " + graph.name, "max_rows is 0");
-    for (const Op& op : graph.ops) TSR_CHECK(OpChecker(*this, graph, op).run());
-    TSR_CHECK(check_order(*this, graph));
+    for (const Op& op : graph.ops) TSR_CHECK(OpChecker(program, graph, op).run());
+    TSR_CHECK(check_order(program, graph));
   }
   return {};
 }
+
+Result<void> Program::check() const { return check_program(*this, true); }
 
 }  // namespace tessera

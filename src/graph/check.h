@@ -9,6 +9,8 @@
 
 namespace tessera {
 
+// Program::check(); without `needs_data` constants may lack theirs: of what is planned, but not walked.
+Result<void> check_program(const Program& program, bool needs_data);
 // What does not fit in an op whose operands are counted and in range; empty when all does.
 std::string check_attention(const Program& program, const Graph& graph, const Op& op);
 // Kinds rope, kv_append, rope_append and qkv_append.

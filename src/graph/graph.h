@@ -109,7 +109,8 @@ enum class OpKind : std::uint8_t {
   last_row,     // in x(rows,d), state, residual|-           out (1,d): row StepState.rows-1 of x [+ residual]
                 // (not dynamic)
   sample,       // in logits(1,vocab), tokens, state, sampler  out tokens, state (in place): see state.h
-  advance,      // in state                                  out state: position += rows, rows = 0
+  advance,      // in state                                  out state: position += rows, and the next
+                // `chunk` rows of a prompt, as state.h says
 };
 std::string_view name(OpKind kind);
 
@@ -129,6 +130,7 @@ struct OpAttrs {
   float eps = 0;               // norm; matmul, feed_forward and qkv_append with a norm
   float embedding_scale = 1;   // embedding
   bool batch = false;          // embedding: rows are sequences
+  std::uint32_t chunk = 0;     // advance: the most rows of a pass
   std::uint32_t heads = 0;     // rope, rope_append, qkv_append, attention
   std::uint32_t kv_heads = 0;  // kv_append, rope_append, qkv_append, attention
   std::uint32_t head_dim = 0;

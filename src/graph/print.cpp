@@ -126,6 +126,7 @@ std::string print_attrs(const Op& op) {
     if (form.q_strides != Strides{}) put("x_strides", numbers(form.q_strides));
     if (form.y_strides != Strides{}) put("y_strides", numbers(form.y_strides));
   }
+  if (op.kind == OpKind::advance) put("chunk", std::to_string(a.chunk));
   if (op.kind == OpKind::attention) {
     for (const auto& [key, value] : print_attention(a.attention)) put(key, value);
   }

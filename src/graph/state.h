@@ -9,20 +9,26 @@ namespace tessera {
 
 // A pass of a graph takes the positions [position, position+rows). Input "tokens" of a decoder, u32
 // (context+1), has their ids, and room for one that is sampled when the cache is full.
-// advance (the end of a prefill chunk): position += rows, rows = 0. The tokens are in the cache, nothing is
-//   pending; the host writes the next chunk's rows, or runs "head" to sample from the last hidden row.
+// advance (the end of a prefill chunk): position += rows, rows = min(remaining, chunk), remaining -= rows.
+// With
+//   rows another chunk follows; with none the tokens are in the cache, nothing is pending, and "head" samples
+//   from the last hidden row.
 // sample: id from the logits; tokens[position+rows] = id, token = id, position += rows, rows = 1: the new
 //   token is pending, and the next pass ("decode") takes it. After advance rows is 0: tokens[position] = id.
-//   With a status other than ok it changes nothing but the status.
+//   Without an id it changes nothing but the status, and with a status other than ok nothing at all: passes
+//   that were submitted after it do no harm. The host makes it ok again.
 
 // input "state", u32 (8)
 struct StepState {
-  std::uint32_t position = 0;  // tokens already in the cache: row i of the pass is at position+i
-  std::uint32_t rows = 0;      // rows of the pass, at most the graph's max_rows: tokens not yet in the cache
-  std::uint32_t status = 0;    // kStatusOk, or what sample found
-  std::uint32_t token = 0;     // sample: the id it chose
-  std::uint32_t reserved[4] = {};
+  std::uint32_t position = 0;   // tokens already in the cache: row i of the pass is at position+i
+  std::uint32_t rows = 0;       // rows of the pass, at most the graph's max_rows: tokens not yet in the cache
+  std::uint32_t status = 0;     // kStatusOk, or what sample found
+  std::uint32_t token = 0;      // sample: the id it chose
+  std::uint32_t remaining = 0;  // of a prompt after this pass's rows
+  std::uint32_t reserved[3] = {};
 };
+// In "tokens" where no id has been sampled yet; no vocabulary has it.
+inline constexpr std::uint32_t kNoToken = 0xffffffffu;
 inline constexpr std::uint32_t kStatusOk = 0;
 inline constexpr std::uint32_t kStatusNaN =
     1;  // a logit is NaN or +infinity, or all are -infinity, also after the penalty: no id chosen

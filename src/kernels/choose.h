@@ -272,7 +272,7 @@ Result<Dispatch> choose_softmax(const SoftmaxShape& shape, const Target& target)
 // Bindings: x, state, residual, y.
 Result<Dispatch> choose_last_row(std::uint32_t dim, bool residual, const Target& target);
 // Bindings: state.
-Result<Dispatch> choose_advance(const Target& target);
+Result<Dispatch> choose_advance(std::uint32_t chunk, const Target& target);
 // Bindings: logits, tokens, state, sampler, scratch. scratch holds vocab words. src/graph/state.h defines
 // what it does; past `context` tokens no token is written, only the state. At most 262,144 ids.
 Result<Dispatch> choose_sample(std::uint32_t vocab, std::uint32_t context, const Target& target);

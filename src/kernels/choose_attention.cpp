@@ -142,14 +142,20 @@ SplitSizes split_sizes(const AttentionShape& s, std::uint64_t folded_rows, const
   return t;
 }
 
+// Splits that a merge has room for.
+std::uint32_t most_merged(const Limits& limits) {
+  return std::min(kMostSplits, limits.max_shared_bytes / 16);
+}
+
+// Of any number of splits by one pipeline: sequences grow.
 Dispatch merge_of(const AttentionShape& s, std::uint32_t splits, const Limits& limits) {
   const AttentionAttrs& a = s.attrs;
   const std::uint32_t dim4 = as_u32(ceil_div(a.v_dim, 4));
   const std::uint32_t dim_lanes = std::min(group_size(dim4, 64, limits), std::bit_ceil(dim4));
   Dispatch d;
   d.kernel = KernelId::attention_merge;
-  d.spec = attention_specs(s, std::max(dim_lanes, group_size(std::uint64_t{dim_lanes} * splits, 64, limits)));
-  d.spec.insert(d.spec.end(), {dim_lanes, splits});
+  d.spec = attention_specs(s, group_size(64, 64, limits));
+  d.spec.insert(d.spec.end(), {dim_lanes, most_merged(limits)});
   d.params = words_of(attention_params(s, splits));
   d.operands = attention_operands(s);
   for (OperandIndex& operand : d.operands) {
@@ -179,10 +185,9 @@ std::uint64_t partial_bytes(const AttentionShape& s) {  // of a split
 }
 
 std::uint32_t most_splits(const AttentionShape& s, const Limits& limits) {
-  return as_u32(std::max<std::uint64_t>(
-      1,
-      std::min<std::uint64_t>({kMostSplits, limits.max_group_count[0],
-                               limits.max_storage_range / partial_bytes(s), limits.max_shared_bytes / 16})));
+  return as_u32(
+      std::max<std::uint64_t>(1, std::min<std::uint64_t>({most_merged(limits), limits.max_group_count[0],
+                                                          limits.max_storage_range / partial_bytes(s)})));
 }
 
 // Enough for `fill` workgroups, of no fewer than kKeysASplit keys each.

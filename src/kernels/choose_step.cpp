@@ -18,10 +18,11 @@ Result<Dispatch> choose_last_row(std::uint32_t dim, bool residual, const Target&
   return d;
 }
 
-Result<Dispatch> choose_advance(const Target&) {
+Result<Dispatch> choose_advance(std::uint32_t chunk, const Target&) {
   Dispatch d;
   d.kernel = KernelId::advance;
-  d.bytes = 12;
+  d.push = {chunk};
+  d.bytes = 24;
   return d;
 }
 

@@ -33,7 +33,7 @@ class List {
     add("last_row", "", choose_last_row(kDim, false, target_));
     add("last_row", "residual", choose_last_row(kDim, true, target_));
     add("softmax", "rows", choose_softmax({.outer = kPrompt, .n = kContext}, target_));
-    add("advance", "", choose_advance(target_));
+    add("advance", "", choose_advance(64, target_));
     add("probe", "", choose_probe(1, target_));
     add("sample", "32000 ids", choose_sample(kVocab, kContext, target_));
     return std::move(out_);

@@ -244,8 +244,9 @@ Loops attention_keys(const Dispatch& d) {
 }
 
 Loops attention_merge(const Dispatch& d) {
-  const Seen s = seen_of(d, params_of(d));
-  const std::uint64_t splits = d.spec[kMergeSpecSplits], dim_lanes = d.spec[kMergeSpecDimLanes];
+  const AttentionParams p = params_of(d);
+  const Seen s = seen_of(d, p);
+  const std::uint64_t splits = p.parts, dim_lanes = d.spec[kMergeSpecDimLanes];
   const std::uint64_t split_lanes = s.group / dim_lanes;
   return s.document * 2 + loop(ceil_div(splits, s.group)) + loop(splits) * 2 +
          loop(ceil_div(s.v_dim4, dim_lanes),

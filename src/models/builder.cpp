@@ -133,7 +133,11 @@ void GraphBuilder::sample(ValueId logits, ValueId tokens, ValueId sampler) {
   op(OpKind::sample, "sample", {}, {logits, tokens, program_.state, sampler}, {tokens, program_.state});
 }
 
-void GraphBuilder::advance() { op(OpKind::advance, "advance", {}, {program_.state}, {program_.state}); }
+void GraphBuilder::advance() {
+  OpAttrs attrs;
+  attrs.chunk = graph_.max_rows;
+  op(OpKind::advance, "advance", attrs, {program_.state}, {program_.state});
+}
 
 std::uint32_t GraphBuilder::finish() {
   program_.graphs.push_back(std::move(graph_));

@@ -12,7 +12,6 @@ namespace tessera {
 namespace {
 
 constexpr std::uint64_t kMaxElems = 0xffffffffull;
-constexpr std::size_t kMaxRank = 8;
 
 bool lists(std::string_view words, std::string_view word, char separator) {
   while (!words.empty()) {
@@ -142,7 +141,8 @@ Result<void> Arguments::add_tensor(const OpInfo& info, const OpTensor& tensor) {
   if (!lists(known->types, tensor.type, ' '))
     return refuse(name + " is " + quote(tensor.type, 40) + ", it must be " + or_list(known->types, ' '));
   if (tensor.shape.size() > kMaxRank)
-    return refuse(name + " has " + std::to_string(tensor.shape.size()) + " dimensions, at most 8 are taken");
+    return refuse(name + " has " + std::to_string(tensor.shape.size()) + " dimensions, at most " +
+                  std::to_string(kMaxRank) + " are taken");
   const auto elems = product(tensor.shape);
   if (!elems || *elems > kMaxElems)
     return unsupported(name + " " + shape_text(tensor.shape) + " has 2^32 elements or more");
@@ -152,7 +152,7 @@ Result<void> Arguments::add_tensor(const OpInfo& info, const OpTensor& tensor) {
   const auto dtype = parse_dtype(tensor.type);
   if (dtype && (tensor.shape.empty() ? 1 : tensor.shape.back()) % tessera::info(*dtype).block_elems != 0)
     return refuse(name + ": rows of " + shape_text(tensor.shape) + " are no whole blocks of " + tensor.type);
-  if (!shapes_only_ && tensor.data.size() != bytes)
+  if ((!shapes_only_ || !tensor.data.empty()) && tensor.data.size() != bytes)
     return refuse(name + ": " + tensor.type + " " + shape_text(tensor.shape) + " takes " +
                   std::to_string(bytes) + " bytes, but " + std::to_string(tensor.data.size()) + " are given");
   if (!inputs_.emplace(known->name, OpInput{&tensor, *elems}).second)
@@ -231,8 +231,9 @@ std::int64_t Arguments::word(const OpInput& input, std::uint64_t i) const {
 Result<std::vector<std::uint32_t>> Arguments::words(std::string_view name, std::uint64_t limit,
                                                     const std::string& limit_text) const {
   const OpInput& input = in(name);
-  std::vector<std::uint32_t> out(input.elems);
-  if (shapes_only_) return out;
+  std::vector<std::uint32_t> out;
+  if (!known(name)) return out;
+  out.resize(input.elems);
   for (std::uint64_t i = 0; i < input.elems; ++i) {
     const std::int64_t value = word(input, i);
     if (value < 0 || static_cast<std::uint64_t>(value) > limit)

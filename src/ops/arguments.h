@@ -33,6 +33,10 @@ class Arguments {
   }
   bool wants(std::string_view output) const;
   bool shapes_only() const { return shapes_only_; }
+  // Whether the input's data is there; without it there is a shape alone.
+  bool known(std::string_view input) const {
+    return !shapes_only_ || in(input).elems == 0 || !in(input).tensor->data.empty();
+  }
 
   bool given(std::string_view attribute) const { return given_.contains(attribute); }
   // Of attributes in the op's list; with neither a value nor a default, 0 and "".
@@ -47,7 +51,8 @@ class Arguments {
   Error differ(std::string_view a, std::uint64_t a_count, std::string_view b, std::uint64_t b_count,
                std::string_view what) const;
 
-  // U32, I32 or I64 as words below `limit`. `what` is said of the first one that is not: "block 7".
+  // U32, I32 or I64 as words of at most `limit`; `limit_text` is said of the first one above. Empty when only
+  // the shape is known.
   Result<std::vector<std::uint32_t>> words(std::string_view input, std::uint64_t limit,
                                            const std::string& limit_text) const;
   // Element i of an integer tensor.

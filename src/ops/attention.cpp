@@ -64,7 +64,8 @@ class AttentionBuilder {
          {std::tuple("K", AttentionIn::k, s_.head_dim), std::tuple("V", AttentionIn::v, s_.v_dim)}) {
       const Shape shape = rows_shape(s_.kv_heads, s_.new_keys, dim);
       if (s_.no_keys)
-        in_[at(which)] = p_.given_bytes(name, DType::f32, shape, std::vector<std::byte>(*product(shape) * 4));
+        in_[at(which)] =
+            p_.given_bytes(name, DType::f32, shape, std::vector<std::byte>(*product(shape) * 4), {});
       else if (a_.cache)
         in_[at(which)] = p_.cache(name, kv_type(), args_.in(name).shape());
       else
@@ -74,11 +75,13 @@ class AttentionBuilder {
 
   // The past goes into the cache as it is, K and V are appended by the device.
   void append_keys() {
-    for (const auto& [name, past, which, dim] : {std::tuple("K", "past_key", AttentionIn::k, s_.head_dim),
-                                                 std::tuple("V", "past_value", AttentionIn::v, s_.v_dim)}) {
-      const ValueId cache = p_.add(std::string(name) + "_cache", Storage::cache, kv_type(),
-                                   {s_.batch, s_.kv_heads, s_.kv_len, dim});
-      if (s_.past != 0 && !args_.shapes_only()) write_past(past, cache, dim);
+    for (const auto& [name, past, present, which, dim] :
+         {std::tuple("K", "past_key", "present_key", AttentionIn::k, s_.head_dim),
+          std::tuple("V", "past_value", "present_value", AttentionIn::v, s_.v_dim)}) {
+      const ValueId cache =
+          p_.add(present, Storage::cache, kv_type(), {s_.batch, s_.kv_heads, s_.kv_len, dim});
+      if (s_.past != 0) p_.content(cache, {past});
+      if (s_.past != 0 && args_.known(past)) write_past(past, cache, dim);
       in_[at(which)] = cache;
       if (s_.new_keys == 0) continue;
       const ValueId x = p_.given(name, DType::f32, rows_shape(s_.kv_heads, s_.new_keys, dim));
@@ -131,7 +134,7 @@ class AttentionBuilder {
     }
     // The missing columns are masked.
     std::vector<std::byte> bytes;
-    if (!args_.shapes_only()) {
+    if (args_.known("attn_mask")) {
       const std::uint64_t element = info(type).block_bytes;
       const float masked = -std::numeric_limits<float>::infinity();
       const std::vector<std::byte> fill =
@@ -145,7 +148,7 @@ class AttentionBuilder {
       }
     }
     shape[3] = s_.kv_len;
-    value = p_.given_bytes("attn_mask", type, shape, std::move(bytes));
+    value = p_.given_bytes("attn_mask", type, shape, std::move(bytes), {"attn_mask"});
     return {};
   }
 
@@ -170,7 +173,7 @@ class AttentionBuilder {
     if (!args_.has("nonpad_kv_seqlen")) {
       if (s_.no_keys)
         in_[at(AttentionIn::lengths)] =
-            p_.words("nonpad_kv_seqlen", {s_.batch}, std::vector<std::uint32_t>(s_.batch));
+            p_.words("nonpad_kv_seqlen", {s_.batch}, std::vector<std::uint32_t>(s_.batch), {});
       return std::vector<std::uint32_t>{};
     }
     const std::uint64_t keys = s_.no_keys ? 0 : s_.kv_len;
@@ -180,7 +183,7 @@ class AttentionBuilder {
                           std::to_string(s_.batch) + " sequences");
     TSR_TRY(std::vector<std::uint32_t> lengths,
             args_.words("nonpad_kv_seqlen", keys, "there are " + std::to_string(keys) + " keys"));
-    in_[at(AttentionIn::lengths)] = p_.words("nonpad_kv_seqlen", {s_.batch}, lengths);
+    in_[at(AttentionIn::lengths)] = p_.words("nonpad_kv_seqlen", {s_.batch}, lengths, {"nonpad_kv_seqlen"});
     return lengths;
   }
 
@@ -197,10 +200,12 @@ class AttentionBuilder {
                           std::to_string(s_.q_len) + " rows, K " + std::to_string(s_.kv_len));
     TSR_TRY(std::vector<std::uint32_t> words,
             args_.words("documents", std::max(s_.q_len, s_.kv_len), "which is past the end"));
-    if (!both)
-      words.insert(words.end(), words.begin(), words.begin() + static_cast<std::ptrdiff_t>(input->elems));
-    const std::uint64_t n = words.size() / 2;
-    for (std::uint64_t side = 0; side < 2 && !args_.shapes_only(); ++side) {
+    const std::uint64_t n = input->shape().back();
+    if (!both && args_.known("documents")) {
+      words.resize(2 * n);
+      std::copy_n(words.begin(), n, words.begin() + static_cast<std::ptrdiff_t>(n));
+    }
+    for (std::uint64_t side = 0; side < 2 && args_.known("documents"); ++side) {
       const auto first = words.begin() + static_cast<std::ptrdiff_t>(side * n);
       const std::uint64_t len = side == 0 ? s_.q_len : s_.kv_len;
       if (first[0] != 0 || first[static_cast<std::ptrdiff_t>(n - 1)] != len ||
@@ -208,17 +213,20 @@ class AttentionBuilder {
         return args_.refuse(std::string("documents must rise from 0 to the ") + std::to_string(len) +
                             (side == 0 ? " rows of Q" : " keys of K"));
     }
-    in_[at(AttentionIn::documents)] = p_.words("documents", {2, n}, std::move(words));
+    in_[at(AttentionIn::documents)] = p_.words("documents", {2, n}, std::move(words), {"documents"});
     return {};
   }
 
-  // Entries that no key needs may be anything.
+  // Entries that no key needs may be anything, but are kept where they can: a host may change the lengths.
   Result<void> block_table(const std::vector<std::uint32_t>& lengths) {
     const OpInput* input = args_.find("block_table");
     if (input == nullptr) return {};
-    std::vector<std::uint32_t> words(input->elems);
+    // Which entries must be right depends on the lengths.
+    OpProgram::Inputs sources{"block_table"};
+    if (args_.has("nonpad_kv_seqlen")) sources.emplace_back("nonpad_kv_seqlen");
+    const bool known = std::ranges::all_of(sources, [&](const auto& name) { return args_.known(name); });
     const std::uint64_t columns = input->shape()[1];
-    for (std::uint64_t i = 0; i < input->elems && !args_.shapes_only(); ++i) {
+    for (std::uint64_t i = 0; i < input->elems && known; ++i) {
       const std::uint64_t keys = lengths.empty() ? s_.kv_len : lengths[i / columns];
       if (i % columns * s_.block_size >= keys) continue;
       const std::int64_t block = args_.word(*input, i);
@@ -226,9 +234,9 @@ class AttentionBuilder {
         return args_.refuse("block_table[" + std::to_string(i / columns) + ", " +
                             std::to_string(i % columns) + "] is " + std::to_string(block) + ", K has " +
                             std::to_string(s_.blocks) + " blocks");
-      words[i] = static_cast<std::uint32_t>(block);
     }
-    in_[at(AttentionIn::table)] = p_.words("block_table", input->shape(), std::move(words));
+    in_[at(AttentionIn::table)] =
+        p_.words("block_table", input->shape(), blocks_of(args_, s_.blocks), std::move(sources));
     return {};
   }
 

@@ -29,6 +29,10 @@ class OpProgram;
 ValueId weight_of(OpProgram& p, const Arguments& args, std::string_view name, DType type);
 ValueId weight_of(OpProgram& p, const Arguments& args, std::string_view name, DType type,
                   const std::vector<std::uint64_t>& shape);
+// An input of (n), or zeros.
+ValueId bias_of(OpProgram& p, const Arguments& args, std::string_view name, std::uint64_t n);
+// block_table's entries; one that is no block below `blocks` is 0. None when only its shape is known.
+std::vector<std::uint32_t> blocks_of(const Arguments& args, std::uint64_t blocks);
 // `bias` is absent or (n).
 Result<void> check_bias(const Arguments& args, std::string_view bias, std::uint64_t n);
 

@@ -160,7 +160,7 @@ Result<BuiltOp> build_feed_forward(const Arguments& args) {
   const bool any_bias = args.has("bias") || args.has("bias_up"), gated = args.has("W_up");
   const auto bias = [&](std::string_view name, std::uint64_t size, bool there) {
     if (!there) return kNoValue;
-    return p.constant(std::string(name), {size}, args.has(name) ? p.floats(name) : std::vector<float>(size));
+    return bias_of(p, args, name, size);
   };
   std::vector<ValueId> operands{p.given("X", io, {rows, k}),
                                 weight_of(p, args, "W", type),
@@ -223,9 +223,7 @@ Result<BuiltOp> build_mlp(const Arguments& args) {
   for (std::size_t i = 0; i < layers; ++i) {
     const std::string_view name = kMlpIn[1 + 2 * i].name, bias = kMlpIn[2 + 2 * i].name;
     operands.push_back(weight_of(p, args, name, type));
-    operands.push_back(args.has(bias)
-                           ? p.constant(std::string(bias), {args.in(name).shape()[0]}, p.floats(bias))
-                           : kNoValue);
+    operands.push_back(args.has(bias) ? bias_of(p, args, bias, args.in(name).shape()[0]) : kNoValue);
     attrs.acts.push_back(parse_activation(args.choice(i + 1 == layers ? "last_act" : "act")));
   }
   std::vector<std::uint64_t> shape = x.shape();

@@ -117,15 +117,16 @@ Result<void> check_type(const Arguments& args, const Append& a, std::string_view
                      " elements a head, cache_type Q8_0 takes multiples of 32");
 }
 
-// The block table of a paged cache. Entries that no row goes to may be anything; two rows of one block are
-// the caller's mistake.
+// The block table of a paged cache. Entries that no row goes to may be anything, but are kept where they can:
+// a host that moves the position comes to them. Two rows of one block are the caller's mistake.
 Result<ValueId> block_table(const Arguments& args, OpProgram& p, const Append& a) {
   const OpInput* table = args.find("block_table");
   if (table == nullptr) return kNoValue;
-  std::vector<std::uint32_t> words(table->elems);
+  std::vector<std::uint32_t> words = blocks_of(args, a.blocks);
   const std::uint64_t columns = table->shape()[1];
-  std::vector<std::uint64_t> owner(args.shapes_only() ? 0 : a.blocks, a.batch);
-  for (std::uint64_t key = a.position; key < a.position + a.len && !args.shapes_only(); ++key)
+  const bool known = args.known("block_table");
+  std::vector<std::uint64_t> owner(known ? a.blocks : 0, a.batch);
+  for (std::uint64_t key = a.position; key < a.position + a.len && known; ++key)
     for (std::uint64_t b = 0; b < a.batch; ++b) {
       const std::uint64_t column = key % a.capacity / a.slots, i = b * columns + column;
       const std::int64_t block = args.word(*table, i);
@@ -133,16 +134,26 @@ Result<ValueId> block_table(const Arguments& args, OpProgram& p, const Append& a
                                 std::to_string(block);
       if (block < 0 || static_cast<std::uint64_t>(block) >= a.blocks)
         return args.refuse(entry + ", there are " + std::to_string(a.blocks) + " blocks");
-      words[i] = static_cast<std::uint32_t>(block);
       if (owner[words[i]] == a.batch) owner[words[i]] = b;
       if (owner[words[i]] != b)
         return args.refuse(entry + ", which sequence " + std::to_string(owner[words[i]]) +
                            " is written to as well");
     }
-  return p.words("block_table", table->shape(), std::move(words));
+  return p.words("block_table", table->shape(), std::move(words), {"block_table"});
 }
 
 }  // namespace
+
+std::vector<std::uint32_t> blocks_of(const Arguments& args, std::uint64_t blocks) {
+  if (!args.known("block_table")) return {};
+  const OpInput& table = args.in("block_table");
+  std::vector<std::uint32_t> out(table.elems);
+  for (std::uint64_t i = 0; i < table.elems; ++i)
+    if (const std::int64_t block = args.word(table, i);
+        block >= 0 && static_cast<std::uint64_t>(block) < blocks)
+      out[i] = static_cast<std::uint32_t>(block);
+  return out;
+}
 
 const OpInfo kKvAppendOp{
     "kv_append",
@@ -217,7 +228,8 @@ Result<BuiltOp> build_rope_append(const Arguments& args) {
   OpProgram p(args, "rope_append");
   const std::uint64_t rows = a.batch * a.len;
   const ValueId qkv = p.given("QKV", DType::f32, {rows, x.shape()[2]});
-  const ValueId turns = p.constant("table", {positions, dims / 2, 2}, rotary_table(p, dims, {}, positions));
+  const ValueId turns = p.constant("table", {positions, dims / 2, 2}, rotary_table(p, dims, {}, positions),
+                                   {"cos_cache", "sin_cache"});
   const ValueId k_cache = p.cache("past_key", a.type, k.shape());
   const ValueId v_cache = p.cache("past_value", a.type, v.shape());
   TSR_TRY(const ValueId table, block_table(args, p, a));

@@ -49,8 +49,16 @@ ValueId weight_of(OpProgram& p, const Arguments& args, std::string_view name, DT
   const OpInput& in = args.in(name);
   if (in.real() == type) return p.weight(std::string(name), type, shape, in.tensor->data);
   std::vector<std::byte> bytes;
-  if (!args.shapes_only()) bytes = encode(type, p.floats(name));
+  if (args.known(name)) bytes = encode(type, p.floats(name));
   return p.weight(std::string(name), type, shape, {}, std::move(bytes));
+}
+
+ValueId bias_of(OpProgram& p, const Arguments& args, std::string_view name, std::uint64_t n) {
+  std::string text(name);
+  // A plan need not hold zeros.
+  if (!args.has(name))
+    return p.constant(std::move(text), {n}, std::vector<float>(args.shapes_only() ? 0 : n), {});
+  return p.constant(text, {n}, p.floats(name), {text});
 }
 
 Result<void> check_bias(const Arguments& args, std::string_view bias, std::uint64_t n) {
@@ -174,7 +182,7 @@ Result<BuiltOp> build_matmul(const Arguments& args) {
   const bool any_bias = args.has("bias") || args.has("bias_up"), gated = args.has("W_up");
   const auto bias = [&](std::string_view name, bool there) {
     if (!there) return kNoValue;
-    return p.constant(std::string(name), {s.n}, args.has(name) ? p.floats(name) : std::vector<float>(s.n));
+    return bias_of(p, args, name, s.n);
   };
   std::vector<ValueId> operands{p.given("X", io, x_shape),
                                 weight_of(p, args, "W", type, w_shape),
@@ -232,16 +240,20 @@ Result<BuiltOp> build_embedding(const Arguments& args) {
   TSR_TRY(std::vector<std::uint32_t> tokens,
           args.words("ids", vocab - 1, "the table has " + std::to_string(vocab) + " rows"));
   TSR_TRY(const Places places, places_of(args, d));
-  // A sequence's tokens lie at their positions.
-  const std::uint64_t before = places.batch ? 0 : places.position;
-  tokens.insert(tokens.begin(), before, 0);
+  // A sequence's tokens lie at their positions, with room for as many as there are.
+  const OpInput* rows = args.find("positions");
+  const std::uint64_t room = rows == nullptr || places.batch ? ids.elems : rows->shape()[0];
+  if (args.known("ids")) {
+    tokens.insert(tokens.begin(), places.batch ? 0 : places.position, 0);
+    tokens.resize(room);
+  }
   OpProgram p(args, "embedding");
-  const ValueId words = p.words("ids", {before + ids.elems}, std::move(tokens));
+  const ValueId words = p.words("ids", {room}, std::move(tokens), {"ids"});
   const ValueId matrix = weight_of(p, args, "table", table.real());
   const ValueId y = p.add("Y", Storage::output, DType::f32, {ids.elems, d});
-  const OpInput* rows = args.find("positions");
-  const ValueId added =
-      rows == nullptr ? kNoValue : p.constant("positions", rows->shape(), p.floats("positions"));
+  const ValueId added = rows == nullptr
+                            ? kNoValue
+                            : p.constant("positions", rows->shape(), p.floats("positions"), {"positions"});
   OpAttrs attrs;
   attrs.embedding_scale = static_cast<float>(args.number("scale"));
   attrs.batch = places.batch;

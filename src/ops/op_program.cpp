@@ -5,6 +5,7 @@
 #include <map>
 
 #include "base/cache_row.h"
+#include "graph/check.h"
 
 namespace tessera {
 
@@ -66,9 +67,10 @@ std::vector<std::byte> encode_cache(DType type, std::uint64_t dim, std::span<con
 }
 
 std::vector<float> OpProgram::floats(std::string_view input) const {
+  if (!args_.known(input)) return {};
   const OpInput& in = args_.in(input);
   std::vector<float> out(in.elems);
-  if (!args_.shapes_only()) decode_row(in.real(), in.tensor->data, out);
+  decode_row(in.real(), in.tensor->data, out);
   return out;
 }
 
@@ -78,17 +80,20 @@ ValueId OpProgram::given(std::string_view input, DType dtype, std::vector<std::u
   const bool same = in.type() == info(dtype).name || (in.type() == "BOOL" && dtype == DType::u8);
   if (!same) {
     std::vector<std::byte> bytes;
-    if (!args_.shapes_only()) bytes = encode(dtype, floats(input));
-    return given_bytes(std::string(input), dtype, std::move(shape), std::move(bytes), storage);
+    if (args_.known(input)) bytes = encode(dtype, floats(input));
+    return given_bytes(std::string(input), dtype, std::move(shape), std::move(bytes), {std::string(input)},
+                       storage);
   }
   const ValueId id = add(std::string(input), storage, dtype, std::move(shape));
-  if (!args_.shapes_only()) built_.writes.push_back({id, 0, {}, in.tensor->data});
+  content(id, {std::string(input)});
+  if (args_.known(input)) built_.writes.push_back({id, 0, {}, in.tensor->data});
   return id;
 }
 
 ValueId OpProgram::given_bytes(std::string name, DType dtype, std::vector<std::uint64_t> shape,
-                               std::vector<std::byte> bytes, Storage storage) {
+                               std::vector<std::byte> bytes, Inputs inputs, Storage storage) {
   const ValueId id = add(std::move(name), storage, dtype, std::move(shape));
+  content(id, std::move(inputs));
   write(id, 0, std::move(bytes));
   return id;
 }
@@ -97,31 +102,44 @@ ValueId OpProgram::cache(std::string_view input, DType type, std::vector<std::ui
   const OpInput& in = args_.in(input);
   if (in.real() == type) return given(input, type, std::move(shape), Storage::cache);
   std::vector<std::byte> bytes;
-  if (!args_.shapes_only()) bytes = encode_cache(type, shape.back(), floats(input));
-  return given_bytes(std::string(input), type, std::move(shape), std::move(bytes), Storage::cache);
+  if (args_.known(input)) bytes = encode_cache(type, shape.back(), floats(input));
+  return given_bytes(std::string(input), type, std::move(shape), std::move(bytes), {std::string(input)},
+                     Storage::cache);
+}
+
+void OpProgram::content(ValueId value, Inputs inputs) {
+  const bool known = std::ranges::all_of(inputs, [&](const std::string& name) { return args_.known(name); });
+  built_.contents.push_back({value, std::move(inputs), known});
 }
 
 void OpProgram::write(ValueId value, std::uint64_t offset, std::vector<std::byte> bytes) {
-  if (!args_.shapes_only() && !bytes.empty()) built_.writes.push_back({value, offset, std::move(bytes), {}});
+  if (!bytes.empty()) built_.writes.push_back({value, offset, std::move(bytes), {}});
 }
 
-ValueId OpProgram::words(std::string name, std::vector<std::uint64_t> shape,
-                         std::vector<std::uint32_t> words) {
+ValueId OpProgram::words(std::string name, std::vector<std::uint64_t> shape, std::vector<std::uint32_t> words,
+                         Inputs inputs) {
   std::vector<std::byte> bytes(words.size() * 4);
   std::memcpy(bytes.data(), words.data(), bytes.size());
-  return given_bytes(std::move(name), DType::u32, std::move(shape), std::move(bytes), Storage::input);
+  const ValueId id = add(std::move(name), Storage::input, DType::u32, std::move(shape));
+  content(id, std::move(inputs));
+  if (built_.contents.back().known) write(id, 0, std::move(bytes));
+  return id;
 }
 
-ValueId OpProgram::constant(std::string name, std::vector<std::uint64_t> shape, std::vector<float> data) {
+ValueId OpProgram::constant(std::string name, std::vector<std::uint64_t> shape, std::vector<float> data,
+                            Inputs inputs) {
   const ValueId id = add(std::move(name), Storage::constant, DType::f32, std::move(shape));
-  program_->values[id].data = std::make_shared<const std::vector<float>>(std::move(data));
+  content(id, std::move(inputs));
+  if (!data.empty()) program_->values[id].data = std::make_shared<const std::vector<float>>(std::move(data));
   return id;
 }
 
 ValueId OpProgram::weight(std::string name, DType dtype, std::vector<std::uint64_t> shape,
                           std::span<const std::byte> borrowed, std::vector<std::byte> owned) {
   weights_->add(name, borrowed, std::move(owned));
-  return add(std::move(name), Storage::weight, dtype, std::move(shape));
+  const ValueId id = add(name, Storage::weight, dtype, std::move(shape));
+  content(id, {std::move(name)});
+  return id;
 }
 
 void OpProgram::op(OpKind kind, const OpAttrs& attrs, std::vector<ValueId> in, std::vector<ValueId> out) {
@@ -158,9 +176,11 @@ Result<BuiltOp> OpProgram::finish(const StepState& state, std::uint64_t max_rows
   if (std::ranges::any_of(program_->graphs[0].ops, reads_state)) {
     std::vector<std::byte> bytes(sizeof(state));
     std::memcpy(bytes.data(), &state, sizeof(state));
+    content(program_->state, {});
     write(program_->state, 0, std::move(bytes));
   }
-  if (const auto checked = program_->check(); !checked.ok()) return args_.refuse(checked.error().message);
+  if (const auto checked = check_program(*program_, !args_.shapes_only()); !checked.ok())
+    return args_.refuse(checked.error().message);
   built_.program = std::move(program_);
   return std::move(built_);
 }

@@ -14,19 +14,26 @@ class OpProgram {
   // A value that the host writes: an input's elements in the order they have, as `dtype`.
   ValueId given(std::string_view input, DType dtype, std::vector<std::uint64_t> shape,
                 Storage storage = Storage::output);
-  // The same with other bytes; none when only shapes are known.
+  // The same with bytes made of `inputs`, all of which have data unless there are none.
+  using Inputs = std::vector<std::string>;
   ValueId given_bytes(std::string name, DType dtype, std::vector<std::uint64_t> shape,
-                      std::vector<std::byte> bytes, Storage storage = Storage::output);
+                      std::vector<std::byte> bytes, Inputs inputs, Storage storage = Storage::output);
   // A KV cache of `type` that holds an input's elements: rows of base/cache_row.h.
   ValueId cache(std::string_view input, DType type, std::vector<std::uint64_t> shape);
-  ValueId words(std::string name, std::vector<std::uint64_t> shape, std::vector<std::uint32_t> words);
-  ValueId constant(std::string name, std::vector<std::uint64_t> shape, std::vector<float> data);
-  // A matrix in its own type. `bytes` are the file's, borrowed.
+  ValueId words(std::string name, std::vector<std::uint64_t> shape, std::vector<std::uint32_t> words,
+                Inputs inputs);
+  // `data` may be empty when only shapes are known: it is zeros where there are no inputs.
+  ValueId constant(std::string name, std::vector<std::uint64_t> shape, std::vector<float> data,
+                   Inputs inputs);
+  // An input's matrix in its own type, or encoded as another. `borrowed` are the caller's bytes.
   ValueId weight(std::string name, DType dtype, std::vector<std::uint64_t> shape,
                  std::span<const std::byte> borrowed, std::vector<std::byte> owned = {});
+  // `value` holds something made of `inputs` before the graph runs.
+  void content(ValueId value, Inputs inputs);
+  // A part of it.
   void write(ValueId value, std::uint64_t offset, std::vector<std::byte> bytes);
 
-  // Elements of a real input as floats; zeros when only shapes are known.
+  // Elements of a real input as floats; none when only its shape is known.
   std::vector<float> floats(std::string_view input) const;
 
   void op(OpKind kind, const OpAttrs& attrs, std::vector<ValueId> in, std::vector<ValueId> out);

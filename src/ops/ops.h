@@ -47,9 +47,10 @@ std::span<const OpInfo> op_list();
 
 // A tensor from outside. Types are named as in safetensors: F32, F16, BF16, U32, I32, I64, U8, BOOL, and for
 // weights the block types of base/dtype.h.
+inline constexpr std::size_t kMaxRank = 8;
 struct OpTensor {
   std::string name, type;
-  std::vector<std::uint64_t> shape;  // outermost first
+  std::vector<std::uint64_t> shape;  // outermost first; at most kMaxRank dimensions
   std::span<const std::byte> data;   // row-major; must outlive what is built of it
 };
 
@@ -58,7 +59,7 @@ struct OpRequest {
   std::vector<OpTensor> inputs;
   std::vector<std::string> attributes;  // "name=value"
   std::vector<std::string> outputs;     // optional ones that are wanted too
-  bool shapes_only = false;             // for a plan: no input has data, and indices are not looked at
+  bool shapes_only = false;             // inputs may lack data: what is made of it is then not there
 };
 
 // One output: how the stored bytes of `value` become the tensor.
@@ -80,8 +81,15 @@ struct BuiltOp {
     std::span<const std::byte> borrowed;  // the caller's own bytes, when `owned` is empty
     std::span<const std::byte> bytes() const { return owned.empty() ? borrowed : owned; }
   };
+  // A value that holds something before the graph runs.
+  struct Content {
+    ValueId value = kNoValue;
+    std::vector<std::string> inputs;  // of the op, that it is made of; none: it is made of attributes alone
+    bool known = false;               // all of them have data: writes, a weight or a constant have it
+  };
   std::shared_ptr<const Program> program;  // one graph; of an input's data only weights are read through it
-  std::vector<Write> writes;               // none when only shapes were given
+  std::vector<Write> writes;               // of values whose content is known
+  std::vector<Content> contents;
   std::vector<OpOutput> outputs;
 };
 

@@ -112,6 +112,7 @@ Result<void> check_rotary_caches(const Arguments& args, std::uint64_t dims) {
 std::vector<float> rotary_table(const OpProgram& p, std::uint64_t dims, std::span<const std::uint32_t> rows,
                                 std::uint64_t count) {
   const std::vector<float> cosine = p.floats("cos_cache"), sine = p.floats("sin_cache");
+  if (cosine.empty() || sine.empty()) return {};
   const std::uint64_t half = dims / 2;
   std::vector<float> table(count * dims);
   for (std::uint64_t row = 0; row < count; ++row) {
@@ -134,7 +135,9 @@ Result<BuiltOp> build_rotary(const Arguments& args) {
   std::vector<std::uint64_t> shape{rows, s.heads * s.head_dim};
   if (s.heads_first) shape = {s.batch, s.heads, s.len, s.head_dim};
   const ValueId in = p.given("X", DType::f32, shape);
-  const ValueId turns = p.constant("table", {rows, s.dims / 2, 2}, std::move(table));
+  OpProgram::Inputs sources{"cos_cache", "sin_cache"};
+  if (args.has("position_ids")) sources.emplace_back("position_ids");
+  const ValueId turns = p.constant("table", {rows, s.dims / 2, 2}, std::move(table), std::move(sources));
   const ValueId y = p.add("Y", Storage::output, DType::f32, shape);
   OpAttrs attrs;
   attrs.heads = static_cast<std::uint32_t>(s.heads);

@@ -59,8 +59,8 @@ Result<BuiltOp> build_norm(const Arguments& args, bool layer, std::string_view s
   OpProgram p(args, layer ? "layer_norm" : "rms_norm");
   const std::vector<std::uint64_t> shape{x.elems / dim, dim};
   const ValueId in = p.given("X", DType::f32, shape);
-  const ValueId scale = p.constant(std::string(scale_name), {dim}, p.floats(scale_name));
-  const ValueId bias = args.has("B") ? p.constant("B", {dim}, p.floats("B")) : kNoValue;
+  const ValueId scale = bias_of(p, args, scale_name, dim);
+  const ValueId bias = args.has("B") ? bias_of(p, args, "B", dim) : kNoValue;
   const ValueId y = p.add("Y", Storage::output, DType::f32, shape);
   OpAttrs attrs;
   attrs.layer_norm = layer;

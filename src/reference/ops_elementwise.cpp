@@ -1,4 +1,5 @@
 // embedding, add, activation, glu, last_row, advance.
+#include <algorithm>
 #include <cmath>
 #include <numbers>
 
@@ -145,8 +146,10 @@ Result<Outputs> run_last_row(const OpCall& call) {
 
 Result<Outputs> run_advance(const OpCall& call) {
   ReferenceOutput state{.value = call.out(0)};
-  put(call, state, static_cast<double>(call.state.position + call.state.rows), 0);
-  put(call, state, 0, 0);
+  const std::uint32_t next = std::min(call.state.remaining, call.op.attrs.chunk);
+  state.elements = {0, 1, 4};
+  for (const std::uint32_t word : {call.state.position + call.state.rows, next, call.state.remaining - next})
+    put(call, state, word, 0);
   return Outputs{std::move(state)};
 }
 

@@ -6,6 +6,7 @@
 namespace tessera {
 
 Result<Outputs> run_sample(const OpCall& call) {
+  if (call.state.status != kStatusOk) return Outputs{};
   const ValueId tokens = call.in(1);
   const std::uint64_t end = std::uint64_t{call.state.position} + call.state.rows;
   if (end >= call.value(tokens).elems())

@@ -58,6 +58,19 @@ class CpuWalker final : public ReferenceWalker {
     return {};
   }
 
+  std::uint32_t slices(std::uint32_t) const override { return 1; }
+  SlicePrediction predict(const SliceRun&) const override { return {}; }
+  Result<std::uint64_t> submit(std::span<const SliceRun> runs, bool) override {
+    for (const SliceRun& r : runs) TSR_CHECK(run(r.graph));
+    return ++submitted_;
+  }
+  Result<bool> wait(std::uint64_t, std::uint64_t) override { return true; }
+  Loading loading() const override { return {}; }
+  Result<void> load(std::uint64_t) override { return {}; }
+  Result<void> release_weights() override { return {}; }
+  bool wants_tuning(std::uint32_t, double) const override { return false; }
+  Result<void> tune(std::uint32_t, double) override { return {}; }
+
   Result<Outputs> run_op(std::uint32_t graph, std::uint32_t index, bool bounds) override {
     if (graph >= program_->graphs.size()) return no_graph(graph);
     const Graph& g = program_->graphs[graph];
@@ -157,6 +170,7 @@ class CpuWalker final : public ReferenceWalker {
   Tensors tensors_;
   double fraction_ = 0;
   std::uint64_t seed_ = 0, moved_ = 0;
+  std::uint64_t submitted_ = 0;
 };
 
 }  // namespace

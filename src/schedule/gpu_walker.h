@@ -8,18 +8,17 @@
 
 #include "base/log.h"
 #include "graph/walker.h"
+#include "schedule/pipelines.h"
 #include "schedule/slices.h"
 
 namespace tessera {
 
-// Runs job(0) ... job(count-1), each once, on any threads; returns when all have ended.
-using RunJobs = std::function<void(std::uint32_t count, const std::function<void(std::uint32_t)>& job)>;
-
 struct GpuWalkerOptions {
   bool alias = true;  // false: every value has its own memory and stays readable after a run (verification)
   RunJobs run_jobs;   // for making pipelines; empty: the calling thread
-  Progress progress;  // stages "pipelines" and "weights"
+  Progress progress;  // stages "pipelines" and, where load() waits, "weights"
   double slice_budget_us = kSliceBudgetUs;  // what a slice should take at most, as far as grids can be cut
+  bool stream = false;                      // made without its weights: load() brings them
   std::string form;  // of attention, whatever was measured (Target::form); empty: by choice
   // For tests that plant faults: called with every graph's schedule before anything is made of it. Ranges
   // stay within the arena and the buffers that were planned.

@@ -90,7 +90,7 @@ class Lowering {
         emit(SampleCall{dim(op.in[0]), u32(value(op.in[1]).elems())},
              {{op.in[0]}, {op.in[1]}, {op.in[2]}, {op.in[3]}});
         break;
-      case OpKind::advance: emit(AdvanceCall{}, {{op.in[0]}}); break;
+      case OpKind::advance: emit(AdvanceCall{op.attrs.chunk}, {{op.in[0]}}); break;
     }
     return {};
   }

@@ -25,7 +25,9 @@ struct LastRowCall {
   std::uint32_t dim = 0;
   bool residual = false;
 };
-struct AdvanceCall {};
+struct AdvanceCall {
+  std::uint32_t chunk = 0;
+};
 struct SampleCall {
   std::uint32_t vocab = 0, context = 0;
 };

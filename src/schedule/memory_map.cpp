@@ -65,7 +65,7 @@ Result<MemoryMap> map_memory(const Program& program, const Limits& limits) {
       if (weights == 0 ||
           round_up(map.buffers[weights].bytes, align) + place.bytes > limits.max_buffer_size) {
         weights = static_cast<BufferId>(map.buffers.size());
-        map.buffers.push_back({"weights" + std::to_string(weights), 0, Memory::device});
+        map.buffers.push_back({"weights" + std::to_string(weights), 0, Memory::device, BufferLanes::both});
       }
       place.buffer = weights;
       place.offset = round_up(map.buffers[weights].bytes, align);

@@ -19,6 +19,7 @@ struct BufferSpec {
   std::string name;
   std::uint64_t bytes = 0;
   Memory memory = Memory::device;
+  BufferLanes lanes = BufferLanes::one;
 };
 
 struct Place {

@@ -23,37 +23,44 @@ void estimate(const Rates& rates, std::vector<Step>& steps) {
 
 namespace {
 
-// Pieces of one step that each fit the budget, as far as its grid can be cut along one dimension.
-std::vector<Piece> cut_step(std::uint32_t index, const Step& step, double budget_us) {
-  const auto& grid = step.dispatch.grid;
-  const std::size_t dim = static_cast<std::size_t>(std::max_element(grid.begin(), grid.end()) - grid.begin());
+// Parts of `piece` that each fit the budget: along its longest dimension, and along the others too where
+// single rows of workgroups are over it.
+void cut_piece(const Piece& piece, double budget_us, std::vector<Piece>& out) {
+  const auto longest = std::max_element(piece.count.begin(), piece.count.end());
+  const std::uint32_t length = *longest;
+  if (piece.cost_us <= budget_us || length == 1) return out.push_back(piece);
+  const auto dim = static_cast<std::size_t>(longest - piece.count.begin());
   const double fit =
-      std::clamp(std::floor(grid[dim] * budget_us / step.cost_us), 1.0, static_cast<double>(grid[dim]));
+      std::clamp(std::floor(length * budget_us / piece.cost_us), 1.0, static_cast<double>(length));
   const std::uint32_t most = static_cast<std::uint32_t>(fit);
-  const std::uint32_t pieces = (grid[dim] + most - 1) / most;
-  const std::uint32_t size = (grid[dim] + pieces - 1) / pieces;  // even pieces, none over `most`
-  std::vector<Piece> out;
-  for (std::uint32_t begin = 0; begin < grid[dim]; begin += size) {
-    Piece piece{.step = index, .count = grid};
-    piece.base[dim] = begin;
-    piece.count[dim] = std::min(size, grid[dim] - begin);
-    piece.cost_us = step.cost_us * piece.count[dim] / grid[dim];
-    piece.barrier_before = step.barrier_before || begin != 0;
-    out.push_back(piece);
+  const std::uint32_t parts = (length + most - 1) / most;
+  const std::uint32_t size = (length + parts - 1) / parts;  // even parts, none over `most`
+  for (std::uint32_t begin = 0; begin < length; begin += size) {
+    Piece part = piece;
+    part.base[dim] += begin;
+    part.count[dim] = std::min(size, length - begin);
+    part.cost_us = piece.cost_us * part.count[dim] / length;
+    part.barrier_before = piece.barrier_before || begin != 0;
+    cut_piece(part, budget_us, out);
   }
-  return out;
 }
 
 }  // namespace
 
 std::vector<Slice> cut_slices(const std::vector<Step>& steps, double budget_us) {
   std::vector<Slice> slices;
+  std::vector<Piece> pieces;
   for (std::uint32_t i = 0; i < steps.size(); ++i)
-    for (const Piece& piece : cut_step(i, steps[i], budget_us)) {
-      if (slices.empty() || slices.back().cost_us + piece.cost_us > budget_us) slices.emplace_back();
-      slices.back().cost_us += piece.cost_us;
-      slices.back().pieces.push_back(piece);
-    }
+    cut_piece({.step = i,
+               .count = steps[i].dispatch.grid,
+               .barrier_before = steps[i].barrier_before,
+               .cost_us = steps[i].cost_us},
+              budget_us, pieces);
+  for (const Piece& piece : pieces) {
+    if (slices.empty() || slices.back().cost_us + piece.cost_us > budget_us) slices.emplace_back();
+    slices.back().cost_us += piece.cost_us;
+    slices.back().pieces.push_back(piece);
+  }
   return slices;
 }
 

@@ -35,9 +35,10 @@ inline constexpr double kSliceBudgetUs = 2000;  // a slice stays under about 2 m
 // Fills in each step's cost_us.
 void estimate(const Rates& rates, std::vector<Step>& steps);
 
-// Consecutive steps up to budget_us a slice. A step over the budget is cut along its longest grid dimension
-// into pieces of base and count, with barriers between them: the pieces touch the same ranges, if not the
-// same bytes, and that is all that access tracking (and the validation layers) can tell.
+// Consecutive steps up to budget_us a slice. A step over the budget is cut along its longest grid dimension,
+// and where that is not enough along the others, down to single workgroups, into pieces of base and count,
+// with barriers between them: the pieces touch the same ranges, if not the same bytes, and that is all that
+// access tracking (and the validation layers) can tell.
 std::vector<Slice> cut_slices(const std::vector<Step>& steps, double budget_us);
 
 }  // namespace tessera

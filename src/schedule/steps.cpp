@@ -49,7 +49,7 @@ Result<Chosen> choose(const Call& call, const Target& target) {
                  [&](const ElementwiseShape& s) -> Out { return one(choose_elementwise(s, target)); },
                  [&](const SoftmaxShape& s) -> Out { return one(choose_softmax(s, target)); },
                  [&](const LastRowCall& s) -> Out { return one(choose_last_row(s.dim, s.residual, target)); },
-                 [&](const AdvanceCall&) -> Out { return one(choose_advance(target)); },
+                 [&](const AdvanceCall& c) -> Out { return one(choose_advance(c.chunk, target)); },
                  [&](const SampleCall& s) -> Out {
                    return one(choose_sample(s.vocab, s.context, target), {std::uint64_t{s.vocab} * 4});
                  },

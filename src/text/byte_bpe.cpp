@@ -75,16 +75,14 @@ class ByteBpe final : public Family {
     return {};
   }
 
-  std::string text_of(TokenId id) const override {
+  void append_text(TokenId id, std::string& out) const override {
     const std::string& token = spec_.tokens[id];
-    std::string out;
     for (std::size_t at = 0; at < token.size();) {
       const Utf8Char c = decode_utf8(token, at);
       const int byte = c.code < kByteCharEnd ? kCharBytes[c.code] : -1;
       byte >= 0 ? out += static_cast<char>(byte) : out.append(token, at, c.bytes);
       at += c.bytes;
     }
-    return out;
   }
 
  private:

@@ -128,10 +128,14 @@ Result<std::vector<TokenId>> Family::encode(std::string_view text, bool special,
   return out;
 }
 
-std::string Family::piece(TokenId id, bool show_special) const {
-  if (id >= size()) return {};
-  if (kind(id) == TokenKind::control) return show_special ? spec_.tokens[id] : std::string();
-  return kind(id) == TokenKind::user ? spec_.tokens[id] : text_of(id);
+void Family::append_piece(TokenId id, bool show_special, std::string& out) const {
+  if (id >= size()) return;
+  const bool control = kind(id) == TokenKind::control;
+  if (control || kind(id) == TokenKind::user) {
+    if (!control || show_special) out += spec_.tokens[id];
+    return;
+  }
+  append_text(id, out);
 }
 
 }  // namespace tessera

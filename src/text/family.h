@@ -18,7 +18,7 @@ inline constexpr std::string_view kSpaceMark = "\xE2\x96\x81";  // U+2581, Sente
 class Family : public Tokenizer {
  public:
   Result<std::vector<TokenId>> encode(std::string_view text, bool special, bool parse_special) const final;
-  std::string piece(TokenId id, bool show_special) const final;
+  void append_piece(TokenId id, bool show_special, std::string& out) const final;
 
  protected:
   // `spec` has passed check_spec().
@@ -28,7 +28,7 @@ class Family : public Tokenizer {
   // encoded like the beginning of a text.
   virtual Result<void> encode_text(std::string_view text, std::vector<TokenId>& out) const = 0;
   // The bytes of a token that is neither control nor user-defined.
-  virtual std::string text_of(TokenId id) const = 0;
+  virtual void append_text(TokenId id, std::string& out) const = 0;
   virtual std::int64_t first_id() const { return spec_.add_bos ? spec_.bos : -1; }
   virtual std::int64_t last_id() const { return spec_.add_eos ? spec_.eos : -1; }
 

@@ -99,22 +99,23 @@ std::string SentencePieceNormalizer::normalize(std::string_view text) const {
 namespace {
 
 // U+2581 becomes a space.
-std::string unescape_spaces(std::string_view token) {
-  std::string out;
+void append_unescaped(std::string_view token, std::string& out) {
   for (std::size_t at = 0; at < token.size();) {
     const bool space = token.substr(at).starts_with(kSpaceMark);
     out += space ? ' ' : token[at];
     at += space ? kSpaceMark.size() : 1;
   }
-  return out;
 }
 
 }  // namespace
 
-std::string SentencePiece::text_of(TokenId id) const {
-  if (kind(id) == TokenKind::unknown) return std::string(kUnknownSurface);
-  if (kind(id) == TokenKind::byte) return {static_cast<char>(*parse_byte_token(spec_.tokens[id]))};
-  return unescape_spaces(spec_.tokens[id]);
+void SentencePiece::append_text(TokenId id, std::string& out) const {
+  if (kind(id) == TokenKind::unknown)
+    out += kUnknownSurface;
+  else if (kind(id) == TokenKind::byte)
+    out += static_cast<char>(*parse_byte_token(spec_.tokens[id]));
+  else
+    append_unescaped(spec_.tokens[id], out);
 }
 
 }  // namespace tessera

@@ -56,7 +56,7 @@ class SentencePiece : public Family {
   bool drops_first_space() const override { return spec_.add_space_prefix; }
 
  protected:
-  std::string text_of(TokenId id) const override;
+  void append_text(TokenId id, std::string& out) const override;
 
   SentencePieceNormalizer normalizer_;
 };

@@ -106,30 +106,30 @@ Detokenizer::Detokenizer(const Tokenizer& tokenizer, bool at_start, bool show_sp
       at_start_(at_start && tokenizer.drops_first_space()),
       show_special_(show_special) {}
 
-std::string Detokenizer::push(TokenId id) {
-  const std::string whole = tokenizer_->piece(id, show_special_);
-  std::string_view piece = whole;
-  if (at_start_ && !piece.empty()) {
+std::string_view Detokenizer::push(TokenId id) {
+  const std::size_t before = held_.size();
+  tokenizer_->append_piece(id, show_special_, held_);
+  if (at_start_ && held_.size() > before) {
+    const std::string_view piece = std::string_view(held_).substr(before);
     // The space before SentencePiece's mark for the unknown is the mark's own.
-    if (piece.front() == ' ' && piece != kUnknownSurface) piece.remove_prefix(1);
+    if (piece.front() == ' ' && piece != kUnknownSurface) held_.erase(before, 1);
     // A model that removes extra spaces drops one of every piece until there is text.
-    at_start_ = piece.empty() && tokenizer_->spec().remove_extra_whitespaces;
+    at_start_ = held_.size() == before && tokenizer_->spec().remove_extra_whitespaces;
   }
-  held_ += piece;
-  std::string out;
+  out_.clear();
   std::size_t at = 0;
   while (at < held_.size()) {
     const std::size_t run = valid_utf8_run(held_, at);
-    out.append(held_, at, run);
+    out_.append(held_, at, run);
     at += run;
     if (at == held_.size()) break;
     const Utf8Char bad_char = decode_utf8(held_, at);
     if (bad_char.cut) break;
-    out += kReplacementUtf8;
+    out_ += kReplacementUtf8;
     at += bad_char.bytes;
   }
   held_.erase(0, at);
-  return out;
+  return out_;
 }
 
 std::string Detokenizer::finish() {

@@ -32,7 +32,12 @@ class Tokenizer {
                                               bool parse_special) const = 0;
   // Bytes of one token as they appear in the middle of a text (may be part of a UTF-8 character). Control
   // tokens give "" unless `show_special`; so does an id that is out of range, always.
-  virtual std::string piece(TokenId id, bool show_special) const = 0;
+  virtual void append_piece(TokenId id, bool show_special, std::string& out) const = 0;
+  std::string piece(TokenId id, bool show_special) const {
+    std::string out;
+    append_piece(id, show_special, out);
+    return out;
+  }
   // Whether pieces of words begin with a space that a text must not begin with.
   virtual bool drops_first_space() const = 0;
 
@@ -52,19 +57,26 @@ class Tokenizer {
   std::vector<TokenId> ends_;  // sorted
 };
 
-// Token ids to text, one token at a time; holds back bytes that do not yet make whole UTF-8 characters.
-// The tokenizer must outlive it.
+// Token ids to text, one token at a time, with no memory of its own in the long run; holds back bytes that do
+// not yet make whole UTF-8 characters. The tokenizer must outlive it.
 class Detokenizer {
  public:
   explicit Detokenizer(const Tokenizer& tokenizer, bool at_start = true, bool show_special = false);
-  std::string push(TokenId id);  // the text that became complete, always valid UTF-8 (U+FFFD for bad bytes)
-  std::string finish();          // what is left, made valid; the next push() is in the middle of a text
+  // The text that became complete, always valid UTF-8 (U+FFFD for bad bytes), until the next call.
+  std::string_view push(TokenId id);
+  std::string finish();  // what is left, made valid; the next push() is in the middle of a text
+
+  bool at_start() const { return at_start_; }
+  std::string_view held() const { return held_; }
+  // Where another one was: its held(), of which no more than the beginning of a character is taken.
+  void go_on(std::string_view held) { held_ = held.substr(0, 3); }
 
  private:
   const Tokenizer* tokenizer_;
   bool at_start_;  // SentencePiece drops the space that it put before the first word
   bool show_special_;
   std::string held_;  // at most 3 bytes: the beginning of a character
+  std::string out_;
 };
 
 }  // namespace tessera

@@ -55,9 +55,9 @@ class WordPiece final : public Family {
     return {};
   }
 
-  std::string text_of(TokenId id) const override {
-    std::string out(begins_word(id) ? " " : "");
-    return out += unmarked(id);
+  void append_text(TokenId id, std::string& out) const override {
+    if (begins_word(id)) out += ' ';
+    out += unmarked(id);
   }
 
  private:

@@ -67,6 +67,11 @@ class ApiTest : public testing::Test {
     desc.debug_messages = 1;
     return desc;
   }
+  // The driver's library stays in the process to its end, so that a leak report can name it.
+  void keep_driver() {
+    static const auto* const first = new Context(take(Context::create(gpu())));
+    ASSERT_NE(first->get(), nullptr);
+  }
   static std::vector<std::string> take_lines() {
     const std::lock_guard lock(mutex_);
     return std::exchange(lines_, {});
@@ -91,11 +96,7 @@ class OnBoth : public ApiTest, public testing::WithParamInterface<bool> {
   // One context of each kind serves a suite: its pipelines are made once.
   void SetUp() override {
     if (on_gpu() && env("TESSERA_TEST_DEVICE") == "none") GTEST_SKIP() << "TESSERA_TEST_DEVICE=none";
-    if (on_gpu()) {  // keeps the driver's library in the process to its end, so that a leak report can name
-                     // it
-      static const auto* const first = new Context(take(Context::create(gpu())));
-      ASSERT_NE(first->get(), nullptr);
-    }
+    if (on_gpu()) keep_driver();
     if (contexts_[on_gpu()].get() == nullptr)
       contexts_[on_gpu()] = take(Context::create(on_gpu() ? gpu() : reference()));
     ASSERT_NE(contexts_[on_gpu()].get(), nullptr);

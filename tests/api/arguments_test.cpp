@@ -117,6 +117,20 @@ TEST_P(Arguments, NoHandleMayBeNull) {
   EXPECT_INVALID(tessera_session_next(nullptr, &id, &error));
   EXPECT_INVALID(tessera_session_next(s.get(), nullptr, &error));
   EXPECT_INVALID(tessera_generate(nullptr, &generate_desc, nullptr, &error));
+  tessera_step_desc step_desc = init<tessera_step_desc>();
+  EXPECT_INVALID(tessera_session_begin(nullptr, &generate_desc, &error));
+  EXPECT_INVALID(tessera_session_begin(s.get(), nullptr, &error));
+  EXPECT_INVALID(tessera_session_step(nullptr, &step_desc, nullptr, &error));
+  EXPECT_INVALID(tessera_session_step(s.get(), nullptr, nullptr, &error));
+  EXPECT_INVALID(tessera_session_poll(nullptr, nullptr, &error));
+  EXPECT_INVALID(tessera_session_wait(nullptr, 0, nullptr, &error));
+  EXPECT_INVALID(tessera_session_cancel(nullptr, &error));
+  EXPECT_INVALID(tessera_session_release_weights(nullptr, &error));
+  EXPECT_INVALID(tessera_session_save(nullptr, ignore, nullptr, &error));
+  EXPECT_INVALID(tessera_session_save(s.get(), nullptr, nullptr, &error));
+  EXPECT_INVALID(tessera_session_restore(nullptr, "x", 1, &error));
+  EXPECT_INVALID(tessera_session_restore(s.get(), nullptr, 1, &error));
+  EXPECT_INVALID(tessera_session_restore(s.get(), "x", 1, &error));
   EXPECT_INVALID(tessera_session_get_stats(nullptr, &stats, &error));
   EXPECT_INVALID(tessera_verify(nullptr, &verify_desc, &error));
   EXPECT_INVALID(tessera_session_print_schedule(nullptr, ignore, nullptr, &error));
@@ -333,6 +347,34 @@ TEST_P(Arguments, StatusTexts) {
   for (int s = TESSERA_OK; s <= TESSERA_INTERNAL; ++s)
     EXPECT_STRNE(tessera_status_text(static_cast<tessera_status>(s)), "unknown status");
   EXPECT_STREQ(tessera_status_text(static_cast<tessera_status>(15)), "unknown status");
+}
+
+TEST_P(Arguments, TheCppHeaderWrapsWhatNeedsNoHandle) {
+  EXPECT_EQ(status_text(TESSERA_IO), tessera_status_text(TESSERA_IO));
+  EXPECT_EQ(version(), tessera_version());
+  std::size_t count = 0;
+  auto list = init<tessera_op_list_sink>();
+  list.user = &count;
+  list.op = [](void* user, const char*, const char*, const char*) { ++*static_cast<std::size_t*>(user); };
+  take(ops(list));
+  EXPECT_GT(count, 10u);
+  expect_failure(ops({}), TESSERA_INVALID_ARGUMENT, "tessera_op_list_sink");
+  expect_failure(devices({}), TESSERA_INVALID_ARGUMENT, "tessera_device_sink");
+  if (!on_gpu()) return;
+  auto sink = init<tessera_device_sink>();
+  count = 0;
+  sink.user = &count;
+  sink.device = [](void* user, const tessera_device_info*) { ++*static_cast<std::size_t*>(user); };
+  take(devices(sink, gpu()));
+  EXPECT_GT(count, 0u);
+}
+
+// Every byte but those of the size.
+TEST(Init, GivesTheSizeAndZeros) {
+  const tessera_session_desc macro = TESSERA_INIT(tessera_session_desc),
+                             function = init<tessera_session_desc>();
+  EXPECT_EQ(macro.size, sizeof macro);
+  EXPECT_EQ(std::memcmp(&macro, &function, sizeof macro), 0);
 }
 
 // The reference needs no loader; nothing else works without one, and says so.

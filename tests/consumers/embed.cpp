@@ -3,13 +3,13 @@
 #include <tessera/tessera.hpp>
 
 static int fail(const tessera::Failure& failure) {
-  std::fprintf(stderr, "%s: %s\n", tessera_status_text(failure.status), failure.message.c_str());
+  std::fprintf(stderr, "%s: %s\n", tessera::status_text(failure.status).c_str(), failure.message.c_str());
   return 1;
 }
 
 int main(int argc, char** argv) {
   if (argc != 2) return 2;
-  auto desc = tessera::init<tessera_context_desc>();
+  tessera_context_desc desc = TESSERA_INIT(tessera_context_desc);
   desc.device = "reference";
   auto context = tessera::Context::create(desc);
   if (!context) return fail(context.failure());

@@ -1,117 +1,72 @@
-// A loader between us and the real one that makes devices old, poor or lost.
-#include <dlfcn.h>
+// Devices that are old, poor or lost.
 #include <gmock/gmock.h>
 
-#include <atomic>
-
-#include "device/vulkan_extra.h"
 #include "probe.h"
+#include "support/vulkan_table.h"
 
 namespace tessera::test {
 namespace {
 
 using testing::HasSubstr;
 
-enum class Fault { none, old_device, no_timeline, submit_lost, wait_lost, no_memory, no_function };
-std::atomic<Fault> fault;
-
-PFN_vkGetInstanceProcAddr real_loader() {
-#ifdef __APPLE__
-  static void* library = dlopen("libvulkan.1.dylib", RTLD_NOW);
-#else
-  static void* library = dlopen("libvulkan.so.1", RTLD_NOW);
-#endif
-  return library ? reinterpret_cast<PFN_vkGetInstanceProcAddr>(dlsym(library, "vkGetInstanceProcAddr"))
-                 : nullptr;
+VKAPI_ATTR void VKAPI_CALL old_properties(VkPhysicalDevice d, VkPhysicalDeviceProperties* out) {
+  VulkanTable::real<PFN_vkGetPhysicalDeviceProperties>("vkGetPhysicalDeviceProperties")(d, out);
+  out->apiVersion = VK_MAKE_API_VERSION(0, 1, 1, 99);
 }
-
-PFN_vkGetPhysicalDeviceProperties real_properties;
-PFN_vkGetPhysicalDeviceFeatures2 real_features;
-PFN_vkGetDeviceProcAddr real_device_proc;
-PFN_vkQueueSubmit real_submit;
-PFN_vkWaitSemaphores real_wait;
-PFN_vkAllocateMemory real_allocate;
-
-VKAPI_ATTR void VKAPI_CALL properties(VkPhysicalDevice d, VkPhysicalDeviceProperties* out) {
-  real_properties(d, out);
-  if (fault == Fault::old_device) out->apiVersion = VK_MAKE_API_VERSION(0, 1, 1, 99);
-}
-VKAPI_ATTR void VKAPI_CALL features(VkPhysicalDevice d, VkPhysicalDeviceFeatures2* out) {
-  real_features(d, out);
-  if (fault != Fault::no_timeline) return;
+VKAPI_ATTR void VKAPI_CALL features_without_timeline(VkPhysicalDevice d, VkPhysicalDeviceFeatures2* out) {
+  VulkanTable::real<PFN_vkGetPhysicalDeviceFeatures2>("vkGetPhysicalDeviceFeatures2")(d, out);
   for (auto* s = static_cast<VkBaseOutStructure*>(out->pNext); s; s = s->pNext)
     if (s->sType == VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_2_FEATURES)
       reinterpret_cast<VkPhysicalDeviceVulkan12Features*>(s)->timelineSemaphore = VK_FALSE;
-}
-VKAPI_ATTR VkResult VKAPI_CALL submit(VkQueue q, std::uint32_t n, const VkSubmitInfo* info, VkFence fence) {
-  return fault == Fault::submit_lost ? VK_ERROR_DEVICE_LOST : real_submit(q, n, info, fence);
-}
-VKAPI_ATTR VkResult VKAPI_CALL wait(VkDevice d, const VkSemaphoreWaitInfo* info, std::uint64_t timeout) {
-  const VkResult r = real_wait(d, info, timeout);  // so that nothing is destroyed while in use
-  return fault == Fault::wait_lost ? VK_ERROR_DEVICE_LOST : r;
-}
-VKAPI_ATTR VkResult VKAPI_CALL allocate(VkDevice d, const VkMemoryAllocateInfo* info,
-                                        const VkAllocationCallbacks* a, VkDeviceMemory* out) {
-  return fault == Fault::no_memory ? VK_ERROR_OUT_OF_DEVICE_MEMORY : real_allocate(d, info, a, out);
-}
-
-template <typename F>
-PFN_vkVoidFunction hook(F& real, PFN_vkVoidFunction found, F replacement) {
-  real = reinterpret_cast<F>(found);
-  return reinterpret_cast<PFN_vkVoidFunction>(replacement);
-}
-
-VKAPI_ATTR PFN_vkVoidFunction VKAPI_CALL device_proc(VkDevice d, const char* name) {
-  const PFN_vkVoidFunction found = real_device_proc(d, name);
-  const std::string_view n = name;
-  if (n == "vkCmdFillBuffer" && fault == Fault::no_function) return nullptr;
-  if (n == "vkQueueSubmit") return hook(real_submit, found, submit);
-  if (n == "vkWaitSemaphores") return hook(real_wait, found, wait);
-  if (n == "vkAllocateMemory") return hook(real_allocate, found, allocate);
-  return found;
-}
-
-VKAPI_ATTR PFN_vkVoidFunction VKAPI_CALL instance_proc(VkInstance i, const char* name) {
-  const PFN_vkVoidFunction found = real_loader()(i, name);
-  const std::string_view n = name;
-  if (n == "vkGetPhysicalDeviceProperties") return hook(real_properties, found, properties);
-  if (n == "vkGetPhysicalDeviceFeatures2") return hook(real_features, found, features);
-  if (n == "vkGetDeviceProcAddr") return hook(real_device_proc, found, device_proc);
-  return found;
 }
 
 class Faults : public ProbeTest {
  protected:
   void SetUp() override {
-    fault = Fault::none;
+    VulkanTable::reset();
     ProbeTest::SetUp();
     if (!device_) return;
     // The fixture's own device steps aside for one behind the hooks.
     in_.reset();
     out_.reset();
     device_.reset();
-    ASSERT_TRUE(real_loader());
-    Instance::Desc desc;
-    desc.get_instance_proc_addr = reinterpret_cast<void*>(instance_proc);
-    desc.debug_messages = true;
-    desc.log = log_.sink();
-    instance_ = take(Instance::create(desc));
+    ASSERT_TRUE(VulkanTable::loader());
+    instance_ = make_instance();
     ASSERT_TRUE(instance_);
     device_ = make_device({});
     ASSERT_TRUE(device_);
   }
-  std::string why_refused(Fault f) {
-    fault = f;
-    const auto reports = take(instance_->enumerate());
+  void TearDown() override {
+    ProbeTest::TearDown();
+    EXPECT_EQ(VulkanTable::live(), "");
+  }
+  std::shared_ptr<Instance> make_instance() {
+    Instance::Desc desc;
+    desc.get_instance_proc_addr = VulkanTable::entry();
+    desc.debug_messages = true;
+    desc.log = log_.sink();
+    return take(Instance::create(desc));
+  }
+  // With `function` in place of the one of that name.
+  template <typename F>
+  std::string why_refused(const std::string& name, F function) {
+    VulkanTable::replace(name, reinterpret_cast<PFN_vkVoidFunction>(function));
+    const auto instance = make_instance();
+    const auto reports = take(instance->enumerate());
     EXPECT_GT(reports.size(), index_);
-    const auto device = Device::create(instance_, {index_, {}, {}, {}});
+    const auto device = Device::create(instance, on_index());
     EXPECT_FALSE(device);
     EXPECT_EQ(device.error().code, Code::no_device);
     EXPECT_THAT(device.error().message, HasSubstr(reports[index_].refused));
     EXPECT_THAT(device.error().message, HasSubstr(reports[index_].name));
     EXPECT_FALSE(pick_device(reports, ""));
-    fault = Fault::none;
+    VulkanTable::reset();
     return reports[index_].refused;
+  }
+  Device::Desc on_index() const {
+    Device::Desc desc;
+    desc.index = index_;
+    return desc;
   }
   void expect_lost(const Error& error) { EXPECT_EQ(error.code, Code::device_lost) << error.message; }
   void expect_everything_lost() {
@@ -128,14 +83,15 @@ class Faults : public ProbeTest {
 };
 
 TEST_F(Faults, DevicesBelowTheFloorAreListedWithTheReason) {
-  EXPECT_EQ(why_refused(Fault::old_device), "Vulkan 1.1; 1.2 is needed");
-  EXPECT_EQ(why_refused(Fault::no_timeline), "no timeline semaphores");
+  EXPECT_EQ(why_refused("vkGetPhysicalDeviceProperties", old_properties), "Vulkan 1.1; 1.2 is needed");
+  EXPECT_EQ(why_refused("vkGetPhysicalDeviceFeatures2", features_without_timeline),
+            "no feature timelineSemaphore of VkPhysicalDeviceVulkan12Features");
 }
 
 TEST_F(Faults, AMissingFunctionIsNamed) {
-  fault = Fault::no_function;
-  const auto device = Device::create(instance_, {index_, {}, {}, {}});
-  fault = Fault::none;
+  VulkanTable::replace("vkCmdFillBuffer", nullptr);
+  const auto device = Device::create(instance_, on_index());
+  VulkanTable::reset();
   ASSERT_FALSE(device);
   EXPECT_THAT(device.error().message, HasSubstr("lacks vkCmdFillBuffer"));
   EXPECT_FALSE(Device::create(nullptr, {}));
@@ -145,10 +101,10 @@ TEST_F(Faults, LossAtSubmission) {
   open(*device_);
   const auto list = take(device_->create_command_list(0));
   expect_ok(list->finish());
-  fault = Fault::submit_lost;
+  VulkanTable::fail("vkQueueSubmit", VK_ERROR_DEVICE_LOST);
   const CommandList* lists[] = {list.get()};
   expect_lost(device_->submit(lists).error());
-  fault = Fault::none;
+  VulkanTable::reset();
   expect_everything_lost();
 }
 
@@ -163,16 +119,16 @@ TEST_F(Faults, LossWhileWaiting) {
   expect_ok(list->finish());
   const CommandList* lists[] = {list.get()};
   const std::uint64_t value = take(device_->submit(lists));
-  fault = Fault::wait_lost;
+  VulkanTable::fail("vkWaitSemaphores", VK_ERROR_DEVICE_LOST);
   expect_lost(device_->wait(value, 10'000'000'000).error());
-  fault = Fault::none;
+  VulkanTable::reset();
   expect_everything_lost();
 }
 
 TEST_F(Faults, AnotherDeviceWorksAfterALoss) {
-  fault = Fault::submit_lost;
+  VulkanTable::fail("vkQueueSubmit", VK_ERROR_DEVICE_LOST);
   expect_lost(device_->submit({}).error());
-  fault = Fault::none;
+  VulkanTable::reset();
   device_ = make_device({});
   ASSERT_TRUE(device_);
   open(*device_);
@@ -180,9 +136,9 @@ TEST_F(Faults, AnotherDeviceWorksAfterALoss) {
 }
 
 TEST_F(Faults, ExhaustedMemoryIsAnError) {
-  fault = Fault::no_memory;
+  VulkanTable::fail("vkAllocateMemory", VK_ERROR_OUT_OF_DEVICE_MEMORY);
   const auto buffer = device_->create_buffer(1 << 20, Memory::device, "weights");
-  fault = Fault::none;
+  VulkanTable::reset();
   ASSERT_FALSE(buffer);
   EXPECT_EQ(buffer.error().code, Code::out_of_memory);
   EXPECT_THAT(buffer.error().message, HasSubstr("buffer 'weights' of 1.00 MiB: memory heap"));

@@ -105,6 +105,11 @@ TEST(CapOverrides, ListNamesEverythingOnce) {
     EXPECT_EQ(std::count_if(all.begin(), all.end(), [&](const auto& o) { return o.name == v.name; }), 1);
     EXPECT_TRUE(parse_cap_override(v.name + "=0")) << v.name;
   }
+  std::vector<std::string> of_no_choice;
+  for (const NamedValue& v : all)
+    if (!v.chooses) of_no_choice.push_back(v.name);
+  EXPECT_THAT(of_no_choice, testing::ElementsAre("timestamp_ns", "memory_budget", "executable_properties",
+                                                 "push_descriptor", "global_priority"));
   EXPECT_EQ(all.front().name, "max_storage_range");
   EXPECT_EQ(all.back().name, "global_priority");
 }

@@ -3,6 +3,7 @@
 #include <thread>
 
 #include "probe.h"
+#include "support/vulkan_table.h"
 
 namespace tessera::test {
 namespace {
@@ -12,6 +13,34 @@ using testing::HasSubstr;
 
 // Needs no memory and no queue: passes on drivers that only compile, too.
 using Pipelines = GpuTest;
+
+// The same, seen by the table.
+class CountedPipelines : public GpuTest {
+ protected:
+  void SetUp() override {
+    GpuTest::SetUp();
+    if (!device_) return;
+    device_.reset();
+    VulkanTable::reset();
+    Instance::Desc desc;
+    desc.get_instance_proc_addr = VulkanTable::entry();
+    desc.debug_messages = true;
+    desc.log = log_.sink();
+    instance_ = take(Instance::create(desc));
+    ASSERT_TRUE(instance_);
+    device_ = make_device({});
+    ASSERT_TRUE(device_);
+  }
+  void TearDown() override {
+    GpuTest::TearDown();
+    EXPECT_EQ(VulkanTable::live(), "");
+    VulkanTable::reset();
+  }
+  std::shared_ptr<Pipeline> make(std::int64_t number) {
+    return take(device_->create_pipeline(probe_desc(static_cast<std::uint32_t>(number))));
+  }
+  static std::int64_t live() { return VulkanTable::live("Pipeline"); }
+};
 using PipelinesRun = ProbeTest;
 
 TEST_F(Pipelines, TheSameDescIsMadeOnce) {
@@ -41,6 +70,41 @@ TEST_F(Pipelines, ThreadsShareTheWork) {
   EXPECT_EQ(device_->pipelines_made(), kDescs);
   for (const auto& mine : made) EXPECT_EQ(mine, made[0]);
   for (const auto& pipeline : made[0]) EXPECT_TRUE(pipeline);
+}
+
+TEST_F(CountedPipelines, GoWithTheirUsersButForTheLatest) {
+  constexpr std::int64_t kMost = Device::kPipelinesKept, kMore = 3;
+  std::vector<std::shared_ptr<Pipeline>> used;
+  for (std::int64_t i = 0; i < kMost + kMore; ++i) used.push_back(make(i));
+  EXPECT_EQ(live(), kMost + kMore);
+  EXPECT_EQ(make(0), used[0]);  // in use, however long ago it was asked for; now it is the latest
+  const Pipeline* const last = used.back().get();
+  used.clear();
+  EXPECT_EQ(live(), kMost);
+  const std::uint32_t made = device_->pipelines_made();
+  EXPECT_EQ(make(kMost + kMore - 1).get(), last);
+  make(0);
+  EXPECT_EQ(device_->pipelines_made(), made);
+  make(1);  // long gone
+  EXPECT_EQ(device_->pipelines_made(), made + 1);
+  for (std::int64_t i = 0; i < 2 * kMost; ++i) make(kMost + i);
+  EXPECT_EQ(live(), kMost);
+}
+
+TEST_F(CountedPipelines, WhatCouldNotBeMadeIsTriedAgain) {
+  VulkanTable::fail("vkCreateComputePipelines", VK_ERROR_OUT_OF_DEVICE_MEMORY);
+  std::vector<std::thread> threads;
+  std::atomic<int> refused = 0;
+  for (int i = 0; i < 4; ++i)
+    threads.emplace_back([&] {
+      const auto result = device_->create_pipeline(probe_desc(5));
+      refused += !result && result.error().code == Code::out_of_memory;
+    });
+  for (std::thread& t : threads) t.join();
+  EXPECT_EQ(refused, 4);
+  VulkanTable::reset();
+  EXPECT_TRUE(make(5));
+  EXPECT_EQ(device_->pipelines_made(), 1u);
 }
 
 TEST_F(Pipelines, RefusalsAreNamed) {

@@ -39,8 +39,8 @@ class ProbeTest : public GpuTest {
     GpuTest::TearDown();
   }
 
-  void open(Device& device, Memory memory = Memory::device) {
-    in_ = take(device.create_buffer(kCount * 4, memory, "in"));
+  void open(Device& device, Memory memory = Memory::device, BufferLanes lanes = BufferLanes::one) {
+    in_ = take(device.create_buffer(kCount * 4, memory, "in", lanes));
     out_ = take(device.create_buffer(kCount * 4, memory, "out"));
     ASSERT_TRUE(in_ && out_);
     std::vector<std::uint32_t> values(kCount);

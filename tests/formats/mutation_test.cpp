@@ -3,8 +3,8 @@
 
 #include <random>
 
-#include "formats/allocations.h"
 #include "formats/model_file.h"
+#include "support/allocations.h"
 #include "support/gguf_builder.h"
 #include "support/refusal.h"
 #include "support/safetensors_builder.h"

@@ -3,8 +3,8 @@
 
 #include <filesystem>
 
-#include "formats/allocations.h"
 #include "formats/model_file.h"
+#include "support/allocations.h"
 #include "support/models_dir.h"
 #include "support/refusal.h"
 #include "support/safetensors_builder.h"

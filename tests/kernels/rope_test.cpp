@@ -133,10 +133,15 @@ TEST_F(RopeGpu, LastRowAndAdvance) {
     for (float& value : expected) value += residual ? value : 0;
     EXPECT_EQ(from_bytes<float>(y), expected);
   }
-  const auto advance = choose_advance(target_of(*device_));
+  const auto advance = choose_advance(4, target_of(*device_));
   ASSERT_TRUE(advance) << advance.error().message;
-  ASSERT_TRUE(run_dispatch(*device_, *advance, {&state}));
-  EXPECT_EQ(state, state_bytes(20, 0));
+  using Words = std::vector<std::uint32_t>;
+  state = to_bytes(Words{17, 3, 0, 9, 6, 1, 2, 3});
+  for (const Words& after : {Words{20, 4, 0, 9, 2, 1, 2, 3}, Words{24, 2, 0, 9, 0, 1, 2, 3},
+                             Words{26, 0, 0, 9, 0, 1, 2, 3}, Words{26, 0, 0, 9, 0, 1, 2, 3}}) {
+    ASSERT_TRUE(run_dispatch(*device_, *advance, {&state}));
+    EXPECT_EQ(from_bytes<std::uint32_t>(state), after);
+  }
 }
 
 TEST(ChooseRope, Refusals) {

@@ -28,9 +28,9 @@ class Sampler {
 
   // Runs and gives the status; state() and tokens() then hold what it wrote.
   std::uint32_t run(const std::vector<float>& logits, const Params& params, std::uint32_t position,
-                    std::uint32_t rows) {
+                    std::uint32_t rows, std::uint32_t status = 0) {
     put(*buffers_[0], logits);
-    put(*buffers_[2], std::vector<std::uint32_t>{position, rows, 7, 0xffffffff, 1, 2, 3, 4});
+    put(*buffers_[2], std::vector<std::uint32_t>{position, rows, status, 0xffffffff, 1, 2, 3, 4});
     put(*buffers_[3], std::vector<Params>{params});
     const CommandList* list = commands_.get();
     const auto value = device_.submit({&list, 1});
@@ -240,6 +240,15 @@ TEST_F(SampleGpu, TiesGoToTheLowestIds) {
   EXPECT_GT(most_half, 650u);
   EXPECT_LT(most_both, 500u);
   EXPECT_GT(most_both, 430u);
+}
+
+TEST_F(SampleGpu, NothingChangesAfterBadLogits) {
+  ASSERT_NO_FATAL_FAILURE(use(300));
+  const std::vector<std::uint32_t> tokens = random_tokens();
+  sampler_->set_tokens(tokens);
+  EXPECT_EQ(sampler_->run(random_floats(vocab_, 5), {}, 5, 2, 1), 1u);
+  EXPECT_EQ(sampler_->state(), (std::vector<std::uint32_t>{5, 2, 1, 0xffffffff, 1, 2, 3, 4}));
+  EXPECT_EQ(sampler_->tokens(), tokens);
 }
 
 TEST_F(SampleGpu, BadLogitsChangeNothingButTheStatus) {

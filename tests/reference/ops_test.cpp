@@ -1,6 +1,7 @@
 // The walker around the ops: refusals, perturbation, bounds of stored values.
 #include <gmock/gmock.h>
 
+#include <array>
 #include <cmath>
 #include <fstream>
 #include <limits>
@@ -71,14 +72,21 @@ TEST(Walker, OnlyTheRowsOfThePassAreComputed) {
 
 TEST(Walker, AdvanceMovesOn) {
   Bench b;
-  b.op(OpKind::advance, {}, {b.state()}, {b.state()});
-  b.write_state({.position = 5, .rows = 3, .status = 1, .token = 9});
-  b.run();
-  const StepState after = b.read_state();
-  EXPECT_EQ(after.position, 8u);
-  EXPECT_EQ(after.rows, 0u);
-  EXPECT_EQ(after.status, 1u);
-  EXPECT_EQ(after.token, 9u);
+  OpAttrs attrs;
+  attrs.chunk = 4;
+  b.graph().max_rows = 4;
+  b.op(OpKind::advance, attrs, {b.state()}, {b.state()});
+  b.write_state({.position = 5, .rows = 3, .status = 1, .token = 9, .remaining = 5});
+  for (const auto& [position, rows, remaining] :
+       {std::array{8u, 4u, 1u}, std::array{12u, 1u, 0u}, std::array{13u, 0u, 0u}, std::array{13u, 0u, 0u}}) {
+    b.run();
+    const StepState after = b.read_state();
+    EXPECT_EQ(after.position, position);
+    EXPECT_EQ(after.rows, rows);
+    EXPECT_EQ(after.remaining, remaining);
+    EXPECT_EQ(after.status, 1u);
+    EXPECT_EQ(after.token, 9u);
+  }
 }
 
 TEST(Walker, RefusesWhatDoesNotFitAndNamesTheOp) {

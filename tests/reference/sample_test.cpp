@@ -264,7 +264,7 @@ struct Sampler : Bench {
 TEST(SampleOp, WritesTheNewTokenAndAdvances) {
   Sampler s(8);
   s.write(s.tokens, Words{1, 2, 3, 0, 0, 0, 0, 0, 0});
-  s.set({.position = 2, .rows = 1, .status = kStatusNaN}, {0, 1, 9, 2});
+  s.set({.position = 2, .rows = 1}, {0, 1, 9, 2});
   const auto out = s.run();
   EXPECT_THAT(s.read<std::uint32_t>(s.tokens, 4), ElementsAre(1, 2, 3, 2));
   const StepState after = s.read_state();
@@ -294,6 +294,18 @@ TEST(SampleOp, NaNChangesTheStatusOnly) {
   s.set({.position = 2, .rows = 1, .token = 5}, {0, kNaN, 9, 2});
   const auto out = s.run();
   EXPECT_EQ(out.size(), 1u);
+  const StepState after = s.read_state();
+  EXPECT_EQ(after.status, kStatusNaN);
+  EXPECT_EQ(after.position, 2u);
+  EXPECT_EQ(after.token, 5u);
+  EXPECT_EQ(s.read<std::uint32_t>(s.tokens, 4)[3], 7u);
+}
+
+TEST(SampleOp, AfterANaNNothingChanges) {
+  Sampler s(8);
+  s.write(s.tokens, Words{1, 2, 3, 7, 0, 0, 0, 0, 0});
+  s.set({.position = 2, .rows = 1, .status = kStatusNaN, .token = 5}, {0, 1, 9, 2});
+  EXPECT_TRUE(s.run().empty());
   const StepState after = s.read_state();
   EXPECT_EQ(after.status, kStatusNaN);
   EXPECT_EQ(after.position, 2u);

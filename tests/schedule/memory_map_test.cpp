@@ -31,6 +31,8 @@ TEST(MapMemory, PacksWeightsAndGivesTheRestBuffers) {
   EXPECT_EQ(weight.offset, 512u);
   EXPECT_EQ(weight.bytes, 192u);
   EXPECT_EQ(map->buffers[weight.buffer].bytes, 512u + 192u);
+  for (const BufferSpec& b : map->buffers)  // the transfer lane writes weights
+    EXPECT_EQ(b.lanes, b.name == "weights5" ? BufferLanes::both : BufferLanes::one) << b.name;
   EXPECT_EQ(map->buffers[map->places[l.tokens].buffer].memory, Memory::shared);
   EXPECT_EQ(map->buffers[map->places[l.y].buffer].memory, Memory::device);
   EXPECT_EQ(map->places[l.x].bytes, 0u);  // an activation: the plan's

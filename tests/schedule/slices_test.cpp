@@ -99,6 +99,19 @@ TEST(CutSlices, AStepOverTheBudgetIsCutAlongItsLongestDimension) {
   }
 }
 
+TEST(CutSlices, RowsOfWorkgroupsOverTheBudgetAreCutToo) {
+  const std::vector<Step> steps{step({4, 6, 3}, 7200, true)};
+  for (const double budget : {100.0, 250.0, 900.0}) {
+    const auto slices = cut_slices(steps, budget);
+    expect_covers(steps, slices);
+    for (const Slice& s : slices) EXPECT_LE(s.cost_us, budget + 1e-9);
+  }
+  for (const Slice& s : cut_slices(steps, 1)) {  // single workgroups
+    ASSERT_EQ(s.pieces.size(), 1u);
+    EXPECT_EQ(s.pieces[0].count, (std::array<std::uint32_t, 3>{1, 1, 1}));
+  }
+}
+
 TEST(CutSlices, PiecesOfAStepWithoutABarrierHaveOneBetweenThem) {
   const auto slices = cut_slices({step({10, 1, 1}, 10, true), step({10, 1, 1}, 300)}, 100);
   std::vector<bool> barriers;

@@ -194,6 +194,72 @@ TEST_F(Walkers, SlicesGiveTheSameBits) {
   }
 }
 
+// Slices of passes that follow each other, several in one submission, with nothing of the host's in between.
+TEST_F(Walkers, SubmissionsCrossPasses) {
+  const RandomDecoder r;
+  const DecoderProgram model = r.build(64, 16);
+  const auto gpu = walker(*device_, model);
+  const auto plain = walker(*device_, model);
+  ASSERT_TRUE(gpu && plain);
+  const Ids ids = spread_ids(37, r.vocab);
+  const auto write_prompt = [&](GpuWalker& to) {
+    const StepState state{.rows = 16, .remaining = 21};
+    expect_ok(to.write(model.tokens, 0, std::as_bytes(std::span(ids))));
+    expect_ok(to.write(model.state, 0, std::as_bytes(std::span(&state, 1))));
+  };
+  write_prompt(*plain);
+  for (const std::uint32_t graph :
+       {model.prefill, model.prefill, model.prefill, model.head, model.decode, model.decode, model.decode})
+    expect_ok(plain->run(graph));
+  for (int round = 0; round < 3; ++round) {
+    write_prompt(*gpu);
+    const auto whole = [&](std::uint32_t graph, std::uint32_t position, std::uint32_t rows) {
+      return SliceRun{graph, 0, gpu->slices(graph), position, rows};
+    };
+    const SliceRun prompt[] = {whole(model.prefill, 0, 16), whole(model.prefill, 16, 16),
+                               whole(model.prefill, 32, 5), whole(model.head, 37, 0)};
+    const SliceRun tokens[] = {whole(model.decode, 37, 1), whole(model.decode, 38, 1),
+                               whole(model.decode, 39, 1)};
+    (void)take(gpu->submit(prompt, true));
+    const std::uint64_t last = take(gpu->submit(tokens, true));
+    EXPECT_TRUE(take(gpu->wait(last, 60'000'000'000)));
+    Ids found(4), wanted(4);
+    expect_ok(gpu->read(model.tokens, 37 * 4, std::as_writable_bytes(std::span(found))));
+    expect_ok(plain->read(model.tokens, 37 * 4, std::as_writable_bytes(std::span(wanted))));
+    EXPECT_EQ(found, wanted);
+    const SliceRun next{.graph = model.decode, .count = 1, .position = 40, .rows = 1};
+    EXPECT_EQ(gpu->predict(next).known, device_->report().limits.timestamp_ns > 0);
+  }
+  EXPECT_EQ(gpu->stats().submits, 6u);
+  const SliceRun wrong{.graph = model.decode, .first = 1, .count = gpu->slices(model.decode)};
+  EXPECT_FALSE(gpu->submit({&wrong, 1}, false));
+}
+
+// Down to what a thousandth of a microsecond allows: more slices, the same bits.
+TEST_F(Walkers, TunesToABudget) {
+  const RandomDecoder r;
+  const DecoderProgram model = r.build();
+  const auto tuned = walker(*device_, model), plain = walker(*device_, model);
+  ASSERT_TRUE(tuned && plain);
+  DecoderRunner a(model, *tuned), b(model, *plain);
+  const Ids ids = spread_ids(9, r.vocab);
+  EXPECT_EQ(take(a.prefill(ids, 64)), take(b.prefill(ids, 64)));
+  for (int i = 0; i < 3; ++i) EXPECT_EQ(take(a.step()), take(b.step()));
+  for (GpuWalker* w : {tuned.get(), plain.get()}) {
+    const SliceRun all{.graph = model.decode, .count = w->slices(model.decode)};
+    EXPECT_TRUE(take(w->wait(take(w->submit({&all, 1}, true)), 60'000'000'000)));
+  }
+  const std::uint32_t slices = tuned->slices(model.decode);
+  if (device_->report().limits.timestamp_ns > 0) {
+    ASSERT_TRUE(tuned->wants_tuning(model.decode, 1e-3));
+    expect_ok(tuned->tune(model.decode, 1e-3));
+    EXPECT_GT(tuned->slices(model.decode), slices);
+    EXPECT_FALSE(tuned->wants_tuning(model.decode, 1e-3));  // not measured yet
+    EXPECT_FALSE(tuned->predict({.graph = model.decode, .count = 1}).known);
+  }
+  for (int i = 0; i < 3; ++i) EXPECT_EQ(take(a.step()), take(b.step()));
+}
+
 TEST_F(Walkers, StatsSayWhatIsOnTheDevice) {
   const RandomDecoder r;
   const DecoderProgram model = r.build(64, 64, DType::f16);

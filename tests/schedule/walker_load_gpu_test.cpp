@@ -133,6 +133,34 @@ TEST_F(LoadWalker, AProgramThatLiesIsRefused) {
   EXPECT_TRUE(made.error().code == Code::internal || made.error().code == Code::bad_model);
 }
 
+TEST_F(LoadWalker, WeightsComeLaterAndMayGo) {
+  GpuWalkerOptions options;
+  options.stream = true;
+  const auto walker = take(load(options));
+  ASSERT_TRUE(walker);
+  const std::uint64_t total = walker->loading().total;
+  EXPECT_EQ(total, walker->stats().weight_bytes);
+  const auto whole = take(GpuWalker::create(*device_, program_, {}));
+  ASSERT_TRUE(whole);
+  EXPECT_TRUE(whole->loading().ready());
+  const auto wanted = take(DecoderRunner(model_, *whole).prefill(spread_ids(5, 96), 64));
+  for (const std::uint64_t bytes : {std::uint64_t{10'000}, std::uint64_t{1}, std::uint64_t{0}}) {
+    EXPECT_EQ(walker->loading().done, 0u);
+    expect_refused(walker->run(0), Code::internal, {"weights"});
+    for (std::uint64_t done = 0; !walker->loading().ready(); done = walker->loading().done) {
+      expect_ok(walker->load(bytes));
+      if (bytes > 1) {
+        EXPECT_LE(walker->loading().done, done + bytes + 2048);  // a row more
+      }
+    }
+    EXPECT_EQ(walker->loading().done, total);
+    EXPECT_EQ(take(DecoderRunner(model_, *walker).prefill(spread_ids(5, 96), 64)), wanted);
+    const std::uint64_t bytes_before = device_->memory_use().bytes;
+    expect_ok(walker->release_weights());
+    EXPECT_LE(device_->memory_use().bytes + total, bytes_before);
+  }
+}
+
 // A hook that binds nothing new changes nothing; the schedules are those of the graphs in order.
 TEST_F(LoadWalker, TheHookSeesEveryGraph) {
   std::vector<std::string> graphs;

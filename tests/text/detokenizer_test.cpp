@@ -86,7 +86,7 @@ TEST(Detokenizer, AlwaysGivesValidUtf8) {
     Detokenizer out(*tokenizer, true, true);
     std::string all;
     for (int i = 0; i < 3000; ++i) {
-      const std::string text = out.push(static_cast<TokenId>(random() % (tokenizer->size() + 1)));
+      const std::string_view text = out.push(static_cast<TokenId>(random() % (tokenizer->size() + 1)));
       EXPECT_TRUE(valid_utf8(text)) << quote(text);
       all += text;
     }

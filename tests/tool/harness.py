@@ -55,6 +55,7 @@ class Result:
 
 class ToolTest(unittest.TestCase):
     maxDiff = 2000
+    program, name = TOOL, "tessera"  # name: what its errors begin with
 
     @classmethod
     def setUpClass(cls):
@@ -79,12 +80,12 @@ class ToolTest(unittest.TestCase):
             if memory and not SANITIZED:
                 resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
 
-        process = subprocess.run([TOOL, *map(str, args)], input=stdin, capture_output=True, timeout=600,
+        process = subprocess.run([self.program, *map(str, args)], input=stdin, capture_output=True, timeout=600,
                                  env=self.environment(env), preexec_fn=limit, cwd=cwd or self.folder)
         return Result(process)
 
     def start(self, *args, env={}):
-        return subprocess.Popen([TOOL, *map(str, args)], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+        return subprocess.Popen([self.program, *map(str, args)], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                                 stderr=subprocess.PIPE, env=self.environment(env), cwd=self.folder)
 
     def ok(self, *args, **options):
@@ -96,7 +97,7 @@ class ToolTest(unittest.TestCase):
         """One line on standard error, nothing on standard output."""
         result = self.run_tool(*args, **options)
         self.assertEqual(result.status, status, f"{args}: {result.err}")
-        self.assertRegex(result.err, r"\Atessera: [^\n]{8,1020}\n\Z", args)
+        self.assertRegex(result.err, rf"\A{self.name}: [^\n]{{8,1020}}\n\Z", args)
         self.assertIn(says, result.err, args)
         self.assertEqual(result.out, b"", args)
         return result

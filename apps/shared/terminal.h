@@ -1,4 +1,4 @@
-// Standard error as a terminal: progress bars, and nothing of the kind when it is a file.
+// A terminal: progress bars on standard error, and nothing of the kind when it is a file; Ctrl-C.
 #pragma once
 
 #include <chrono>
@@ -10,7 +10,16 @@
 
 namespace tool {
 
+// Exit statuses: 0 fine, 1 failed, 2 wrong usage, 130 interrupted.
+inline constexpr int kFailed = 1;
+inline constexpr int kUsage = 2;
+inline constexpr int kInterrupted = 130;
+
 bool is_terminal(int fd);
+
+// Set by Ctrl-C; a second one ends the program at once.
+bool interrupted();
+void catch_interrupts();
 
 // One line that is rewritten in place and erased at the end; silent when standard error is no terminal.
 class ProgressBar {

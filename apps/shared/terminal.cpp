@@ -4,11 +4,28 @@
 
 #include <algorithm>
 #include <cmath>
+#include <csignal>
 #include <cstdio>
 
-#include "common.h"
-
 namespace tool {
+namespace {
+
+volatile std::sig_atomic_t interrupt_count = 0;
+
+void on_interrupt(int) {
+  if (interrupt_count != 0) _exit(kInterrupted);
+  interrupt_count = 1;
+}
+
+}  // namespace
+
+bool interrupted() { return interrupt_count != 0; }
+void catch_interrupts() {
+  struct sigaction action {};
+  action.sa_handler = on_interrupt;  // no SA_RESTART: a read from the terminal ends too
+  sigaction(SIGINT, &action, nullptr);
+  std::signal(SIGPIPE, SIG_DFL);
+}
 
 bool is_terminal(int fd) { return isatty(fd) == 1; }
 

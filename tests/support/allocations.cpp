@@ -1,4 +1,4 @@
-#include "formats/allocations.h"
+#include "support/allocations.h"
 
 #include <malloc.h>
 
@@ -11,6 +11,7 @@ namespace tessera::test {
 namespace {
 
 std::atomic<std::size_t> live{0}, peak{0}, base{0};
+thread_local std::size_t made = 0;
 
 }  // namespace
 
@@ -19,9 +20,11 @@ void reset_peak() {
   peak = live.load();
 }
 std::size_t peak_bytes() { return peak - base; }
+std::size_t allocations() { return made; }
 
 void* counted_new(std::size_t size) {
   void* memory = std::malloc(size);
+  ++made;
   if (!memory) throw std::bad_alloc();
   const std::size_t now = live += malloc_usable_size(memory);
   if (now > peak) peak = now;
