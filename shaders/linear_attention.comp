@@ -175,11 +175,11 @@ float pair(uint t, uint j, bool query) {
   return GATED && !BY_DIM ? sum * between(t, j, 0).x : sum;
 }
 
-// Columns c of staged rows [t, t + ROWS) times the state. From all lanes, PARTS neighbours on the same rows:
-// all of them get the sums.
-void times_state(uint t, uint c, bool inside, out vec4 sums[ROWS]) {
+// Columns c of staged rows [t, t + ROWS) times the state, and with `chunk` what rows of the chunk up to each add to
+// it. From all lanes, PARTS neighbours on the same rows: all of them get the sums.
+void times_state(uint t, uint c, bool inside, bool chunk, out vec4 sums[ROWS]) {
   for (uint r = 0; r < ROWS; ++r) sums[r] = vec4(0);
-  if (inside)
+  if (inside) {
     for (uint d = lane() % PARTS; d < K4; d += PARTS) {
       uint s = 4 * d * WIDTH4 + c;
       vec4 s0 = states[s], s1 = states[s + WIDTH4], s2 = states[s + 2 * WIDTH4], s3 = states[s + 3 * WIDTH4];
@@ -188,6 +188,11 @@ void times_state(uint t, uint c, bool inside, out vec4 sums[ROWS]) {
         sums[r] += x.x * s0 + x.y * s1 + x.z * s2 + x.w * s3;
       }
     }
+    if (chunk)
+      for (uint r = 0; r < ROWS; ++r)
+        for (uint j = lane() % PARTS; j <= t + r; j += PARTS)
+          sums[r] += pairs[(t + r) * CHUNK + j] * news[j * WIDTH4 + c];
+  }
   if (PARTS == 1) return;
   for (uint r = 0; r < ROWS; ++r) {
     barrier();
@@ -213,7 +218,7 @@ void correct_news() {
     uint item = first + lane() / PARTS, t = item / WIDTH4 * ROWS, c = item % WIDTH4;
     bool inside = item < BLOCKS * WIDTH4;
     vec4 sums[ROWS];
-    times_state(t, c, inside, sums);
+    times_state(t, c, inside, false, sums);
     if (inside && lane() % PARTS == 0)
       for (uint r = 0; r < ROWS; ++r) {
         uint at = (t + r) * WIDTH4 + c;
@@ -229,14 +234,6 @@ void correct_news() {
       news[t * WIDTH4 + c] = u;
     }
   barrier();
-}
-
-// What rows j <= t of the chunk itself add to row t.
-vec4 of_chunk(uint t, uint c) {
-  vec4 sum = vec4(0);
-  if (UPDATE)
-    for (uint j = 0; j <= t; ++j) sum += pairs[t * CHUNK + j] * news[j * WIDTH4 + c];
-  return sum;
 }
 
 void store_y(uint row_at, uint column, vec4 x) {
@@ -281,21 +278,21 @@ void outputs(Place at, uint row, uint n, uint head) {
   if (NORMALISE) {
     for (uint first = 0; first < BLOCKS; first += GROUP / PARTS) {
       uint t = (first + lane() / PARTS) * ROWS;
-      times_state(t, COLS4, t < CHUNK, sums);
+      times_state(t, COLS4, t < CHUNK, UPDATE, sums);
       if (t < CHUNK && lane() % PARTS == 0)
         for (uint r = 0; r < ROWS; ++r)
-          denominators[t + r] = (sums[r] + of_chunk(t + r, COLS4)).x + p.epsilon;
+          denominators[t + r] = sums[r].x + p.epsilon;
     }
     barrier();
   }
   for (uint first = 0; first < BLOCKS * COLS4; first += GROUP / PARTS) {
     uint item = first + lane() / PARTS, t = item / COLS4 * ROWS, c = item % COLS4;
     bool inside = item < BLOCKS * COLS4;
-    times_state(t, c, inside, sums);
+    times_state(t, c, inside, UPDATE, sums);
     if (!inside || lane() % PARTS != 0) continue;
     for (uint r = 0; r < ROWS; ++r) {
       if (t + r >= n) break;
-      vec4 y = p.scale * (sums[r] + of_chunk(t + r, c));
+      vec4 y = p.scale * sums[r];
       if (NORMALISE) {
         float denominator = denominators[t + r];
         y = denominator == 0 ? vec4(0) : y / denominator;

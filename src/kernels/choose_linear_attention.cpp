@@ -15,7 +15,7 @@ namespace {
 
 using namespace shader;
 
-constexpr std::uint32_t kGroup = 64;     // one wave where they are wide: barriers are many
+constexpr std::uint32_t kGroup = 128;    // the floor; shared memory leaves room for few workgroups
 constexpr std::uint32_t kChunk = 16;     // pairs of rows cost CHUNK / 2 times what they add to a row's output
 constexpr std::uint32_t kMostRows = 4;   // of a lane: vec4 sums it holds
 constexpr std::uint32_t kMostCols4 = 8;  // 128 bytes: a cache line
@@ -56,10 +56,10 @@ std::uint64_t shared_bytes(const LinearAttentionAttrs& a, const Tile& t) {
          std::uint64_t{4} * t.chunk * (t.chunk + 3);
 }
 
-// Lanes over the products of a chunk with the state: first all rows, then more rows a lane or more lanes a
-// row.
+// Lanes over the products of a chunk with the state: two rows a lane for a load of the state, more where
+// there are too many, else more lanes for a sum.
 Tile spread(const LinearAttentionAttrs& a, std::uint32_t group, std::uint32_t chunk, std::uint32_t cols4) {
-  Tile t{group, chunk, 1, cols4, 1};
+  Tile t{group, chunk, std::min(2u, chunk), cols4, 1};
   while (t.rows < std::min(kMostRows, chunk) && chunk / t.rows * cols4 > group) t.rows *= 2;
   while (2 * t.parts * (chunk / t.rows) * cols4 <= group && 8 * t.parts <= a.k_dim) t.parts *= 2;
   return t;

@@ -278,7 +278,8 @@ Loops linear_attention(const Dispatch& d) {
   const std::uint64_t width4 = cols4 + ((flags & kLinearFlagNormalise) != 0 ? 1 : 0);
   const auto over = [&](std::uint64_t items, Loops body = {}) { return loop(ceil_div(items, group), body); };
   const Loops four = loop(4), elements = over(chunk * k4, four + four);
-  const Loops product = loop(rows) + loop(ceil_div(k4, parts), loop(rows)) + loop(rows, loop(parts));
+  const Loops product = loop(rows) + loop(ceil_div(k4, parts), loop(rows)) +
+                        loop(rows, loop(ceil_div(chunk, parts))) + loop(rows, loop(parts));
   const auto products = [&](std::uint64_t columns, Loops body) {
     return loop(ceil_div(blocks * columns, group / parts), product + body);
   };
@@ -292,7 +293,7 @@ Loops linear_attention(const Dispatch& d) {
   if ((flags & kLinearFlagUpdate) != 0) update = load + correct + elements + over(k4 * width4, loop(chunk));
   Loops output;
   if ((flags & kLinearFlagOutput) != 0) {
-    const Loops row = loop(rows, loop(chunk) + four);
+    const Loops row = loop(rows, four);
     output = loop(TSR_PUSH(LinearAttentionPush, heads) / TSR_PUSH(LinearAttentionPush, kv_heads),
                   elements * 2 + dots + products(cols4, row) + products(1, row));
   }
