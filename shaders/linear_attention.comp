@@ -175,8 +175,8 @@ float pair(uint t, uint j, bool query) {
   return GATED && !BY_DIM ? sum * between(t, j, 0).x : sum;
 }
 
-// Columns c of staged rows [t, t + ROWS) times the state, and with `chunk` what rows of the chunk up to each add to
-// it. From all lanes, PARTS neighbours on the same rows: all of them get the sums.
+// Columns c of staged rows [t, t + ROWS) times the state, and with `chunk` what rows of the chunk up to each
+// add to it. From all lanes, PARTS neighbours on the same rows: all of them get the sums.
 void times_state(uint t, uint c, bool inside, bool chunk, out vec4 sums[ROWS]) {
   for (uint r = 0; r < ROWS; ++r) sums[r] = vec4(0);
   if (inside) {
@@ -280,8 +280,7 @@ void outputs(Place at, uint row, uint n, uint head) {
       uint t = (first + lane() / PARTS) * ROWS;
       times_state(t, COLS4, t < CHUNK, UPDATE, sums);
       if (t < CHUNK && lane() % PARTS == 0)
-        for (uint r = 0; r < ROWS; ++r)
-          denominators[t + r] = sums[r].x + p.epsilon;
+        for (uint r = 0; r < ROWS; ++r) denominators[t + r] = sums[r].x + p.epsilon;
     }
     barrier();
   }

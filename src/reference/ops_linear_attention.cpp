@@ -4,6 +4,7 @@
 #include <cmath>
 #include <limits>
 #include <numeric>
+#include <utility>
 
 #include "reference/bounds.h"
 #include "reference/ops.h"
@@ -116,7 +117,8 @@ class State {
 
   // What the decay of this row adds to the errors.
   void decayed(const Row& row, const List& decay) {
-    if (rows_++ == static_cast<std::uint64_t>(bounds::kLinearChunk)) new_window(), rows_ = 1;
+    if (static_cast<double>(rows_) == bounds::kLinearChunk) new_window();
+    ++rows_;
     if (is_delta(a_.rule)) propagate(row, decay);
     for (std::size_t d = 0; d < decay.size(); ++d) {
       double relative = 0;
