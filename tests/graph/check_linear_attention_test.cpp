@@ -138,7 +138,7 @@ TEST(CheckLinearAttention, Prints) {
   Linear l;
   EXPECT_TRUE(l.check().ok());
   EXPECT_EQ(print(l.t.program, l.t.program.graphs[0]),
-            "graph block, max_rows=4\n%7 y (6,24), %8 present (2,2,5,6), - = linear_attention(%1 q (6,20), "
+            "graph block, max_rows=4\n%6 y (6,24), %7 present (2,2,5,6), - = linear_attention(%1 q (6,20), "
             "%2 k (6,10), "
             "%3 v (6,12), %0 past (2,2,5,6), %4 decay (6,10), %5 beta (6,2), -) rule=gated_delta batch=2 "
             "len=3 heads=4 "

@@ -137,8 +137,9 @@ class LinearAttentionGpu : public GpuTest {
         ADD_FAILURE() << value.name << "[" << at << "] is " << found[at] << ", not " << expected.expected[i]
                       << " +- " << expected.bound[i];
     }
-    // A bound as large as the values would find nothing.
-    EXPECT_LE(loose, 0.05 * size + 1e-30) << value.name;
+    // A bound as large as the values would find nothing. Errors of a delta rule add up from row to row.
+    const double rows = gpu.program().graphs[0].ops[0].attrs.linear.len;
+    EXPECT_LE(loose, 0.05 * std::max(1.0, rows / 100) * size + 1e-30) << value.name;
   }
 };
 
