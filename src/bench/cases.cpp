@@ -99,6 +99,18 @@ void add_attentions(std::vector<OpCase>& out) {
   }
 }
 
+// Decays of a row's elements, and of a head at once, as models with each rule have them.
+void add_linear_attentions(std::vector<OpCase>& out) {
+  for (const UpdateRule rule :
+       {UpdateRule::linear, UpdateRule::gated, UpdateRule::delta, UpdateRule::gated_delta})
+    for (const std::uint32_t rows : {1u, 512u, 4096u}) {
+      OpCase c{.kind = OpKind::linear_attention, .rows = rows, .heads = 16, .kv_heads = 16, .head_dim = 128};
+      c.rule = rule;
+      c.name = "linear_attention/" + std::string(name(rule)) + "/d128/h16/n" + std::to_string(rows);
+      out.push_back(c);
+    }
+}
+
 void add_memory_ops(std::vector<OpCase>& out) {
   for (const std::uint32_t rows : {1u, 512u}) {
     const std::string shape = "/" + by(rows, 4096);
@@ -165,6 +177,8 @@ double OpCase::flops() const {
   if (kind == OpKind::matmul) return 2.0 * rows * n * dim;
   if (kind == OpKind::feed_forward) return (gated ? 6.0 : 4.0) * rows * n * dim;
   if (kind == OpKind::mlp) return 2.0 * rows * layers * dim * dim;
+  if (kind == OpKind::linear_attention)
+    return 2.0 * rows * heads * head_dim * head_dim * (is_delta(rule) ? 3 : 2);
   if (kind == OpKind::attention) return 4.0 * heads * head_dim * visible().pairs;
   return 0;
 }
@@ -180,6 +194,9 @@ double OpCase::bytes() const {
     case OpKind::mlp: return weight_bytes(*this, double(layers) * dim * dim) + 2 * elements;
     case OpKind::attention:
       return 2 * q + 2.0 * kv_heads * double(visible().keys) * head_dim * info(kv_type).block_bytes;
+    case OpKind::linear_attention:
+      return 4 * q + 4.0 * rows * heads * (rule == UpdateRule::gated ? head_dim : 1) +
+             4.0 * heads * head_dim * head_dim * (rows == 1 ? 2 : 0);
     case OpKind::norm: return elements * (residual ? 4 : 2);
     case OpKind::rope: return 2 * q;
     case OpKind::glu:
@@ -195,6 +212,7 @@ std::vector<OpCase> op_cases() {
   add_matmuls(out);
   add_feed_forwards(out);
   add_attentions(out);
+  add_linear_attentions(out);
   add_memory_ops(out);
   add_samples(out);
   return out;

@@ -29,6 +29,7 @@ struct OpCase {
   Activation act = Activation::none;          // glu, feed_forward
   bool gated = false;                         // feed_forward
   std::uint32_t layers = 0;                   // mlp: of dim x dim
+  UpdateRule rule = {};                       // linear_attention; of 1 row with a state before and after
   SamplerParams sampler = {};
 
   // The arithmetic that counts: 2 a multiply-add. Of attention 2 heads (2 head_dim) for each pair of a row

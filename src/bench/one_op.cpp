@@ -90,6 +90,7 @@ class Builder {
         // Without causality every row sees all keys, whichever rows of them these are.
         state.position = c_.keys - (c_.causal ? c_.rows - w_.row : w_.rows);
         break;
+      case OpKind::linear_attention: linear_attention(); break;
       case OpKind::norm: norm(); break;
       case OpKind::rope:
         rope();
@@ -123,11 +124,13 @@ class Builder {
   }
   ValueId output(std::uint64_t columns) { return value("y", Storage::output, c_.io, {w_.rows, columns}); }
   // An operand that the host writes: of storage output, which needs no op before it.
-  ValueId given(const char* name, std::uint32_t seed, std::uint64_t columns) {
+  ValueId given(const char* name, std::uint32_t seed, std::uint64_t columns, float middle = 0,
+                float spread = 1) {
     const ValueId id = value(name, Storage::output, c_.io, {w_.rows, columns});
     std::vector<float> x(w_.rows * columns);
     for (std::uint64_t r = 0; r < w_.rows; ++r)
-      for (std::uint64_t i = 0; i < columns; ++i) x[r * columns + i] = element(seed, w_.row + r, i, 1);
+      for (std::uint64_t i = 0; i < columns; ++i)
+        x[r * columns + i] = middle + element(seed, w_.row + r, i, spread);
     std::vector<std::byte> bytes(file_bytes(x.size(), info(c_.io)));
     encode_row(c_.io, x, bytes);
     writes_.push_back({id, std::move(bytes)});
@@ -238,6 +241,41 @@ class Builder {
     op(std::move(in), {output(columns), kNoValue, kNoValue}, attrs);
   }
 
+  void linear_attention() {
+    OpAttrs attrs;
+    LinearAttentionAttrs& a = attrs.linear;
+    a.len = w_.rows;
+    a.heads = c_.heads;
+    a.kv_heads = c_.kv_heads;
+    a.k_dim = a.v_dim = c_.head_dim;
+    a.rule = c_.rule;
+    a.scale = 1 / std::sqrt(static_cast<float>(c_.head_dim));
+    a.decay_by_dim = c_.rule == UpdateRule::gated;
+    a.beta_by_head = true;
+    const std::uint64_t columns = std::uint64_t{c_.heads} * c_.head_dim;
+    std::vector<ValueId> in(static_cast<std::size_t>(LinearIn::count), kNoValue);
+    const auto put = [&](LinearIn which, ValueId id) { in[static_cast<std::size_t>(which)] = id; };
+    put(LinearIn::q, given("q", 1, columns));
+    // Keys of about length 1, decays and betas of about 1/2.
+    put(LinearIn::k, given("k", 2, columns, 0, 1.7f * a.scale));
+    put(LinearIn::v, given("v", 3, columns));
+    if (is_gated(c_.rule))
+      put(LinearIn::decay, given("decay", 4, a.decay_by_dim ? columns : c_.heads, -0.5f, 0.5f));
+    if (is_delta(c_.rule)) put(LinearIn::beta, given("beta", 5, c_.heads, 0.5f, 0.5f));
+    ValueId present = kNoValue;
+    if (c_.rows == 1) {
+      const std::vector<std::uint64_t> shape{1, c_.kv_heads, c_.head_dim, c_.head_dim};
+      const ValueId past = value("past", Storage::output, DType::f32, shape);
+      std::vector<float> state(program_->values[past].elems());
+      for (std::size_t i = 0; i < state.size(); ++i)
+        state[i] = element(6, i / c_.head_dim, i % c_.head_dim, 1);
+      writes_.push_back({past, to_bytes(state)});
+      put(LinearIn::past, past);
+      present = value("present", Storage::output, DType::f32, shape);
+    }
+    op(std::move(in), {output(columns), present, kNoValue}, attrs);
+  }
+
   void sample() {
     const ValueId logits = value("logits", Storage::output, DType::f32, {1, c_.n});
     std::vector<float> x(c_.n);
@@ -262,6 +300,8 @@ Window whole(const OpCase& c) { return {0, c.rows, 0, c.kind == OpKind::matmul ?
 
 std::vector<Window> samples(const OpCase& c) {
   const Window all = whole(c);
+  // A row's state is of all rows before it.
+  if (c.kind == OpKind::linear_attention) return {{0, std::min(c.rows, 64u), 0, 0}};
   // One row of many heads and keys is work enough for the reference.
   const std::uint32_t rows = std::min(c.rows, c.kind == OpKind::attention ? 1u : 2u);
   const std::uint32_t columns = std::min(all.columns, 48u);

@@ -101,10 +101,11 @@ Result<void> TimedOp::check(OpTime& out) {
 Result<void> TimedOp::compare(const Window& w, const OneOp& part, const ReferenceOutput& expected,
                               OpTime& out) {
   const Value& value = op_.program->values[expected.value];  // numbered alike in both programs
-  const bool same = value.storage == Storage::input;         // tokens, state
+  // Tokens, states.
+  const bool same = value.storage == Storage::input || value.shape.size() > 2;
   const std::uint64_t columns = value.last_dim();
   const std::uint64_t part_columns = part.program->values[expected.value].last_dim();
-  const std::uint64_t first = same ? 0 : w.row, rows = same ? 1 : w.rows;
+  const std::uint64_t first = same ? 0 : w.row, rows = same ? value.elems() / columns : w.rows;
   const std::uint64_t size = info(value.dtype).block_bytes;
   std::vector<std::byte> bytes(rows * columns * size);
   TSR_CHECK(walker_->read(expected.value, first * columns * size, bytes));

@@ -18,6 +18,7 @@ std::string_view name(OpKind kind) {
     case OpKind::rope_append: return "rope_append";
     case OpKind::qkv_append: return "qkv_append";
     case OpKind::attention: return "attention";
+    case OpKind::linear_attention: return "linear_attention";
     case OpKind::add: return "add";
     case OpKind::activation: return "activation";
     case OpKind::glu: return "glu";
@@ -38,6 +39,26 @@ std::string_view name(Activation act) {
     case Activation::relu: return "relu";
     case Activation::relu2: return "relu2";
     case Activation::sigmoid: return "sigmoid";
+  }
+  return "unknown";
+}
+
+std::string_view name(UpdateRule rule) {
+  switch (rule) {
+    case UpdateRule::linear: return "linear";
+    case UpdateRule::gated: return "gated";
+    case UpdateRule::delta: return "delta";
+    case UpdateRule::gated_delta: return "gated_delta";
+  }
+  return "unknown";
+}
+
+std::string_view name(FeatureMap map) {
+  switch (map) {
+    case FeatureMap::none: return "none";
+    case FeatureMap::elu_plus_one: return "elu_plus_one";
+    case FeatureMap::relu: return "relu";
+    case FeatureMap::exp: return "exp";
   }
   return "unknown";
 }

@@ -19,6 +19,7 @@
 
 #include "base/attention.h"
 #include "base/dtype.h"
+#include "base/linear_attention.h"
 #include "base/result.h"
 
 namespace tessera {
@@ -102,20 +103,26 @@ enum class OpKind : std::uint8_t {
   attention,    // in q, k, v, state|-, mask|-, bias|-, slopes|-, sinks|-, lengths|-, documents|-, table|-
                 // out y, lse|-, scores|-: base/attention.h. q and y are (batch*q_len, heads*dim), or
                 // (batch,heads,q_len,dim) when heads_first; k and v likewise, or caches
-  add,          // in a, b                                   out a+b
-  activation,   // in x                                      out act(x)
-  glu,          // in gate, up                               out act(gate)*up
-  softmax,      // in x(outer,n,inner)                       out y like x: softmax along n
-  last_row,     // in x(rows,d), state, residual|-           out (1,d): row StepState.rows-1 of x [+ residual]
-                // (not dynamic)
-  sample,       // in logits(1,vocab), tokens, state, sampler  out tokens, state (in place): see state.h
-  advance,      // in state                                  out state: position += rows, and the next
-                // `chunk` rows of a prompt, as state.h says
+  linear_attention,  // in q(rows,heads*k_dim)|-, k(rows,kv_heads*k_dim), v(rows,kv_heads*v_dim),
+                     // past(batch,kv_heads,k_dim,v_dim)|-, decay|-, beta|-, past_normaliser|-
+                     // out y(rows,heads*v_dim)|-, present|- like past, normaliser(batch,kv_heads,k_dim)|-:
+                     // base/linear_attention.h; rows = batch*len, and not dynamic. y is there when q is
+  add,               // in a, b                                   out a+b
+  activation,        // in x                                      out act(x)
+  glu,               // in gate, up                               out act(gate)*up
+  softmax,           // in x(outer,n,inner)                       out y like x: softmax along n
+  last_row,  // in x(rows,d), state, residual|-           out (1,d): row StepState.rows-1 of x [+ residual]
+             // (not dynamic)
+  sample,    // in logits(1,vocab), tokens, state, sampler  out tokens, state (in place): see state.h
+  advance,   // in state                                  out state: position += rows, and the next
+             // `chunk` rows of a prompt, as state.h says
 };
 std::string_view name(OpKind kind);
 
 enum class Activation : std::uint8_t { none, silu, gelu_tanh, gelu_erf, relu, relu2, sigmoid };
 std::string_view name(Activation act);
+std::string_view name(UpdateRule rule);
+std::string_view name(FeatureMap map);
 
 // One struct for all kinds: a field that a kind does not use keeps its default.
 struct OpAttrs {
@@ -140,6 +147,7 @@ struct OpAttrs {
   // attention; of rope and the appends batch, q_len (may stay 1 when batch is 1), block_size,
   // ring, v_dim (0: head_dim), and the layouts that OpKind names
   AttentionAttrs attention = {};
+  LinearAttentionAttrs linear = {};
 };
 
 // Indices of an attention's inputs.
@@ -157,6 +165,9 @@ enum class AttentionIn : std::uint8_t {
   table,
   count
 };
+
+// Indices of a linear_attention's inputs.
+enum class LinearIn : std::uint8_t { q, k, v, past, decay, beta, past_normaliser, count };
 
 struct Op {
   OpKind kind{};

@@ -84,6 +84,22 @@ std::vector<std::pair<std::string, std::string>> print_attention(const Attention
   return out;
 }
 
+std::vector<std::pair<std::string, std::string>> print_linear(const LinearAttentionAttrs& a) {
+  std::vector<std::pair<std::string, std::string>> out{{"rule", std::string(name(a.rule))}};
+  const auto count = [&](const char* key, std::uint64_t n) { out.emplace_back(key, std::to_string(n)); };
+  if (a.batch != 1) count("batch", a.batch);
+  count("len", a.len);
+  count("heads", a.heads);
+  count("kv_heads", a.kv_heads);
+  count("k_dim", a.k_dim);
+  count("v_dim", a.v_dim);
+  out.emplace_back("scale", number(a.scale));
+  if (a.map != FeatureMap::none) out.emplace_back("map", std::string(name(a.map)));
+  if (!a.causal) out.emplace_back("causal", "0");
+  if (a.normalise) out.emplace_back("epsilon", number(a.epsilon));
+  return out;
+}
+
 std::string print_attrs(const Op& op) {
   const OpAttrs& a = op.attrs;
   std::string text;
@@ -130,6 +146,8 @@ std::string print_attrs(const Op& op) {
   if (op.kind == OpKind::attention) {
     for (const auto& [key, value] : print_attention(a.attention)) put(key, value);
   }
+  if (op.kind == OpKind::linear_attention)
+    for (const auto& [key, value] : print_linear(a.linear)) put(key, value);
   return text;
 }
 

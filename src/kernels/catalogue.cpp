@@ -7,6 +7,7 @@
 #include "interface/elementwise.h"
 #include "interface/embedding.h"
 #include "interface/feed_forward.h"
+#include "interface/linear_attention.h"
 #include "interface/matmul.h"
 #include "interface/mlp.h"
 #include "interface/norm.h"

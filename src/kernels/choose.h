@@ -16,6 +16,7 @@
 
 #include "base/attention.h"
 #include "base/dtype.h"
+#include "base/linear_attention.h"
 #include "base/mlp.h"
 #include "base/result.h"
 #include "device/device.h"
@@ -197,6 +198,17 @@ AttentionTiles count_tiles(const AttentionShape& shape, const Dispatch& dispatch
 // The first form in the order of preference that takes the shape. Was it measured, the fastest of those that
 // were.
 Result<AttentionChoice> choose_attention(const AttentionShape& shape, const Target& target);
+
+// Linear attention as base/linear_attention.h defines it. Operands of the call: the bindings of
+// shaders/interface/linear_attention.h in order.
+struct LinearAttentionShape {
+  LinearAttentionAttrs attrs = {};
+  DType q_type = DType::f32, k_type = DType::f32, v_type = DType::f32, y_type = DType::f32;  // f32, f16, bf16
+  // Operands that are there; output: q and y.
+  bool output = true, past = false, past_normaliser = false, present = false, normaliser = false;
+};
+// Several dispatches where the sequence is long, which hand the state on in `present` or a scratch.
+Result<CallChoice> choose_linear_attention(const LinearAttentionShape& shape, const Target& target);
 
 // y = (act(x w^T + bias) [* (x up^T + up_bias)]) down^T + down_bias [+ residual]; w and up are (hidden, k),
 // down is (n, hidden). Operands of the call: x, w, up, bias, up_bias, down, down_bias, y, state, residual,

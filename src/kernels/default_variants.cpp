@@ -30,6 +30,7 @@ class List {
     elementwise();
     ropes();
     attentions();
+    linear_attentions();
     add("last_row", "", choose_last_row(kDim, false, target_));
     add("last_row", "residual", choose_last_row(kDim, true, target_));
     add("softmax", "rows", choose_softmax({.outer = kPrompt, .n = kContext}, target_));
@@ -280,6 +281,20 @@ class List {
     const auto choice = choose_attention(shape, target_);
     if (!choice) return add("attention", name, choice.error());
     for (const Dispatch& d : choice->dispatches) add("attention", name, d);
+  }
+
+  void linear_attentions() {
+    for (const UpdateRule rule : {UpdateRule::linear, UpdateRule::gated, UpdateRule::gated_delta})
+      for (const std::uint32_t rows : {kPrompt, 1u}) {
+        LinearAttentionShape shape{.past = true, .present = true};
+        shape.attrs = {
+            .len = rows, .heads = kHeads, .kv_heads = kHeads, .k_dim = 128, .v_dim = 128, .rule = rule};
+        shape.attrs.decay_by_dim = rule == UpdateRule::gated;
+        const char* names[] = {"linear", "gated by element", "delta", "gated delta"};
+        choice("linear_attention",
+               names[static_cast<std::size_t>(rule)] + std::string(rows == 1 ? ", 1 row" : ", prompt"),
+               choose_linear_attention(shape, target_));
+      }
   }
 
   const Target& target_;

@@ -9,6 +9,7 @@
 #include "interface/elementwise.h"
 #include "interface/embedding.h"
 #include "interface/feed_forward.h"
+#include "interface/linear_attention.h"
 #include "interface/matmul.h"
 #include "interface/mlp.h"
 #include "interface/norm.h"
@@ -268,6 +269,38 @@ Loops attention_matrix(const Dispatch& d) {
          loop(ceil_div(rows * (s.v_dim4 + pad4), 4), s.store);
 }
 
+Loops linear_attention(const Dispatch& d) {
+  const auto spec = [&](std::uint32_t i) { return std::uint64_t{d.spec[i]}; };
+  const std::uint64_t group = spec(kLinearSpecGroup), chunk = spec(kLinearSpecChunk),
+                      rows = spec(kLinearSpecRows);
+  const std::uint64_t parts = spec(kLinearSpecParts), cols4 = spec(kLinearSpecCols4),
+                      k = spec(kLinearSpecKDim);
+  const std::uint64_t flags = spec(kLinearSpecFlags), k4 = ceil_div(k, 4), blocks = chunk / rows;
+  const std::uint64_t width4 = cols4 + ((flags & kLinearFlagNormalise) != 0 ? 1 : 0);
+  const auto over = [&](std::uint64_t items, Loops body = {}) { return loop(ceil_div(items, group), body); };
+  const Loops four = loop(4), elements = over(chunk * k4, four + four);
+  const Loops product = loop(rows) + loop(ceil_div(k4, parts), loop(rows)) +
+                        loop(rows, loop(ceil_div(chunk, parts))) + loop(rows, loop(parts));
+  const auto products = [&](std::uint64_t columns, Loops body) {
+    return loop(ceil_div(blocks * columns, group / parts), product + body);
+  };
+  const Loops dots = over(chunk * chunk, loop(k4));
+  Loops load = elements + over(chunk * width4, four) + over(chunk), correct, update,
+        state = over(4 * k4 * width4, four);
+  if ((flags & kLinearFlagGated) != 0)
+    load = load + (flags & kLinearFlagDecayByDim ? over(k4, loop(chunk, four)) : over(chunk, loop(chunk)));
+  if ((flags & kLinearFlagDelta) != 0)
+    correct = elements + dots + products(width4, loop(rows)) + over(width4, loop(chunk, loop(chunk)));
+  if ((flags & kLinearFlagUpdate) != 0) update = load + correct + elements + over(k4 * width4, loop(chunk));
+  Loops output;
+  if ((flags & kLinearFlagOutput) != 0) {
+    const Loops row = loop(rows, four);
+    output = loop(TSR_PUSH(LinearAttentionPush, heads) / TSR_PUSH(LinearAttentionPush, kv_heads),
+                  elements * 2 + dots + products(cols4, row) + products(1, row));
+  }
+  return state * 2 + loop(ceil_div(TSR_PUSH(LinearAttentionPush, rows), chunk), update + output);
+}
+
 Loops loops_of(const Dispatch& d) {
   switch (d.kernel) {
     case KernelId::embedding:
@@ -300,6 +333,7 @@ Loops loops_of(const Dispatch& d) {
     case KernelId::attention_split: return attention_split(d);
     case KernelId::attention_keys: return attention_keys(d);
     case KernelId::attention_merge: return attention_merge(d);
+    case KernelId::linear_attention: return linear_attention(d);
     case KernelId::probe: return loop(TSR_PUSH(ProbePush, loops));
     case KernelId::sample: return sample(d);
     case KernelId::quantise_rows:

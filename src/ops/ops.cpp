@@ -14,6 +14,8 @@ struct Entry {
   Result<BuiltOp> (*build)(const Arguments& args);
 };
 constexpr Entry kEntries[] = {{&kAttentionOp, build_attention},
+                              {&kLinearAttentionOp, build_linear_attention},
+                              {&kLinformerOp, build_linformer},
                               {&kRotaryOp, build_rotary},
                               {&kKvAppendOp, build_kv_append},
                               {&kRopeAppendOp, build_rope_append},

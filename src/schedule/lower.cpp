@@ -73,6 +73,7 @@ class Lowering {
              {{op.in[0]}, {op.in[1]}, {op.in[2]}, {op.out[0]}, {op.in[3]}, {op.in[4]}, {op.in[5]}});
         break;
       case OpKind::attention: lower_attention(op); break;
+      case OpKind::linear_attention: lower_linear_attention(op); break;
       case OpKind::add: lower_elementwise(op, Elementwise::add, op.in[1]); break;
       case OpKind::activation: lower_elementwise(op, Elementwise::activation, kNoValue); break;
       case OpKind::glu: lower_elementwise(op, Elementwise::glu, op.in[1]); break;
@@ -480,6 +481,24 @@ class Lowering {
     operands[kAttentionTable] = {in(AttentionIn::table)};
     operands[kAttentionLse] = {op.out[1]};
     operands[kAttentionScoresOperand] = {op.out[2]};
+    emit(shape, std::move(operands));
+  }
+
+  void lower_linear_attention(const Op& op) {
+    const auto in = [&](LinearIn which) { return op.in[static_cast<std::size_t>(which)]; };
+    LinearAttentionShape shape{.attrs = op.attrs.linear,
+                               .k_type = value(in(LinearIn::k)).dtype,
+                               .v_type = value(in(LinearIn::v)).dtype,
+                               .past = in(LinearIn::past) != kNoValue,
+                               .past_normaliser = in(LinearIn::past_normaliser) != kNoValue,
+                               .present = op.out[1] != kNoValue,
+                               .normaliser = op.out[2] != kNoValue};
+    shape.output = op.out[0] != kNoValue;
+    if (shape.output) shape.q_type = value(in(LinearIn::q)).dtype;
+    if (shape.output) shape.y_type = value(op.out[0]).dtype;
+    std::vector<Operand> operands;
+    for (const auto* list : {&op.in, &op.out})
+      for (const ValueId id : *list) operands.push_back({id});
     emit(shape, std::move(operands));
   }
 

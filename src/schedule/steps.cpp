@@ -53,6 +53,10 @@ Result<Chosen> choose(const Call& call, const Target& target) {
                  [&](const SampleCall& s) -> Out {
                    return one(choose_sample(s.vocab, s.context, target), {std::uint64_t{s.vocab} * 4});
                  },
+                 [&](const LinearAttentionShape& s) -> Out {
+                   TSR_TRY(CallChoice choice, choose_linear_attention(s, target));
+                   return Chosen{std::move(choice.dispatches), std::move(choice.scratch)};
+                 },
                  [&](const AttentionShape& s) -> Out {
                    TSR_TRY(AttentionChoice choice, choose_attention(s, target));
                    return Chosen{std::move(choice.dispatches), std::move(choice.scratch)};

@@ -165,6 +165,52 @@ class Refused(OpTest):
         self.attention("documents cannot be combined with block_table", block_table=i64(0, 1, shape=[1, 2]),
                        documents=i64(0, 5), **pool)
 
+    def linear(self, says, settings=(), outputs=(), rule="linear", **tensors):
+        given = {"query": f32(2, 3, 20), "key": f32(2, 3, 10), "value": f32(2, 3, 6), **tensors}
+        heads = [s for s in ("q_num_heads=4", "kv_num_heads=2") if s.split("=")[0] not in str(settings)]
+        self.refuses(says, "linear_attention", {n: t for n, t in given.items() if t},
+                     [f"update_rule={rule}", *heads, *settings], outputs)
+
+    def test_linear_attention(self):
+        self.linear("key is (2, 3), it must be (batch, len, heads*dim)", key=f32(2, 3))
+        self.linear("value is (2, 4, 6), query is (2, 3, 20): batch and len must be equal", value=f32(2, 4, 6))
+        self.linear("query has rows of 20, no multiple of q_num_heads 3", ["q_num_heads=3"])
+        self.linear("query has 10 elements a head, key has 5", ["q_num_heads=2"])
+        self.linear("q_num_heads is 4, no multiple of kv_num_heads 3", ["kv_num_heads=3"], key=f32(2, 3, 15))
+        self.linear("query has heads of 513 elements, at most 512 are taken", query=f32(2, 3, 2052), key=f32(2, 3, 1026))
+        self.linear("past_state is (2, 2, 3, 5), it must be (2, 2, 5, 3)", past_state=f32(2, 2, 3, 5))
+        self.linear("update_rule gated needs decay", rule="gated")
+        self.linear("update_rule linear takes no decay", decay=f32(2, 3, 2))
+        self.linear("update_rule delta needs beta", rule="delta")
+        self.linear("update_rule gated takes no beta", rule="gated", decay=f32(2, 3, 2), beta=f32(2, 3, 2))
+        self.linear("decay is (2, 3, 5), it must be (2, 3, 10) or (2, 3, 2)", rule="gated", decay=f32(2, 3, 5))
+        self.linear("beta is (2, 2, 1), it must be (2, 3, 2) or (2, 3, 1)", rule="delta", beta=f32(2, 2, 1))
+        self.linear("feature_map is not for update_rule delta", ["feature_map=relu"], rule="delta", beta=f32(2, 3, 1))
+        self.linear("normalise is not for update_rule delta", ["normalise=1"], rule="delta", beta=f32(2, 3, 1))
+        self.linear("is_causal=0 is for update_rule linear, not gated", ["is_causal=0"], rule="gated", decay=f32(2, 3, 2))
+        self.linear("past_normaliser needs normalise=1", past_normaliser=f32(2, 2, 5))
+        self.linear("present_normaliser needs normalise=1", outputs=["present_normaliser"])
+        self.refuses("q_num_heads is needed", "linear_attention",
+                     {"query": f32(1, 1, 4), "key": f32(1, 1, 4), "value": f32(1, 1, 4)}, ["update_rule=linear"])
+
+    def test_linformer(self):
+        def refuses(says, settings=(), **tensors):
+            given = {**qkv(keys=7), "E": f32(3, 7), **tensors}
+            self.refuses(says, "linformer_attention", given, settings)
+
+        refuses("E is (3, 6), it must be (3, 7): K has 7 keys", E=f32(3, 6))
+        refuses("F is (4, 7), it must be (3, 7): K has 7 keys", F=f32(4, 7))
+        refuses("E is (7), it must be (rank, 7): K has 7 keys", E=f32(7))
+        refuses("E has a rank of 513, at most 512 are taken", E=f32(513, 7))
+        refuses("K has 7 keys, V has 6", V=f32(1, 2, 6, 8))
+        refuses("K has 2 heads, V has 1", V=f32(1, 1, 7, 8))
+        refuses("Q has 8 elements a head, K has 9", K=f32(1, 2, 7, 9))
+        refuses("Q has 4 heads, no multiple of K's 3", K=f32(1, 3, 7, 8), V=f32(1, 3, 7, 8))
+        refuses("Q has 1 sequences, V has 2", V=f32(2, 2, 7, 8))
+        refuses("K is (7, 16), Q is (1, 4, 5, 8): all of Q, K, V must have 3 dimensions, or 4", K=f32(7, 16))
+        refuses("kv_num_heads is 3, K is (1, 2, 7, 8)", ["kv_num_heads=3"])
+        refuses("Q is (1, 5, 32), q_num_heads must be there", Q=f32(1, 5, 32), K=f32(1, 7, 16), V=f32(1, 7, 16))
+
     def test_other_ops(self):
         self.refuses("sin_cache is (4, 3), cos_cache is (4, 4)", "rotary_embedding",
                      {"X": f32(1, 2, 3, 8), "cos_cache": f32(4, 4), "sin_cache": f32(4, 3)})
