@@ -108,8 +108,7 @@ void add_options(CLI::App& app, demo::Options& options, bool& json) {
   app.add_option("-o,--out", options.out,
                  "Folder of the pictures and the plot; made when it is not there (frame_demo)")
       ->type_name("FOLDER");
-  app.add_option("--font", options.font, "TrueType or OpenType font (" TESSERA_FONT ")")
-      ->type_name("FILE");
+  app.add_option("--font", options.font, "TrueType or OpenType font (" TESSERA_FONT ")")->type_name("FILE");
   app.add_option("--device", options.device, "An index or part of a name of a Vulkan device; else the best")
       ->type_name("D");
   app.add_option("--cap", options.caps,

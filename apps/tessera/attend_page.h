@@ -1,4 +1,7 @@
-<!doctype html>
+// The page of `tessera attend -o NAME.html`; {DATA} is where its JSON goes.
+#pragma once
+
+inline constexpr char kAttendPage[] = R"page(<!doctype html>
 <html lang="en">
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width">
@@ -177,3 +180,4 @@ overview();
 choose(0);
 </script>
 </html>
+)page";
