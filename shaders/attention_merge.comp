@@ -4,6 +4,7 @@
 #extension GL_GOOGLE_include_directive : require
 #extension GL_EXT_control_flow_attributes : require
 #include "lib/attention.glsl"
+#include "lib/attention_walk.glsl"
 #include "lib/out.glsl"
 
 layout(constant_id = kMergeSpecDimLanes) const uint DIM_LANES = 16;
@@ -22,7 +23,7 @@ void main() {
   uint lane = gl_LocalInvocationID.x, head = gl_WorkGroupID.x, row = gl_WorkGroupID.y;
   Sequence s = sequence_of(gl_WorkGroupID.z);
   if (row >= s.rows) return;
-  Span all = rows_seen(s, 0, s.rows - 1).any;
+  Span all = walk_of_all(s, head, row).steps;
   int share = split_keys(all, SPLITS);
   uint splits = clamp((all.end - all.begin + share - 1) / share, 1, int(SPLITS));
   uint first = ((s.batch * p.q_len + row) * p.heads + head) * SPLITS * (V_DIM4 + 1);
