@@ -86,7 +86,7 @@ struct AttentionAttrs {
   // The cache keeps the last kv_len keys: key j is at j % kv_len. Needs a state, a causal window that leaves
   // window_left + q_len <= kv_len.
   bool ring = false;
-  // Block lists: rows and keys of a block, 1 and more; 0 without lists. What is shared by sequences or heads.
+  // Block lists: rows and keys of a block, 0 without lists; whether each sequence and each head has its own.
   std::uint32_t q_block = 0, k_block = 0;
   bool lists_by_batch = false, lists_by_head = false;
   AttentionScores scores = AttentionScores::none;

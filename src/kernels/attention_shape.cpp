@@ -374,7 +374,8 @@ std::vector<OperandIndex> attention_operands(const AttentionShape& s) {
   drop(o.sinks, kAttentionSinks);
   drop(s.attrs.score == AttentionScore::additive, kAttentionVector);
   drop(false, kAttentionKeep);
-  drop(o.documents != 0, kAttentionDocuments);
+  drop(o.documents != 0 || o.prefixes, kAttentionDocuments);
+  put(o.prefixes, kAttentionDocuments, kAttentionPrefixesOperand);
   drop(o.table, kAttentionTable);
   drop(o.list_words != 0, kAttentionLists);
   drop(o.lse, kAttentionLse);

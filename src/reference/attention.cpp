@@ -2,8 +2,8 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
-#include <map>
 
+#include "reference/attention_keys.h"
 #include "reference/bounds.h"
 #include "reference/ops.h"
 
@@ -11,11 +11,6 @@ namespace tessera {
 namespace {
 
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
-
-struct Inexact {
-  double value = 0;
-  double error = 0;
-};
 
 // A tensor of four dimensions under strides; 0 repeats.
 struct Tensor4 {
@@ -104,7 +99,7 @@ class Attention {
         *list = call_.tensors.floats(id(in), 0, call_.value(id(in)).elems());
       }
     }
-    TSR_CHECK(load_lists());
+    TSR_TRY(lists_, BlockLists::load(call_));
     if (has(AttentionIn::documents)) {
       const std::uint64_t n = call_.value(id(AttentionIn::documents)).shape[1];
       for (std::uint64_t i = 0; i < 2 * n; ++i)
@@ -117,36 +112,6 @@ class Attention {
                                "documents do not ascend, or end past the rows or keys");
     }
     return {};
-  }
-
-  Result<void> load_lists() {
-    if (!has(AttentionIn::lists)) return {};
-    for (std::uint64_t i = 0; i < call_.value(id(AttentionIn::lists)).elems(); ++i)
-      lists_.push_back(call_.tensors.word(id(AttentionIn::lists), i));
-    const std::uint64_t firsts = list_firsts(a_), blocks = list_rows(a_), entries = lists_.size() - firsts;
-    for (std::uint64_t i = 0; i < firsts; ++i) {
-      const bool last = i % (blocks + 1) == blocks;
-      if (lists_[i] > entries || (!last && lists_[i] > lists_[i + 1]))
-        return call_.error(Code::invalid_argument,
-                           "the lists' first entries do not ascend, or end past the last");
-      for (std::uint64_t e = lists_[i] + 1; !last && e < lists_[i + 1]; ++e)
-        if (lists_[firsts + e] <= lists_[firsts + e - 1])
-          return call_.error(Code::invalid_argument,
-                             "entry " + std::to_string(e) + " of the lists does not ascend");
-    }
-    return {};
-  }
-
-  // Whether the lists name the block of this key of the sequence.
-  bool listed(const Row& r, std::uint64_t key) const {
-    if (lists_.empty()) return true;
-    const std::uint64_t blocks = list_rows(a_) + 1;
-    const std::uint64_t of_batch = list_firsts(a_) / (a_.lists_by_batch ? a_.batch : 1);
-    const std::uint64_t at = (a_.lists_by_batch ? r.batch * of_batch : 0) +
-                             (a_.lists_by_head ? r.head * blocks : 0) + r.whole / a_.q_block;
-    const auto first = lists_.begin() + static_cast<std::ptrdiff_t>(list_firsts(a_));
-    return std::binary_search(first + static_cast<std::ptrdiff_t>(lists_[at]),
-                              first + static_cast<std::ptrdiff_t>(lists_[at + 1]), key / a_.k_block);
   }
 
   // n_q_ and n_k_ of sequence b.
@@ -360,9 +325,10 @@ class Attention {
     std::vector<Inexact> score(n);
     for (std::uint64_t i = 0; i < n; ++i) {
       const std::uint64_t j = keys.begin + i;
-      score[i] = listed(r, r.key0 + j) ? added(r, j, capped(raw_score(r, j))) : Inexact{-kInfinity, 0};
+      score[i] = lists_.name(r.batch, r.head, r.whole, r.key0 + j) ? added(r, j, capped(raw_score(r, j)))
+                                                                   : Inexact{-kInfinity, 0};
     }
-    keep_top(score);
+    highest_ = Highest(score, a_.top_k);
     double most = -kInfinity;
     for (const Inexact& s : score) most = std::max(most, s.value);
     const bool sink = !sinks_.empty();
@@ -372,40 +338,15 @@ class Attention {
     write_scores(r, keys, score, most);
   }
 
-  // Masks all but the top_k highest. Scores within their errors of the last one that remains may change
-  // places with it on a device: those are `unsure_`, with the score they have.
-  void keep_top(std::vector<Inexact>& score) {
-    unsure_.clear();
-    if (a_.top_k == 0) return;
-    std::vector<std::uint64_t> order;
-    for (std::uint64_t j = 0; j < score.size(); ++j)
-      if (score[j].value != -kInfinity) order.push_back(j);
-    if (order.size() <= a_.top_k) return;
-    std::stable_sort(order.begin(), order.end(),
-                     [&](std::uint64_t a, std::uint64_t b) { return score[a].value > score[b].value; });
-    const Inexact last = score[order[a_.top_k - 1]], next = score[order[a_.top_k]];
-    const bool sure = last.value - next.value > last.error + next.error;
-    for (std::size_t i = 0; i < order.size(); ++i) {
-      Inexact& s = score[order[i]];
-      const Inexact other = i < a_.top_k ? next : last;
-      if (!sure && std::fabs(s.value - other.value) <= s.error + other.error) unsure_[order[i]] = s.value;
-      if (i >= a_.top_k) s = {-kInfinity, 0};
-    }
-  }
-
   // By how much the weights of unsure keys may differ, as a factor.
-  double unsure_ratio() const {
-    if (unsure_.empty()) return 1;
-    const auto [least, most] = std::minmax_element(
-        unsure_.begin(), unsure_.end(), [](const auto& a, const auto& b) { return a.second < b.second; });
-    return std::exp(most->second - least->second) * (1 + spread_);
-  }
+  double unsure_ratio() const { return highest_.unsure().empty() ? 1 : highest_.ratio() * (1 + spread_); }
 
   // How far an output moves when unsure keys change places.
   template <typename Value>
   double unsure_shift(double o, double most, const Value& v_at) const {
     double shift = 0;
-    for (const auto& [j, score] : unsure_) shift += std::exp(score - most) / total_ * std::fabs(v_at(j) - o);
+    for (const auto& [j, score] : highest_.unsure())
+      shift += std::exp(score - most) / total_ * std::fabs(v_at(j) - o);
     return shift * unsure_ratio();
   }
 
@@ -533,10 +474,11 @@ class Attention {
       }
       const std::uint64_t i = column - r.key0 - keys.begin;  // wraps around below the first
       const bool inside = column >= r.key0 + keys.begin && i < score.size() && score[i].value != -kInfinity;
-      if (unsure_.contains(i)) {
+      if (highest_.unsure().contains(i)) {
         const double value = weights ? weight_[i] / total_ : score[i].value;
         put(call_, scores_, value,
-            weights ? (1 + spread_) * std::exp(unsure_[i] - most) / total_ * unsure_ratio() : kInfinity);
+            weights ? (1 + spread_) * std::exp(highest_.unsure().at(i) - most) / total_ * unsure_ratio()
+                    : kInfinity);
       } else if (!inside) {
         put_exact(scores_, weights ? 0 : -kInfinity);
       } else if (!weights) {
@@ -569,14 +511,14 @@ class Attention {
   bool boolean_ = false;
   std::vector<float> slopes_, sinks_, relative_, vector_;
   std::vector<std::uint64_t> documents_;  // first rows, then first keys
-  std::vector<std::uint64_t> lists_;      // first entries, then entries
-  std::vector<float> k_, v_;              // of the KV head at hand
+  BlockLists lists_;
+  std::vector<float> k_, v_;  // of the KV head at hand
   double kv_flush_ = 0;
   std::uint64_t n_q_ = 0, n_k_ = 0, first_key_ = 0, prefix_ = 0;
 
   // Of the row at hand.
   std::vector<double> weight_, off_;
-  std::map<std::uint64_t, double> unsure_;  // number of the key among those seen: its score
+  Highest highest_;
   double total_ = 0, spread_ = 0, rescales_ = 0;
   std::uint64_t visible_ = 0;
   ReferenceOutput y_, lse_, scores_;
