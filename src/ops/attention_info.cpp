@@ -64,9 +64,8 @@ constexpr OpAttributeInfo kAttrs[] = {
      "keys before the last causal one (of none: before i); -1: all", -1, kMost - 1},
     {"window_right", Kind::integer, "-1", ">= -1", "keys after it; -1: all", -1, kMost - 1},
     {"score", Kind::choice, "dot", "dot|cosine|additive",
-     "q.k; of the vectors divided by their lengths; sum of score_vector * tanh(q + k), where Q and K are the "
-     "products "
-     "that Bahdanau's score starts from"},
+     "q.k; of the vectors divided by their lengths; sum of score_vector * tanh(q + k), where Q and K are "
+     "the products that Bahdanau's score starts from"},
     {"precision", Kind::choice, "f32", "f32|mixed",
      "mixed: operands and weights may be rounded to 16 bits, sums stay F32"},
     {"kv_type", Kind::choice, "stored", "stored|F32|F16|BF16|Q8_0",
@@ -81,10 +80,8 @@ constexpr OpAttributeInfo kAttrs[] = {
      kMost},
     {"relative", Kind::choice, "distance", "distance|t5|window",
      "of relative_bias. distance: entry clamp(j - (i + n_k - q_len), -r, r) + r of 2 r + 1; t5: T5's buckets "
-     "of that "
-     "distance; window: places (y, x) of a window, entry (y_i - y_j + height - 1) (2 width - 1) + x_i - x_j "
-     "+ width - 1 "
-     "of (2 height - 1) (2 width - 1), as Swin has them"},
+     "of that distance; window: places (y, x) of a window, entry (y_i - y_j + height - 1) (2 width - 1) + "
+     "x_i - x_j + width - 1 of (2 height - 1) (2 width - 1), as Swin has them"},
     {"bidirectional", Kind::integer, "1", "0 or 1",
      "of relative=t5: half of the buckets are of keys behind the row", 0, 1},
     {"max_distance", Kind::integer, "128", ">= 2", "of relative=t5: from there on all is in one bucket", 2,
