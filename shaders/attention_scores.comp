@@ -3,7 +3,9 @@
 #version 460
 #extension GL_GOOGLE_include_directive : require
 #extension GL_EXT_control_flow_attributes : require
+#define EVERY_KEY
 #include "lib/attention.glsl"
+#include "lib/attention_walk.glsl"
 #include "lib/attention_score.glsl"
 #include "lib/kv.glsl"
 
@@ -35,6 +37,14 @@ void write_scores(Tile t, uint at, int key, int keys) {
   }
 }
 
+void mask_unlisted(Tile t, int key) {
+  [[unroll]] for (uint r = 0; r < ROW_TILE; ++r) {
+    uint row = row_of_folded(t, min(t.first + tile_row(r), t.count - 1));
+    [[unroll]] for (uint c = 0; c < COL_TILE; ++c)
+      if (!is_listed(t.sequence, t.head, row, uint(key) + tile_col(c))) s[r * COL_TILE + c] = kMasked;
+  }
+}
+
 void main() {
   Tile t;
   uint slot = gl_WorkGroupID.z;  // (batch, score_heads)
@@ -42,14 +52,14 @@ void main() {
   t.group = 1;
   t.head = p.score_head + slot % p.score_heads;
   t.row = p.score_row;
-  t.keys = keys_of(t.sequence.batch, t.head / (p.heads / p.kv_heads));
+  t.keys = keys_of(t.sequence.batch, t.head);
   t.count = uint(clamp(t.sequence.rows - int(p.score_row), 0, int(p.score_rows)));
   t.first = gl_WorkGroupID.y * ROWS;
   if (t.first >= t.count) return;
   bool unmasked = p.score_kind == kScoresRaw || p.score_kind == kScoresCapped;
   RowsSeen seen = rows_seen(t.sequence, int(t.row + t.first), int(t.row + min(t.first + ROWS, t.count) - 1));
   if (unmasked) seen = RowsSeen(Span(0, t.sequence.keys), Span(0, t.sequence.keys));
-  t.end = seen.any.end;
+  t.walk = walk_of(t.sequence, t.head, t.row, seen.any);
   int key = int(gl_WorkGroupID.x * COLS);
   stage_spans(t);
   if (key < seen.any.end && key + int(COLS) > seen.any.begin) {
@@ -61,7 +71,8 @@ void main() {
       }
     } else {
       if (ADJUSTS) adjust_scores(t, key);
-      mask_scores(key);
+      mask_scores(t, key);
+      if (HAS_LISTS) mask_unlisted(t, key);
     }
   } else {
     [[unroll]] for (uint i = 0; i < ROW_TILE * COL_TILE; ++i) s[i] = kMasked;

@@ -68,6 +68,9 @@ TSR_CONST uint kMergeSpecDimLanes = 8;
 TSR_CONST uint kMergeSpecSplits = 9;
 TSR_CONST uint kMergeSpecs = 10;
 
+// attention_keep
+TSR_CONST uint kKeepScores = 0;  // of attention_scores, masked, of all heads and rows
+
 // attention_scores: out is (batch, score_heads, score_rows, kv_len), f32, and the lse is read.
 // AttentionParams::score_kind: AttentionScores' numbers.
 TSR_CONST uint kScoresRaw = 1;

@@ -63,14 +63,20 @@ std::vector<std::pair<std::string, std::string>> print_attention(const Attention
   if (a.v_dim != a.head_dim) count("v_dim", a.v_dim);
   put("scale", number(a.scale));
   if (a.softcap != 0) put("softcap", number(a.softcap));
-  if (a.score == AttentionScore::cosine) put("score", "cosine");
+  if (a.score != AttentionScore::dot) put("score", a.score == AttentionScore::cosine ? "cosine" : "additive");
   if (a.causal != Causal::none) put("causal", a.causal == Causal::top_left ? "top_left" : "bottom_right");
   if (a.window_left != kNoWindow) count("window_left", a.window_left);
   if (a.window_right != kNoWindow) count("window_right", a.window_right);
+  if (a.prefix_length != 0) count("prefix_length", a.prefix_length);
+  if (a.top_k != 0) count("top_k", a.top_k);
+  if (a.relative != RelativeBias::none)
+    put("relative",
+        (a.relative == RelativeBias::distance ? "distance " : "window ") + std::to_string(a.relative_size));
   if (a.precision == Precision::mixed) put("precision", "mixed");
   if (a.heads_first) put("layout", "heads_first");
   if (a.block_size != 0) count("block_size", a.block_size);
   if (a.ring) put("ring", "1");
+  if (a.q_block != 0) put("lists", std::to_string(a.q_block) + "x" + std::to_string(a.k_block));
   if (a.scores != AttentionScores::none) {
     const char* kinds[] = {"none", "raw", "capped", "masked", "weights"};
     put("scores", kinds[static_cast<std::size_t>(a.scores)]);

@@ -14,7 +14,15 @@ Result<AttentionShape> checked(AttentionShape shape, const Limits& limits);
 
 // Of a checked shape.
 std::uint32_t attention_flags(const AttentionShape& shape);
-shader::AttentionParams attention_params(const AttentionShape& shape, std::uint64_t parts);
+// Heads of one KV head that are folded into rows: all, or with lists of their own one.
+std::uint32_t folded_heads(const AttentionShape& shape);
+// Folded rows that tiles are cut from: of a sequence, or of a block of rows.
+std::uint64_t folded_rows(const AttentionShape& shape);
+// Tiles of so many folded rows, of one KV head (or folded_heads()) and sequence.
+std::uint64_t row_tiles(const AttentionShape& shape, std::uint32_t rows);
+// `rows`: folded rows of a tile.
+shader::AttentionParams attention_params(const AttentionShape& shape, std::uint32_t rows,
+                                         std::uint32_t splits);
 std::vector<std::uint32_t> words_of(const shader::AttentionParams& params);
 // Bit i: rows of binding i are vectors of four elements (kAttentionSpecWide).
 std::uint32_t attention_wide(const AttentionShape& shape);

@@ -170,15 +170,17 @@ Result<Dispatch> choose_rope(const RopeAppendShape& shape, const Target& target)
 Result<Dispatch> choose_kv_append(const RopeAppendShape& shape, const Target& target);  // uses kv_heads
 
 // Attention as base/attention.h defines it. Operands of the call: the bindings of
-// shaders/interface/attention_params.h in order (the one of the parameters is not used), then the scores.
+// shaders/interface/attention_params.h in order (the one of the parameters is not used), then the scores, and
+// what shares a binding with another operand.
 struct AttentionShape {
   AttentionAttrs attrs;  // strides that are all zero are filled in from the layout
   AttentionOperands operands;
   DType q_type = DType::f32, kv_type = DType::f32, y_type = DType::f32;
   std::uint32_t blocks = 0;  // paged: blocks that the caches have
 };
-inline constexpr OperandIndex kAttentionScoresOperand = 14;
-inline constexpr std::uint32_t kAttentionOperands = 15;
+inline constexpr OperandIndex kAttentionScoresOperand = 16, kAttentionLengthsOperand = 17,
+                              kAttentionPrefixesOperand = 18, kAttentionRelativeOperand = 19;
+inline constexpr std::uint32_t kAttentionOperands = 20;
 
 // Forms that a rate can be measured of: attention's, then matmul's; of each in the order of preference those
 // for many rows, then those for few, which have "/few_rows" behind the form's name.
@@ -187,13 +189,14 @@ std::span<const std::string_view> rate_names();
 std::span<const std::string_view> attention_rate_names();
 std::span<const std::string_view> matmul_rate_names();
 
-// Scratch is linear in the query rows, never rows times keys.
+// Scratch is linear in the query rows; with top_k alone it holds rows times keys.
 using AttentionChoice = CallChoice;
 struct AttentionTiles {
   double computed = 0, all = 0;
 };
 // Tiles of scores that a dispatch of choose_attention goes through, and those of all rows by all keys. From
-// the shape alone: every sequence as long as it may be, all keys of a cache in use, one document.
+// the shape alone: every sequence as long as it may be, all keys of a cache in use, one document; with lists
+// what their entries are in whole tiles.
 AttentionTiles count_tiles(const AttentionShape& shape, const Dispatch& dispatch);
 // The first form in the order of preference that takes the shape. Was it measured, the fastest of those that
 // were.

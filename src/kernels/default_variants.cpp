@@ -244,7 +244,18 @@ class List {
       adjusted.operands.slopes = adjusted.operands.sinks = true;
       adjusted.operands.bias = DType::f16;
       attention("f16 KV, window, soft-cap, slopes, bias, sinks", adjusted);
+      AttentionShape additive = attention_shape(64, rows);
+      additive.attrs.score = AttentionScore::additive;
+      attention("f16 KV, additive", additive);
+      AttentionShape listed = attention_shape(128, rows);
+      listed.attrs.relative = RelativeBias::distance;
+      listed.attrs.q_block = listed.attrs.k_block = 64;
+      listed.operands.list_words = list_firsts(listed.attrs) + kContext;
+      attention("f16 KV, block lists, relative bias", listed);
     }
+    AttentionShape highest = attention_shape(64, kPrompt);
+    highest.attrs.top_k = 64;
+    attention("f16 KV, top-k", highest);
     if (target_.caps.coopmat)
       for (const std::uint32_t head_dim : {64u, 128u, 256u}) {
         AttentionShape mixed = attention_shape(head_dim, kPrompt);

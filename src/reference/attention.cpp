@@ -3,6 +3,7 @@
 #include <cmath>
 #include <limits>
 
+#include "reference/attention_keys.h"
 #include "reference/bounds.h"
 #include "reference/ops.h"
 
@@ -10,11 +11,6 @@ namespace tessera {
 namespace {
 
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
-
-struct Inexact {
-  double value = 0;
-  double error = 0;
-};
 
 // A tensor of four dimensions under strides; 0 repeats.
 struct Tensor4 {
@@ -94,14 +90,16 @@ class Attention {
     }
     boolean_ = mask_.present && call_.value(id(AttentionIn::mask)).dtype == DType::u8;
     for (auto [in, list] :
-         {std::pair(AttentionIn::slopes, &slopes_), std::pair(AttentionIn::sinks, &sinks_)}) {
+         {std::pair(AttentionIn::slopes, &slopes_), std::pair(AttentionIn::sinks, &sinks_),
+          std::pair(AttentionIn::relative, &relative_), std::pair(AttentionIn::vector, &vector_)}) {
       if (!has(in)) continue;
       if (call_.value(id(in)).storage == Storage::weight) {
         TSR_TRY(*list, call_.tensors.vector(id(in)));
       } else {
-        *list = call_.tensors.floats(id(in), 0, a_.heads);
+        *list = call_.tensors.floats(id(in), 0, call_.value(id(in)).elems());
       }
     }
+    TSR_TRY(lists_, BlockLists::load(call_));
     if (has(AttentionIn::documents)) {
       const std::uint64_t n = call_.value(id(AttentionIn::documents)).shape[1];
       for (std::uint64_t i = 0; i < 2 * n; ++i)
@@ -136,6 +134,8 @@ class Attention {
                                                        std::to_string(n_k_) + ", of " +
                                                        std::to_string(a_.kv_len) + " keys");
     }
+    prefix_ =
+        has(AttentionIn::prefixes) ? call_.tensors.word(id(AttentionIn::prefixes), b) : a_.prefix_length;
     first_key_ = a_.ring && n_k_ > a_.kv_len ? n_k_ - a_.kv_len : 0;
     return {};
   }
@@ -196,7 +196,8 @@ class Attention {
         static_cast<std::int64_t>(r.row) +
         (a_.causal == Causal::bottom_right ? n_k - static_cast<std::int64_t>(r.n_q) : 0);
     std::int64_t begin = static_cast<std::int64_t>(first_key_), end = n_k;
-    if (a_.causal != Causal::none) end = std::min(end, centre + 1);
+    if (a_.causal != Causal::none)
+      end = std::min(end, std::max(centre + 1, static_cast<std::int64_t>(prefix_)));
     if (a_.window_left != kNoWindow)
       begin = std::max(begin, centre - static_cast<std::int64_t>(a_.window_left));
     if (a_.window_right != kNoWindow)
@@ -216,10 +217,28 @@ class Attention {
   // Whether each of those roundings is an accident of its own, or all go the same way.
   bool likely() const { return call_.likely && a_.precision == Precision::mixed; }
 
-  // scale * q.k, or the cosine.
+  // scale * sum v tanh(q + k). The sum q + k is off by an ulp, through tanh's slope.
+  Inexact additive_score(const Row& r, const float* key) const {
+    double sum = 0, off = 0, magnitude = 0;
+    for (std::uint64_t i = 0; i < a_.head_dim; ++i) {
+      const double q = q_.at(r.batch, r.head, r.whole, i), k = key[i], x = q + k, t = std::tanh(x);
+      const double v = vector_[r.head * a_.head_dim + i];
+      double moved = bounds::kUlp * std::fabs(x);
+      if (std::fabs(k) < kv_flush_) moved += std::fabs(k);
+      if (std::fabs(q) < q_.flush) moved += std::fabs(q);
+      sum += v * t;
+      magnitude += std::fabs(v * t);
+      off += std::fabs(v) * (bounds::tanh_error(x) + moved + bounds::kFlush);
+    }
+    off += bounds::gamma(static_cast<double>(a_.head_dim) + 4) * magnitude;
+    return {a_.scale * sum, std::fabs(a_.scale) * off + bounds::kFlush};
+  }
+
+  // scale * q.k, the cosine, or the additive score.
   Inexact raw_score(const Row& r, std::uint64_t j) const {
     const std::uint64_t d = a_.head_dim;
     const float* key = k_.data() + (r.key0 + j - first_key_) * d;
+    if (a_.score == AttentionScore::additive) return additive_score(r, key);
     const double h = operand_rounding(), scale = a_.scale;
     double sum = 0, magnitude = 0, flushed = 0, q_square = 0, k_square = 0, squares = 0;
     for (std::uint64_t i = 0; i < d; ++i) {
@@ -258,7 +277,18 @@ class Attention {
                        c * (tanh_error + 2 * bounds::kUlp)};
   }
 
-  // Bias, mask and ALiBi added; -infinity when one of them masks.
+  std::uint64_t relative_entry(const Row& r, std::uint64_t j) const {
+    const auto signed_of = [](std::uint64_t x) { return static_cast<std::int64_t>(x); };
+    const std::int64_t size = a_.relative_size;
+    if (a_.relative == RelativeBias::distance)
+      return static_cast<std::uint64_t>(
+          std::clamp(signed_of(j + r.n_q) - signed_of(r.row + r.n_k), -size, size) + size);
+    const std::int64_t row = signed_of(r.whole), key = signed_of(r.key0 + j), rows = a_.q_len / size;
+    return static_cast<std::uint64_t>((row / size - key / size + rows - 1) * (2 * size - 1) + row % size -
+                                      key % size + size - 1);
+  }
+
+  // Bias, mask, relative bias and ALiBi added; -infinity when one of them masks.
   Inexact added(const Row& r, std::uint64_t j, Inexact s) const {
     double sum = s.value, magnitude = std::fabs(s.value), flushed = 0;
     const std::uint64_t key = r.key0 + j;
@@ -272,6 +302,11 @@ class Attention {
       sum += x;
       magnitude += std::fabs(x);
       if (std::fabs(x) < t->flush) flushed += std::fabs(x);
+    }
+    if (!relative_.empty()) {
+      const double x = relative_[relative_entry(r, j) * a_.heads + r.head];
+      sum += x;
+      magnitude += std::fabs(x);
     }
     if (!slopes_.empty()) {
       const double far = std::fabs(static_cast<double>(r.row) + static_cast<double>(r.n_k) -
@@ -288,16 +323,31 @@ class Attention {
     const Span keys = seen(r);
     const std::uint64_t n = keys.end - keys.begin;
     std::vector<Inexact> score(n);
-    double most = -kInfinity;
     for (std::uint64_t i = 0; i < n; ++i) {
-      score[i] = added(r, keys.begin + i, capped(raw_score(r, keys.begin + i)));
-      most = std::max(most, score[i].value);
+      const std::uint64_t j = keys.begin + i;
+      score[i] = lists_.name(r.batch, r.head, r.whole, r.key0 + j) ? added(r, j, capped(raw_score(r, j)))
+                                                                   : Inexact{-kInfinity, 0};
     }
+    highest_ = Highest(score, a_.top_k);
+    double most = -kInfinity;
+    for (const Inexact& s : score) most = std::max(most, s.value);
     const bool sink = !sinks_.empty();
     if (sink) most = std::max<double>(most, sinks_[head]);
     weigh(r, keys, score, most);
     write_lse(r, most);
     write_scores(r, keys, score, most);
+  }
+
+  // By how much the weights of unsure keys may differ, as a factor.
+  double unsure_ratio() const { return highest_.unsure().empty() ? 1 : highest_.ratio() * (1 + spread_); }
+
+  // How far an output moves when unsure keys change places.
+  template <typename Value>
+  double unsure_shift(double o, double most, const Value& v_at) const {
+    double shift = 0;
+    for (const auto& [j, score] : highest_.unsure())
+      shift += std::exp(score - most) / total_ * std::fabs(v_at(j) - o);
+    return shift * unsure_ratio();
   }
 
   // The weights, their total, and what each is off by relatively.
@@ -329,12 +379,12 @@ class Attention {
       spread_ += std::exp(sinks_[r.head] - most) / total_ * bounds::kUlp *
                  (bounds::kRescaleUlps * (rescales_ + 1) + 4 * (most - sinks_[r.head]) +
                   2 * std::fabs(sinks_[r.head]));
-    for (std::uint64_t i = 0; i < a_.v_dim; ++i) element(r, keys, i);
+    for (std::uint64_t i = 0; i < a_.v_dim; ++i) element(r, keys, i, most);
   }
 
   // One element of the output. Each weight is off by a factor 1 + e_j, in the numerator and the denominator
   // alike, so that it shifts o by w_j e_j (v_j - o).
-  void element(const Row& r, Span keys, std::uint64_t i) {
+  void element(const Row& r, Span keys, std::uint64_t i, double most) {
     const std::uint64_t n = weight_.size();
     const auto v_at = [&](std::uint64_t j) -> double {
       return v_[(r.key0 + keys.begin + j - first_key_) * a_.v_dim + i];
@@ -371,11 +421,12 @@ class Attention {
     // The sink has a weight and no value: the same as a value of 0.
     shift += sinks_.empty() ? 0 : spread_ * std::fabs(o);
     const double summed = bounds::gamma(static_cast<double>(visible_) + rescales_ + 2);
-    const double error =
-        spread_ < 0.5 ? shift / (1 - spread_) + flushed + rounded + summed * (magnitude + std::fabs(o)) +
-                            (bounds::kDivUlps + 1) * bounds::kUlp * std::fabs(o) +
-                            bounds::kFlush * static_cast<double>(visible_ + 1) * (1 + largest)
-                      : kInfinity;
+    const double error = spread_ < 0.5
+                             ? shift / (1 - spread_) + unsure_shift(o, most, v_at) + flushed + rounded +
+                                   summed * (magnitude + std::fabs(o)) +
+                                   (bounds::kDivUlps + 1) * bounds::kUlp * std::fabs(o) +
+                                   bounds::kFlush * static_cast<double>(visible_ + 1) * (1 + largest)
+                             : kInfinity;
     put_y(r, i, o, error);
   }
 
@@ -395,7 +446,8 @@ class Attention {
     if (spread_ >= 0.5) return kInfinity;
     const double h = operand_rounding();
     return spread_ / (1 - spread_) + bounds::gamma(static_cast<double>(visible_) + rescales_ + 4) + 2 * h +
-           bounds::kLog + 4 * bounds::kUlp * (std::fabs(most) + std::fabs(std::log(total_)));
+           bounds::kLog + std::log(unsure_ratio()) +
+           4 * bounds::kUlp * (std::fabs(most) + std::fabs(std::log(total_)));
   }
 
   void write_lse(const Row& r, double most) {
@@ -422,7 +474,12 @@ class Attention {
       }
       const std::uint64_t i = column - r.key0 - keys.begin;  // wraps around below the first
       const bool inside = column >= r.key0 + keys.begin && i < score.size() && score[i].value != -kInfinity;
-      if (!inside) {
+      if (highest_.unsure().contains(i)) {
+        const double value = weights ? weight_[i] / total_ : score[i].value;
+        put(call_, scores_, value,
+            weights ? (1 + spread_) * std::exp(highest_.unsure().at(i) - most) / total_ * unsure_ratio()
+                    : kInfinity);
+      } else if (!inside) {
         put_exact(scores_, weights ? 0 : -kInfinity);
       } else if (!weights) {
         put(call_, scores_, score[i].value, score[i].error);
@@ -452,14 +509,16 @@ class Attention {
   AttentionAttrs a_;
   Tensor4 q_, mask_, bias_;
   bool boolean_ = false;
-  std::vector<float> slopes_, sinks_;
+  std::vector<float> slopes_, sinks_, relative_, vector_;
   std::vector<std::uint64_t> documents_;  // first rows, then first keys
-  std::vector<float> k_, v_;              // of the KV head at hand
+  BlockLists lists_;
+  std::vector<float> k_, v_;  // of the KV head at hand
   double kv_flush_ = 0;
-  std::uint64_t n_q_ = 0, n_k_ = 0, first_key_ = 0;
+  std::uint64_t n_q_ = 0, n_k_ = 0, first_key_ = 0, prefix_ = 0;
 
   // Of the row at hand.
   std::vector<double> weight_, off_;
+  Highest highest_;
   double total_ = 0, spread_ = 0, rescales_ = 0;
   std::uint64_t visible_ = 0;
   ReferenceOutput y_, lse_, scores_;

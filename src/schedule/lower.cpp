@@ -455,7 +455,9 @@ class Lowering {
     o.sinks = has(AttentionIn::sinks);
     o.lengths = has(AttentionIn::lengths);
     o.table = has(AttentionIn::table);
+    o.prefixes = has(AttentionIn::prefixes);
     o.lse = op.out[1] != kNoValue;
+    if (has(AttentionIn::lists)) o.list_words = value(in(AttentionIn::lists)).elems();
     if (has(AttentionIn::documents)) o.documents = dim(in(AttentionIn::documents)) - 1;
     if (has(AttentionIn::mask)) {
       o.mask = value(in(AttentionIn::mask)).dtype;
@@ -476,11 +478,15 @@ class Lowering {
     operands[kAttentionBias] = {in(AttentionIn::bias)};
     operands[kAttentionSlopes] = {in(AttentionIn::slopes)};
     operands[kAttentionSinks] = {in(AttentionIn::sinks)};
-    operands[kAttentionLengths] = {in(AttentionIn::lengths)};
     operands[kAttentionDocuments] = {in(AttentionIn::documents)};
     operands[kAttentionTable] = {in(AttentionIn::table)};
+    operands[kAttentionLists] = {in(AttentionIn::lists)};
     operands[kAttentionLse] = {op.out[1]};
+    operands[kAttentionVector] = {in(AttentionIn::vector)};
     operands[kAttentionScoresOperand] = {op.out[2]};
+    operands[kAttentionLengthsOperand] = {in(AttentionIn::lengths)};
+    operands[kAttentionPrefixesOperand] = {in(AttentionIn::prefixes)};
+    operands[kAttentionRelativeOperand] = {in(AttentionIn::relative)};
     emit(shape, std::move(operands));
   }
 

@@ -32,6 +32,14 @@ inline std::string describe(const AttentionCase& c) {
   if (o.state) put("position", c.position), put("live", c.rows);
   if (o.lengths) put("lengths", c.lengths[0]);
   if (o.documents != 0) put("documents", o.documents);
+  if (o.list_words != 0) put("q_block", a.q_block), put("k_block", a.k_block);
+  if (o.list_words != 0) put("by_head", a.lists_by_head), put("by_batch", a.lists_by_batch);
+  if (a.prefix_length != 0) put("prefix", a.prefix_length);
+  if (o.prefixes) put("prefixes", c.prefixes[0]);
+  if (a.relative != RelativeBias::none)
+    put("relative", static_cast<int>(a.relative)), put("size", a.relative_size);
+  if (a.top_k != 0) put("top_k", a.top_k);
+  if (a.score == AttentionScore::additive) put("additive", 1);
   if (o.slopes) put("slopes", 1);
   if (o.sinks) put("sinks", 1);
   if (o.lse) put("lse", 1);
@@ -52,7 +60,7 @@ class AttentionGpu : public GpuTest {
       target.limits.max_group_count[i] = std::min(target.limits.max_group_count[i], most_groups_[i]);
     const auto choice = choose_attention(a.c.shape, target);
     if (!choice) return ::testing::AssertionFailure() << choice.error().message;
-    used_keys_ = choice->dispatches.front().kernel == KernelId::attention_keys;
+    used_keys_ = std::ranges::count(choice->dispatches, KernelId::attention_keys, &Dispatch::kernel) != 0;
     return run_call(*device_, choice->dispatches, choice->scratch, a.operands(), slices);
   }
 

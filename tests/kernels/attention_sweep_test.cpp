@@ -133,9 +133,47 @@ void draw_options(Draw& draw, AttentionCase& c) {
   }
   if (draw.chance(20)) a.softcap = draw.of({0.5f, 3.0f, 50.0f});
   if (draw.chance(15)) a.score = AttentionScore::cosine, a.scale = 5;
+  if (a.score == AttentionScore::dot && draw.chance(12)) a.score = AttentionScore::additive, a.scale = 1;
+  if (!a.ring && draw.chance(12)) a.top_k = draw.of({1u, 2u, 5u, 40u});
   o.slopes = draw.chance(20);
   o.sinks = draw.chance(20);
   o.lse = draw.chance(40);
+}
+
+// Every block with a chance of its own, which may be none.
+void draw_lists(Draw& draw, AttentionCase& c, std::uint32_t q_block, std::uint32_t k_block) {
+  AttentionAttrs& a = c.shape.attrs;
+  a.q_block = q_block;
+  a.k_block = k_block;
+  a.lists_by_batch = draw.chance(30);
+  a.lists_by_head = draw.chance(30);
+  const std::uint32_t share = draw.of({0u, 5u, 40u, 100u});
+  const std::uint64_t lists = list_firsts(a) / (list_rows(a) + 1);
+  std::vector<std::uint32_t> entries;
+  for (std::uint64_t list = 0; list < lists; ++list)
+    for (std::uint64_t row = 0; row <= list_rows(a); ++row) {
+      c.lists.push_back(static_cast<std::uint32_t>(entries.size()));
+      for (std::uint32_t key = 0; row < list_rows(a) && key < list_keys(a); ++key)
+        if (draw.chance(share)) entries.push_back(key);
+    }
+  c.lists.insert(c.lists.end(), entries.begin(), entries.end());
+  c.shape.operands.list_words = c.lists.size();
+}
+
+void draw_prefix_and_relative(Draw& draw, AttentionCase& c) {
+  AttentionAttrs& a = c.shape.attrs;
+  AttentionOperands& o = c.shape.operands;
+  if (a.causal != Causal::none && !a.ring && draw.chance(30)) {
+    if (o.documents == 0 && draw.chance(50)) {
+      o.prefixes = true;
+      for (std::uint32_t b = 0; b < a.batch; ++b) c.prefixes.push_back(draw.below(a.kv_len + 3));
+    } else {
+      a.prefix_length = 1 + draw.below(a.kv_len + 3);
+    }
+  }
+  if (o.slopes || !draw.chance(30)) return;
+  a.relative = RelativeBias::distance;
+  a.relative_size = draw.of({0u, 1u, 7u, 128u});
 }
 
 AttentionCase random_case(std::uint32_t seed) {
@@ -146,6 +184,9 @@ AttentionCase random_case(std::uint32_t seed) {
   draw_sizes(draw, a);
   draw_storage(draw, c);
   draw_options(draw, c);
+  draw_prefix_and_relative(draw, c);
+  if (!a.ring && draw.chance(30))
+    draw_lists(draw, c, draw.of({1u, 1u, 2u, 3u, 8u, 16u, 64u}), draw.of({1u, 1u, 2u, 5u, 16u, 32u, 64u}));
   c.shape.q_type = draw.of({DType::f32, DType::f32, DType::f16, DType::bf16});
   c.shape.y_type = draw.of({DType::f32, DType::f32, DType::f16, DType::bf16});
   c.shape.kv_type = draw.of({DType::f32, DType::f16, DType::f16, DType::bf16});
@@ -312,6 +353,126 @@ TEST_F(AttentionGpu, ChunksGiveTheRowsOfOnePass) {
       }
       software_ = true;
     }
+}
+
+TEST_F(AttentionGpu, Prefixes) {
+  for (std::uint32_t rows : {3u, 40u, 97u})
+    for (std::uint32_t prefix : {1u, 31u, 32u, 33u, 97u, 200u})
+      for (Causal causal : {Causal::top_left, Causal::bottom_right}) {
+        AttentionCase c = plain(rows, 97, 12);
+        c.shape.attrs.causal = causal;
+        c.shape.attrs.prefix_length = prefix;
+        check(c);
+        c.shape.attrs.window_left = 20;
+        check(c);
+      }
+}
+
+TEST_F(AttentionGpu, RelativeBiasOfAWindow) {
+  for (const auto& [rows, columns] : {std::pair{7u, 7u}, {1u, 13u}, {5u, 1u}, {2u, 3u}, {8u, 12u}}) {
+    AttentionCase c = plain(rows * columns, rows * columns, 32);
+    c.shape.attrs.batch = 3;
+    c.shape.attrs.relative = RelativeBias::window;
+    c.shape.attrs.relative_size = columns;
+    check(c);
+  }
+}
+
+TEST_F(AttentionGpu, AdditiveScores) {
+  for (std::uint32_t dim : {1u, 5u, 32u, 65u})
+    for (std::uint32_t rows : {1u, 8u, 33u})
+      for (float spread : {1.0f, 500.0f}) {
+        AttentionCase c = plain(rows, 67, dim);
+        c.shape.attrs.score = AttentionScore::additive;
+        c.shape.attrs.scale = 1;
+        c.shape.attrs.causal = Causal::bottom_right;
+        c.shape.operands.lse = true;
+        c.spread = spread;
+        check(c);
+      }
+}
+
+TEST_F(AttentionGpu, TopK) {
+  for (std::uint32_t rows : {1u, 8u, 40u})
+    for (std::uint32_t k : {1u, 2u, 31u, 129u, 130u, 131u, 500u}) {
+      AttentionCase c = plain(rows, 131, 16);
+      c.shape.attrs.top_k = k;
+      c.shape.operands.lse = true;
+      check(c);
+      c.shape.attrs.causal = Causal::bottom_right;
+      c.shape.attrs.scores = AttentionScores::weights;
+      check(c);
+    }
+}
+
+// Keys whose scores are equal: the first ones remain.
+TEST_F(AttentionGpu, TopKOfEqualScoresKeepsTheFirstKeys) {
+  for (std::uint32_t rows : {1u, 40u})
+    for (std::uint32_t k : {1u, 7u, 256u, 299u}) {
+      AttentionCase c = plain(rows, 300, 8);
+      c.shape.attrs.top_k = k;
+      c.shape.attrs.scores = AttentionScores::weights;
+      c.spread = 0;
+      Attention a(c);
+      ASSERT_TRUE(run(a));
+      const std::vector<float> weights = from_bytes<float>(a.scores);
+      for (std::size_t i = 0; i < weights.size(); ++i)
+        ASSERT_NEAR(weights[i], i % 300 < k ? 1.0 / k : 0.0, 1e-6) << "key " << i % 300 << " of " << k;
+    }
+}
+
+// Whatever the sizes of blocks and tiles: only what the lists name is seen, by few rows and by many.
+TEST_F(AttentionGpu, BlockLists) {
+  std::uint32_t seed = 1;
+  for (std::uint32_t q_block : {1u, 7u, 16u, 33u, 64u, 200u})
+    for (std::uint32_t k_block : {1u, 3u, 16u, 31u, 32u, 33u, 300u}) {
+      Draw draw(++seed);
+      AttentionCase c = plain(70, 131, 24);
+      c.shape.attrs.batch = 2;
+      c.shape.attrs.causal = draw.of({Causal::none, Causal::top_left});
+      c.shape.operands.lse = true;
+      draw_lists(draw, c, q_block, k_block);
+      check(c);
+      if (HasFatalFailure()) return;
+    }
+}
+
+// A graph: each node sees its neighbours, one of them many, most of them none.
+TEST_F(AttentionGpu, Neighbours) {
+  for (std::uint32_t kv_heads : {4u, 1u}) {
+    AttentionCase c = plain(257, 257, 20);
+    AttentionAttrs& a = c.shape.attrs;
+    a.kv_heads = kv_heads;
+    a.q_block = a.k_block = 1;
+    c.shape.operands.lse = true;
+    std::vector<std::uint32_t> entries;
+    for (std::uint32_t node = 0; node <= 257; ++node) {
+      c.lists.push_back(static_cast<std::uint32_t>(entries.size()));
+      for (std::uint32_t other = 0; node < 257 && other < 257; ++other)
+        if (node == 200 || (node % 3 == 0 && (node + other) % 41 == 0)) entries.push_back(other);
+    }
+    c.lists.insert(c.lists.end(), entries.begin(), entries.end());
+    c.shape.operands.list_words = c.lists.size();
+    check(c);
+  }
+}
+
+// Lists with entries that do not ascend or are past the end give something, and touch nothing else.
+TEST_F(AttentionGpu, BadListsReadNothingOutside) {
+  for (std::uint32_t rows : {4u, 40u}) {
+    AttentionCase c = plain(rows, 64, 8);
+    c.shape.attrs.q_block = rows;
+    c.shape.attrs.k_block = 8;
+    for (const std::vector<std::uint32_t>& lists :
+         {std::vector<std::uint32_t>{0, 3, 0xffffffff, 2, 0},
+          std::vector<std::uint32_t>{0, 0xffffffff, 7, 200, 3}, std::vector<std::uint32_t>{5, 2, 1, 2, 3}}) {
+      c.lists = lists;
+      c.shape.operands.list_words = lists.size();
+      Attention a(c);
+      ASSERT_TRUE(run(a));
+      for (const double y : a.y_values()) ASSERT_TRUE(std::isfinite(y));
+    }
+  }
 }
 
 TEST_F(AttentionGpu, BadBlocksAreTakenForTheLast) {

@@ -1,4 +1,5 @@
-"""Attention beyond ONNX's cases against PyTorch in float64 (tools/goldens/attention.py) through `tessera op`, on the
+"""Attention beyond ONNX's cases against PyTorch in float64 (tools/goldens/attention.py,
+attention_structure.py) through `tessera op`, on the
 reference and on the device, at each precision.
 
 Tolerance, |found - expected| <= atol + rtol |expected|. f32: scores of up to 512 terms are sums of magnitude below
@@ -15,7 +16,7 @@ import unittest
 from harness import REFERENCE, ROOT, ToolTest, main, on_device, read_safetensors
 from onnx_case import write_safetensors
 
-GOLDEN = ROOT / "tests/data/attention_golden.safetensors"
+GOLDENS = [ROOT / f"tests/data/{name}.safetensors" for name in ("attention_golden", "attention_structure_golden")]
 ROUNDED = {"F32": 0, "F16": 1e-3, "BF16": 8e-3}
 
 
@@ -28,15 +29,16 @@ def floats(kind, content):
 
 def cases():
     """name -> (settings, inputs, outputs). Tensors of a file have no strides: those cases are for tests in C++."""
-    content, tensors = GOLDEN.read_bytes(), read_safetensors(GOLDEN)
-    (length,) = struct.unpack_from("<Q", content)
     out = {}
-    for name, text in json.loads(content[8:8 + length])["__metadata__"].items():
-        case = json.loads(text)
-        if "strides" in case:
-            continue
-        inputs, outputs = ({n: tensors[key] for n, key in case[side].items()} for side in ("in", "out"))
-        out[name] = (case["set"], inputs, outputs)
+    for golden in GOLDENS:
+        content, tensors = golden.read_bytes(), read_safetensors(golden)
+        (length,) = struct.unpack_from("<Q", content)
+        for name, text in json.loads(content[8:8 + length])["__metadata__"].items():
+            case = json.loads(text)
+            if "strides" in case:
+                continue
+            inputs, outputs = ({n: tensors[key] for n, key in case[side].items()} for side in ("in", "out"))
+            out[name] = (case["set"], inputs, outputs)
     return out
 
 
@@ -68,7 +70,7 @@ class Golden(ToolTest):
 
     def check_all(self, device, precision, rtol, atol):
         everything = cases()
-        self.assertGreaterEqual(len(everything), 80)
+        self.assertGreaterEqual(len(everything), 150)
         for name, case in everything.items():
             with self.subTest(name):
                 coarser = 8 if any(t[0] == "BF16" for t in case[1].values()) and precision == "mixed" else 1
