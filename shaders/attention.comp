@@ -114,7 +114,8 @@ void main() {
   [[unroll]] for (uint r = 0; r < ROW_TILE; ++r) lane_sum[r] = 0;
   stage_spans(t);
   if (Q_WHOLE != 0) stage_q(t, 0, CHUNKS * CHUNK);
-  for (int key = seen.any.begin; key < seen.any.end; key += int(COLS)) {
+  for (int key = NEXT_TILE(t, ROWS, seen.any.begin, COLS, t.end); key < seen.any.end;
+       key = NEXT_TILE(t, ROWS, key + int(COLS), COLS, t.end)) {
     scores(t, key);
     if (ADJUSTS) adjust_scores(t, key);
     if (key < seen.all.begin || key + int(COLS) > seen.all.end) mask_scores(key);

@@ -150,7 +150,8 @@ void main() {
   t.span = Span(max(seen.any.begin, begin), min(seen.any.end, p.parts == 1 ? seen.any.end : begin + share));
   t.all = seen.all;
   load_rows(t);
-  for (int first = t.span.begin; first < t.span.end; first += int(GROUP)) {
+  for (int first = NEXT_TILE(t, ROWS, t.span.begin, GROUP, t.span.end); first < t.span.end;
+       first = NEXT_TILE(t, ROWS, first + int(GROUP), GROUP, t.span.end)) {
     int key = first + int(lane()), known = min(key, t.span.end - 1);
     scores(k_row(t.keys, known));
     if (ADJUSTS) adjust_scores(t, known);

@@ -8,8 +8,17 @@ const uint BIAS_TYPE = (FLAGS >> kAttentionBiasShift) & 15u;
 const uint kMaskU8 = 6;
 const bool HAS_MASK = MASK_TYPE != 0;
 const bool HAS_BIAS = BIAS_TYPE != 0;
+#ifdef USER_FUNCTIONS
+#include "lib/attention_user.glsl"
+#define NEXT_TILE(t, rows, key, cols, end) \
+  user_next_tile(t.sequence.batch, t.head / t.group, t.first, rows, key, cols, end)
+const bool ADJUSTS = true;
+#else
+#define NEXT_TILE(t, rows, key, cols, end) key
+const float kScoreUnit = kLog2E;  // what scores are multiplied by until the end of adjust()
 // adjust() changes scores also where every row sees every key.
 const bool ADJUSTS = HAS_MASK || HAS_BIAS || HAS_SLOPES || HAS_SOFTCAP;
+#endif
 
 float max4(vec4 v) { return max(max(v.x, v.y), max(v.z, v.w)); }
 
@@ -21,7 +30,7 @@ float dot_add(float sum, vec4 a, vec4 b) {
 }
 
 // What q is multiplied by (with cosine: the cosine). With a soft-cap, scores are in units of it until adjust().
-float score_scale() { return HAS_SOFTCAP ? p.scale / p.softcap : p.scale * kLog2E; }
+float score_scale() { return HAS_SOFTCAP ? p.scale / p.softcap : p.scale * kScoreUnit; }
 
 // Relative error of a few ulp everywhere; tanh() of some drivers overflows.
 float tanh_of(float x) {
@@ -42,19 +51,26 @@ float word_element(uint type, uint word, uint i) {
 struct ScoreRow {
   uint mask;   // element of key 0
   uint bias;
-  float slope;  // times log2(e)
+  float slope;  // times kScoreUnit
   int diagonal;
+#ifdef USER_FUNCTIONS
+  uvec3 place;  // batch, head, row
+#endif
 };
 
 ScoreRow score_row(uint batch, uint head, uint row, int diagonal) {
+#ifdef USER_FUNCTIONS
+  ScoreRow r = ScoreRow(0, 0, 0, diagonal, uvec3(batch, head, row));
+#else
   ScoreRow r = ScoreRow(0, 0, 0, diagonal);
+#endif
   if (HAS_MASK) r.mask = batch * p.mask_batch + head * p.mask_head + row * p.mask_row;
   if (HAS_BIAS) r.bias = batch * p.bias_batch + head * p.bias_head + row * p.bias_row;
-  if (HAS_SLOPES) r.slope = slopes[head] * kLog2E;
+  if (HAS_SLOPES) r.slope = slopes[head] * kScoreUnit;
   return r;
 }
 
-float capped(float s) { return HAS_SOFTCAP ? tanh_of(s) * (p.softcap * kLog2E) : s; }
+float capped(float s) { return HAS_SOFTCAP ? tanh_of(s) * (p.softcap * kScoreUnit) : s; }
 
 // `key` is one that exists.
 float adjust(ScoreRow r, float s, int key) {
@@ -63,8 +79,11 @@ float adjust(ScoreRow r, float s, int key) {
   if (HAS_BIAS) {
     uint i = r.bias + uint(key) * p.bias_key;
     float bias = word_element(BIAS_TYPE - 1, bias_words[BIAS_TYPE - 1 == kTypeF32 ? i : i >> 1], i);
-    s = bias < -1e38 ? kMasked : s + bias * kLog2E;
+    s = bias < -1e38 ? kMasked : s + bias * kScoreUnit;
   }
+#ifdef USER_FUNCTIONS
+  s = user_adjusted(r.place, s, key);
+#endif
   if (HAS_MASK) {
     uint i = r.mask + uint(key) * p.mask_key;
     if (MASK_TYPE - 1 == kMaskU8) {

@@ -2,10 +2,11 @@
 //
 //   s[i,j]  = scale * (q_i . k_j)             or, with Score::cosine, scale * q_i/|q_i| . k_j/|k_j|
 //   s       = softcap * tanh(s / softcap)     when softcap > 0
-//   s      += bias[i,j] + mask[i,j] (additive) - slope_h * |i + n_k - n_q - j|
-//   s       = masked where the boolean mask, causality, the window, lengths or documents say so
-//   y_i     = sum_j exp(s[i,j]) v_j / (sum_j exp(s[i,j]) + exp(sink_h))
-//   lse_i   = log of the denominator (natural)
+//   s      += bias[i,j] - slope_h * |i + n_k - n_q - j|
+//   s       = score(s, b, h, i, j)            a user's function; masked where the user's mask(b, h, i, j) is
+//   false s      += mask[i,j] (additive) s       = masked where the boolean mask, causality, the window,
+//   lengths or documents say so y_i     = sum_j exp(s[i,j]) v_j / (sum_j exp(s[i,j]) + exp(sink_h)) lse_i   =
+//   log of the denominator (natural)
 // A row that sees no key gives y = 0, and lse = -infinity, or the sink when there is one. An additive mask or
 // bias below -1e38 masks. A zero vector has cosine 0 with everything.
 //
@@ -20,10 +21,12 @@
 
 #include <array>
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <string_view>
 
 #include "base/dtype.h"
+#include "base/user_functions.h"
 
 namespace tessera {
 
@@ -74,6 +77,8 @@ struct AttentionAttrs {
   std::uint32_t score_row = 0, score_rows = 0;    // rows likewise
   // Instead of the layouts above; all zero: none given.
   Strides q_strides{}, k_strides{}, v_strides{}, y_strides{};
+  // Between the bias and the additive mask; null: none.
+  std::shared_ptr<const UserFunctions> user{};
 };
 
 // Optional operands that are there.

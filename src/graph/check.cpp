@@ -84,7 +84,10 @@ class OpChecker : OpCheck {
         case OpKind::kv_append: return {4, 1, 0b1000, 0};
         case OpKind::rope_append: return {6, 3, 0b100000, 0};
         case OpKind::qkv_append: return {9, 3, 0b100001100, 0};
-        case OpKind::attention: return {11, 3, 0b11111111000, 0b110};
+        case OpKind::attention: {
+          const auto& user = op_.attrs.attention.user;
+          return {11 + (user ? user->buffers.size() : 0), 3, 0b11111111000, 0b110};
+        }
         case OpKind::add: return {2, 1, 0, 0};
         case OpKind::activation: return {1, 1, 0, 0};
         case OpKind::glu: return {2, 1, 0, 0};

@@ -99,7 +99,8 @@ enum class OpKind : std::uint8_t {
                 // bias, where x' is as in matmul. Of a q or k head, rows of w (and of bias) come in pairs
                 // that turn together: (0,1), (2,3), ... when rope_adjacent, else as RowOrder has them.
                 // head_dim, v_dim and rope_dims are multiples of 4; the caches are not q8_0
-  attention,    // in q, k, v, state|-, mask|-, bias|-, slopes|-, sinks|-, lengths|-, documents|-, table|-
+  attention,    // in q, k, v, state|-, mask|-, bias|-, slopes|-, sinks|-, lengths|-, documents|-, table|-,
+                // then the buffers of attrs.attention.user
                 // out y, lse|-, scores|-: base/attention.h. q and y are (batch*q_len, heads*dim), or
                 // (batch,heads,q_len,dim) when heads_first; k and v likewise, or caches
   add,          // in a, b                                   out a+b

@@ -364,6 +364,7 @@ Result<AttentionChoice> choose_attention(const AttentionShape& shape, const Targ
   if (s.attrs.scores != AttentionScores::none)
     TSR_CHECK(
         choose_scores(s, s.attrs.scores == AttentionScores::weights ? lse : kNoOperand, target.limits, out));
+  if (s.attrs.user != nullptr) TSR_CHECK(add_user_functions(s, target.limits, out));
   return out;
 }
 

@@ -299,6 +299,9 @@ Loops loops_of(const Dispatch& d) {
     case KernelId::attention_split: return attention_split(d);
     case KernelId::attention_keys: return attention_keys(d);
     case KernelId::attention_merge: return attention_merge(d);
+    case KernelId::mask_tiles:
+      return loop(ceil_div(std::uint64_t{16} * d.spec[kMaskTilesSpecRows] * d.spec[kMaskTilesSpecCols],
+                           d.spec[kAttentionSpecGroup]));
     case KernelId::probe: return loop(TSR_PUSH(ProbePush, loops));
     case KernelId::sample: return sample(d);
     case KernelId::quantise_rows:

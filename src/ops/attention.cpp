@@ -34,6 +34,7 @@ class AttentionBuilder {
     TSR_TRY(const std::vector<std::uint32_t> lengths, lengths_of());
     TSR_CHECK(documents());
     TSR_CHECK(block_table(lengths));
+    TSR_CHECK(user_functions());
     outputs();
     const std::uint64_t rows = s_.appends && s_.new_keys != 0 ? s_.new_keys : s_.q_len;
     const std::uint64_t position =
@@ -237,6 +238,28 @@ class AttentionBuilder {
     }
     in_[at(AttentionIn::table)] =
         p_.words("block_table", input->shape(), std::move(words), std::move(sources));
+    return {};
+  }
+
+  // His buffers come after all other inputs.
+  Result<void> user_functions() {
+    constexpr std::string_view kPrefix = "user.";
+    const std::vector<std::string> inputs = args_.inputs_of(kPrefix);
+    if (args_.user() == nullptr) {
+      if (inputs.empty()) return {};
+      return args_.refuse(inputs[0] + " is read by score_glsl and mask_glsl alone");
+    }
+    if (args_.user()->modules == nullptr)
+      return args_.unsupported("score_glsl and mask_glsl need a context with compile_glsl");
+    auto user = std::make_shared<UserFunctions>(*args_.user());
+    for (const std::string& input : inputs) {
+      const std::string_view type = args_.in(input).type();
+      user->buffers.push_back({input.substr(kPrefix.size()), type == "F32"   ? UserBuffer::Type::f32
+                                                             : type == "U32" ? UserBuffer::Type::u32
+                                                                             : UserBuffer::Type::i32});
+      in_.push_back(p_.given(input, type == "F32" ? DType::f32 : DType::u32, args_.in(input).shape()));
+    }
+    a_.user = std::move(user);
     return {};
   }
 

@@ -24,7 +24,9 @@ constexpr OpTensorInfo kIn[] = {
     {"documents", kIntegers, "(documents+1) or (2, documents+1)", true,
      "packed sequences: first row of each in Q and then in K, ending with the lengths. batch is 1"},
     {"block_table", kIntegers, "(batch, blocks of a sequence)", true,
-     "paged K and V: key j lies in block block_table[b, j/block_size]"}};
+     "paged K and V: key j lies in block block_table[b, j/block_size]"},
+    {"user.*", "F32 U32 I32", "any", true,
+     "what score_glsl and mask_glsl read as NAME[i]; docs/user_functions.md"}};
 
 constexpr OpTensorInfo kOut[] = {
     {"Y", "like Q", "like Q, with v_dim for dim", false, {}},
@@ -73,7 +75,8 @@ const OpInfo kAttentionOp{
     "Attention of queries over keys and values",
     "s[i,j] = scale * (q_i . k_j)\n"
     "s = softcap * tanh(s / softcap)\n"
-    "s += attn_mask + bias - slope * |i + n_k - q_len - j|\n"
+    "s += bias - slope * |i + n_k - q_len - j|\n"
+    "s = score(s, b, h, i, j), a function of the user's; s += attn_mask\n"
     "Y_i = sum_j exp(s[i,j]) v_j / (sum_j exp(s[i,j]) + exp(sink)) over the keys that masks leave\n"
     "A row that sees no key gives zeros. Query head h reads key head h / (q_heads / kv_heads).\n"
     "n_k: keys of the sequence. Sums are F32 for tensors of any type.",

@@ -480,6 +480,8 @@ class Lowering {
     operands[kAttentionTable] = {in(AttentionIn::table)};
     operands[kAttentionLse] = {op.out[1]};
     operands[kAttentionScoresOperand] = {op.out[2]};
+    for (std::size_t i = static_cast<std::size_t>(AttentionIn::count); i < op.in.size(); ++i)
+      operands.push_back({op.in[i]});
     emit(shape, std::move(operands));
   }
 
