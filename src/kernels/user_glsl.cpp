@@ -12,23 +12,25 @@ namespace {
 // Compilers recurse over nested and long expressions.
 constexpr std::size_t kMostBytes = 32 << 10, kMostDepth = 48, kMostTokens = 1000, kMostName = 64;
 
-// GLSL's words that mean the same in a user's text.
+// GLSL's words and functions that mean the same in a user's text.
 constexpr std::string_view kWords =
     " if else for while do return break continue switch case default true false const in out inout void bool "
     "int "
     "uint float vec2 vec3 vec4 ivec2 ivec3 ivec4 uvec2 uvec3 uvec4 bvec2 bvec3 bvec4 mat2 mat3 mat4 mat2x2 "
     "mat2x3 "
-    "mat2x4 mat3x2 mat3x3 mat3x4 mat4x2 mat4x3 mat4x4 radians degrees sin cos tan asin acos atan sinh cosh "
-    "tanh "
-    "asinh acosh atanh pow exp log exp2 log2 sqrt inversesqrt abs sign floor trunc round roundEven ceil "
-    "fract mod "
-    "modf min max clamp mix step smoothstep isnan isinf floatBitsToInt floatBitsToUint intBitsToFloat "
-    "uintBitsToFloat fma frexp ldexp length distance dot cross normalize faceforward reflect refract "
-    "matrixCompMult outerProduct transpose determinant inverse lessThan lessThanEqual greaterThan "
-    "greaterThanEqual equal notEqual any all not uaddCarry usubBorrow umulExtended imulExtended "
-    "bitfieldExtract "
-    "bitfieldInsert bitfieldReverse bitCount findLSB findMSB packUnorm2x16 packSnorm2x16 packUnorm4x8 "
-    "packSnorm4x8 unpackUnorm2x16 unpackSnorm2x16 unpackUnorm4x8 unpackSnorm4x8 packHalf2x16 unpackHalf2x16 ";
+    "mat2x4 mat3x2 mat3x3 mat3x4 mat4x2 mat4x3 mat4x4 ";
+constexpr std::string_view kFunctions =
+    " radians degrees sin cos tan asin acos atan sinh cosh tanh asinh acosh atanh pow exp log exp2 log2 sqrt "
+    "inversesqrt abs sign floor trunc round roundEven ceil fract mod modf min max clamp mix step smoothstep "
+    "isnan "
+    "isinf floatBitsToInt floatBitsToUint intBitsToFloat uintBitsToFloat fma frexp ldexp length distance dot "
+    "cross "
+    "normalize faceforward reflect refract matrixCompMult outerProduct transpose determinant inverse "
+    "lessThan "
+    "lessThanEqual greaterThan greaterThanEqual equal notEqual any all not uaddCarry usubBorrow umulExtended "
+    "imulExtended bitfieldExtract bitfieldInsert bitfieldReverse bitCount findLSB findMSB packUnorm2x16 "
+    "packSnorm2x16 packUnorm4x8 packSnorm4x8 unpackUnorm2x16 unpackSnorm2x16 unpackUnorm4x8 unpackSnorm4x8 "
+    "packHalf2x16 unpackHalf2x16 ";
 
 // Words that would only confuse a compiler, or are refused by name because people try them.
 constexpr std::string_view kRefused =
@@ -142,7 +144,10 @@ class Scanner {
       return refuse("a name of more than " + std::to_string(kMostName) + " letters");
     if (lists(kRefused, word) || word.starts_with("gl_"))
       return refuse("'" + std::string(word) + "' is not taken in a user's function");
-    if (lists(kWords, word)) {
+    const bool declared = open_.empty() && (is_letter(last_) || is_digit(last_));
+    if (declared && lists(kFunctions, word))
+      return refuse("'" + std::string(word) + "' is GLSL's own and not to be defined again");
+    if (lists(kWords, word) || lists(kFunctions, word)) {
       out_ += word;
     } else if (word == entry_.name) {
       defined_ = true;
@@ -253,8 +258,8 @@ Result<std::string> user_text(const UserEntry& entry, std::string_view text,
 bool is_user_name(std::string_view name) {
   return !name.empty() && name.size() <= kMostName && is_letter(name[0]) &&
          std::ranges::all_of(name, [](char c) { return is_letter(c) || is_digit(c); }) &&
-         !lists(kWords, name) && !lists(kRefused, name) && !name.starts_with("gl_") &&
-         name != kUserScore.name && name != kUserMask.name;
+         !lists(kWords, name) && !lists(kFunctions, name) && !lists(kRefused, name) &&
+         !name.starts_with("gl_") && name != kUserScore.name && name != kUserMask.name;
 }
 
 std::string user_buffer_name(std::string_view name) { return "user_buffer_" + std::string(name); }

@@ -70,16 +70,18 @@ TEST_F(Hostile, Escapes) {
   refuses(std::string(kHead) + "{ return s\xc3\xa9; }", "a byte of value 195");
 }
 
-// Redefined, GLSL's own functions are the user's alone.
-TEST_F(Hostile, RedefinitionsStayTheUsers) {
+// Names of the kernel's are free; GLSL's own are not.
+TEST_F(Hostile, Redefinitions) {
   const std::vector<Tensor> inputs = qkv({1, 1, 1, 9, 20, 8});
   const UserGlsl plain{std::string(kHead) + "{ return s; }", ""};
   const UserGlsl other{
-      std::string("float exp2(float x) { return 7.0; }\nfloat max(float a, float b) { return 0; }\n"
-                  "float adjust(float x) { return x; }\nuint lane() { return 3; }\n") +
-          kHead + "{ return adjust(s); }",
+      std::string("float adjust(float x) { return x; }\nuint lane() { return 3; }\nfloat o = 1;\n") + kHead +
+          "{ o = lane(); return adjust(s); }",
       ""};
   EXPECT_EQ(run(on_, inputs, other)[0].data, run(on_, inputs, plain)[0].data);
+  refuses(std::string("\nfloat exp2(float x) { return 7.0; }\n") + kHead + "{ return s; }",
+          "line 2: 'exp2' is GLSL's own");
+  refuses(std::string("const float max = 3;\n") + kHead + "{ return s; }", "line 1: 'max' is GLSL's own");
 }
 
 TEST_F(Hostile, Sizes) {
