@@ -60,7 +60,7 @@ endif()
 if(NOT TESSERA_GPU)
   set(TESSERA_GLSL OFF)
 elseif(NOT TESSERA_GLSL STREQUAL "OFF")
-  find_package(glslang CONFIG QUIET)
+  find_package(glslang CONFIG QUIET GLOBAL)  # hosts of a static tessera_glsl link it too
   if(NOT TESSERA_GLSL STREQUAL "AUTO")
     tessera_need(glslang_FOUND "glslang's library (or -DTESSERA_GLSL=OFF)" glslang-dev)
   endif()
