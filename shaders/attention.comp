@@ -116,7 +116,9 @@ void main() {
   [[unroll]] for (uint r = 0; r < ROW_TILE; ++r) lane_sum[r] = 0;
   stage_spans(t);
   if (Q_WHOLE != 0) stage_q(t, 0, CHUNKS * CHUNK);
-  for (int step = t.walk.steps.begin; step < t.walk.steps.end; step += int(COLS)) {
+  int end = t.walk.steps.end;
+  for (int step = NEXT_TILE(t, ROWS, t.walk.steps.begin, COLS, end); step < end;
+       step = NEXT_TILE(t, ROWS, step + int(COLS), COLS, end)) {
     scores(t, step);
     if (ADJUSTS) adjust_scores(t, step);
     if (!steps_within(t.walk, seen.all, step, COLS)) mask_scores(t, step);

@@ -157,7 +157,9 @@ void main() {
   t.walk.steps = Span(max(t.walk.steps.begin, begin), min(t.walk.steps.end, p.splits == 1 ? any.end : begin + share));
   t.all = seen.all;
   load_rows(t);
-  for (int first = t.walk.steps.begin; first < t.walk.steps.end; first += int(GROUP)) {
+  int end = t.walk.steps.end;
+  for (int first = NEXT_TILE(t, ROWS, t.walk.steps.begin, GROUP, end); first < end;
+       first = NEXT_TILE(t, ROWS, first + int(GROUP), GROUP, end)) {
     int step = first + int(lane());
     uint key = read_key(t.walk, step);
     scores(t, k_row(t.keys, key));

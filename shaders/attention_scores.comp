@@ -30,7 +30,7 @@ void write_scores(Tile t, uint at, int key, int keys) {
         else if (masked)
           value = value > kLeastMax ? value / kLog2E : uintBitsToFloat(0xff800000u);
         else
-          value = col >= keys ? 0 : p.score_kind == kScoresRaw && HAS_SOFTCAP ? value * p.softcap : value / kLog2E;
+          value = col >= keys ? 0 : p.score_kind == kScoresRaw && HAS_SOFTCAP ? value * p.softcap : value / kScoreUnit;
         if (col < int(p.kv_len)) out1[at + folded * p.kv_len + uint(col)] = value;
       }
     }

@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <charconv>
 #include <cstdio>
+#include <filesystem>
 #include <map>
 #include <nlohmann/json.hpp>
 
@@ -17,6 +18,7 @@ struct OpOptions {
   DeviceOptions device;
   std::string name, out;
   std::vector<std::string> in, set, outputs, shapes;
+  std::string score, mask;
   uint32_t time = 0;
   bool plan = false, json = false, help = false;
 };
@@ -162,6 +164,17 @@ bool parse_shape(const std::string& text, Tensor& out) {
   return true;
 }
 
+// The content of the file of this name, or the text itself.
+bool read_glsl(std::string& text) {
+  std::error_code bad;
+  if (!std::filesystem::is_regular_file(text, bad)) return true;
+  auto content = read_text(text);
+  // What comes after a zero byte would not be seen.
+  if (!content || content->find('\0') != std::string::npos) return false;
+  text = *std::move(content);
+  return true;
+}
+
 class OpRun {
  public:
   explicit OpRun(const OpOptions& options) : options_(options) {}
@@ -182,7 +195,11 @@ class OpRun {
     }
     auto context = CachedContext::create(options_.device);
     if (!context) return fail(context.failure());
-    tessera::OpDesc desc(options_.name, inputs_, options_.set, options_.outputs);
+    tessera::UserGlsl user{options_.score, options_.mask};
+    for (std::string* text : {&user.score, &user.mask})
+      if (const std::string name = *text; !read_glsl(*text))
+        return fail(name + " cannot be read, or is no text");
+    tessera::OpDesc desc(options_.name, inputs_, options_.set, options_.outputs, user);
     const int status = options_.plan ? plan(**context, *desc) : execute(**context, *desc);
     if (status == 0) context->save();
     return status;
@@ -350,6 +367,13 @@ void add_op(CLI::App& app, int& status) {
   sub->add_option("--shape", options->shapes, "For --plan: an input by its shape and type (F32 without one)")
       ->type_name("NAME=[TYPE:]N,N,..")
       ->allow_extra_args(false);
+#ifdef TESSERA_GLSL
+  sub->add_option("--score", options->score,
+                  "Of attention: float score(float s, uint b, uint h, uint q, uint k) in GLSL")
+      ->type_name("FILE|TEXT");
+  sub->add_option("--mask", options->mask, "Of attention: bool mask(uint b, uint h, uint q, uint k) in GLSL")
+      ->type_name("FILE|TEXT");
+#endif
   sub->add_flag("--plan", options->plan, "Kernels, scratch memory, arithmetic and traffic; nothing runs");
   sub->add_option("--time", options->time, "Run it N times and print the device's times")
       ->check(CLI::Range(1u, 1000000u))

@@ -71,6 +71,11 @@ TSR_CONST uint kMergeSpecs = 10;
 // attention_keep
 TSR_CONST uint kKeepScores = 0;  // of attention_scores, masked, of all heads and rows
 
+// mask_tiles: the words of a user's mask, (batch, heads / group, tiles of rows, words of 16 tiles of keys)
+TSR_CONST uint kMaskTilesSpecRows = 8;  // folded rows of a tile
+TSR_CONST uint kMaskTilesSpecCols = 9;  // keys of a tile
+TSR_CONST uint kMaskTilesSpecs = 10;
+
 // attention_scores: out is (batch, score_heads, score_rows, kv_len), f32, and the lse is read.
 // AttentionParams::score_kind: AttentionScores' numbers.
 TSR_CONST uint kScoresRaw = 1;

@@ -12,8 +12,17 @@ const uint kMaskU8 = 6;
 const bool HAS_MASK = MASK_TYPE != 0;
 const bool HAS_BIAS = BIAS_TYPE != 0;
 const bool BY_DISTANCE = HAS_SLOPES || RELATIVE_DISTANCE;
+#ifdef USER_FUNCTIONS
+#include "lib/attention_user.glsl"
+#define NEXT_TILE(t, rows, step, cols, end) \
+  user_next_tile(t.sequence.batch, t.head / p.group, t.first / rows, step, cols, end)
+const bool ADJUSTS = true;
+#else
+#define NEXT_TILE(t, rows, step, cols, end) step
+const float kScoreUnit = kLog2E;  // what scores are multiplied by until the end of adjust()
 // adjust() changes scores also where every row sees every key.
 const bool ADJUSTS = HAS_MASK || HAS_BIAS || BY_DISTANCE || RELATIVE_WINDOW || HAS_SOFTCAP || HAS_KEEP;
+#endif
 
 float max4(vec4 v) { return max(max(v.x, v.y), max(v.z, v.w)); }
 
@@ -24,9 +33,10 @@ float dot_add(float sum, vec4 a, vec4 b) {
   return sum + a.w * b.w;
 }
 
-// What q is multiplied by (with cosine the cosine, of additive scores the sum). With a soft-cap, scores are in units of it until adjust().
+// What q is multiplied by (with cosine the cosine, of additive scores the sum). With a soft-cap, scores are in
+// units of it until adjust().
 const bool SCALES_LATE = COSINE || ADDITIVE;
-float score_scale() { return HAS_SOFTCAP ? p.scale / p.softcap : p.scale * kLog2E; }
+float score_scale() { return HAS_SOFTCAP ? p.scale / p.softcap : p.scale * kScoreUnit; }
 
 // Relative error of a few ulp everywhere; tanh() of some drivers overflows.
 float tanh_of(float x) {
@@ -62,23 +72,25 @@ float word_element(uint type, uint word, uint i) {
 struct ScoreRow {
   uint mask;   // element of key 0
   uint bias;
-  float slope;  // times log2(e)
+  float slope;  // times kScoreUnit
   int diagonal;
+  uint batch;
   uint head;
   uint row;
   uint keep;  // word of key 0
 };
 
 ScoreRow score_row(uint batch, uint head, uint row, int diagonal) {
-  ScoreRow r = ScoreRow(0, 0, 0, diagonal, head, row, 0);
+  ScoreRow r = ScoreRow(0, 0, 0, diagonal, batch, head, row, 0);
   if (HAS_KEEP) r.keep = ((batch * p.heads + head) * p.q_len + row) * p.keep_row;
   if (HAS_MASK) r.mask = batch * p.mask_batch + head * p.mask_head + row * p.mask_row;
   if (HAS_BIAS) r.bias = batch * p.bias_batch + head * p.bias_head + row * p.bias_row;
-  if (HAS_SLOPES) r.slope = slopes[head] * kLog2E;
+  if (HAS_SLOPES) r.slope = slopes[head] * kScoreUnit;
   return r;
 }
 
-float biased(float s, float bias) { return bias < -1e38 ? kMasked : s + bias * kLog2E; }
+// `unit`: what `s` is multiplied by.
+float biased(float s, float bias, float unit) { return bias < -1e38 ? kMasked : s + bias * unit; }
 
 float relative_bias(ScoreRow r, uint key) {
   uint size = p.relative_size;
@@ -91,23 +103,26 @@ float relative_bias(ScoreRow r, uint key) {
   return relative[entry * p.heads + r.head];
 }
 
-float capped(float s) { return HAS_SOFTCAP ? tanh_of(s) * (p.softcap * kLog2E) : s; }
+float capped(float s) { return HAS_SOFTCAP ? tanh_of(s) * (p.softcap * kScoreUnit) : s; }
 
 // `key` is one that exists.
 float adjust(ScoreRow r, float s, int key) {
   s = capped(s);
   if (HAS_SLOPES) s -= r.slope * float(abs(r.diagonal - key));
-  if (RELATIVE_DISTANCE || RELATIVE_WINDOW) s = biased(s, relative_bias(r, uint(key)));
+  if (RELATIVE_DISTANCE || RELATIVE_WINDOW) s = biased(s, relative_bias(r, uint(key)), kScoreUnit);
   if (HAS_BIAS) {
     uint i = r.bias + uint(key) * p.bias_key;
-    s = biased(s, word_element(BIAS_TYPE - 1, bias_words[BIAS_TYPE - 1 == kTypeF32 ? i : i >> 1], i));
+    s = biased(s, word_element(BIAS_TYPE - 1, bias_words[BIAS_TYPE - 1 == kTypeF32 ? i : i >> 1], i), kScoreUnit);
   }
+#ifdef USER_FUNCTIONS
+  s = user_adjusted(uvec3(r.batch, r.head, r.row), s, key);
+#endif
   if (HAS_MASK) {
     uint i = r.mask + uint(key) * p.mask_key;
     if (MASK_TYPE - 1 == kMaskU8) {
       if (((mask_words[i >> 2] >> (8 * (i & 3u))) & 255u) == 0) s = kMasked;
     } else {
-      s = biased(s, word_element(MASK_TYPE - 1, mask_words[MASK_TYPE - 1 == kTypeF32 ? i : i >> 1], i));
+      s = biased(s, word_element(MASK_TYPE - 1, mask_words[MASK_TYPE - 1 == kTypeF32 ? i : i >> 1], i), kLog2E);
     }
   }
   if (HAS_KEEP && (keep_words[r.keep + (uint(key) >> 5)] >> (uint(key) & 31u) & 1u) == 0) s = kMasked;

@@ -24,6 +24,7 @@ struct tessera_context {
   std::string device_name;
   std::string cache_key, rates_key;
   tessera::RunJobs run_jobs;
+  std::shared_ptr<tessera::GlslModules> glsl;  // null: the host has no compiler
 };
 
 struct tessera_model {

@@ -3,8 +3,11 @@
 //   s[i,j]  = scale * (q_i . k_j)             or, with Score::cosine, scale * q_i/|q_i| . k_j/|k_j|
 //                                             or, with Score::additive, scale * sum_d v_hd tanh(q_id + k_jd)
 //   s       = softcap * tanh(s / softcap)     when softcap > 0
-//   s      += bias[i,j] + mask[i,j] (additive) - slope_h * |i + n_k - n_q - j| + relative bias
-//   s       = masked where the boolean mask, causality, the window, lengths or documents say so
+//   s      += bias[i,j] + relative bias - slope_h * |i + n_k - n_q - j|
+//   s       = score(s, b, h, i, j)            a user's function
+//   s      += mask[i,j]                       the additive mask
+//   s       = masked where the user's mask(b, h, i, j) is false or the boolean mask, causality, the window,
+//             lengths or documents say so
 //   y_i     = sum_j exp(s[i,j]) v_j / (sum_j exp(s[i,j]) + exp(sink_h))
 //   lse_i   = log of the denominator (natural)
 // A row that sees no key gives y = 0, and lse = -infinity, or the sink when there is one. An additive mask or
@@ -32,10 +35,12 @@
 
 #include <array>
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <string_view>
 
 #include "base/dtype.h"
+#include "base/user_functions.h"
 
 namespace tessera {
 
@@ -94,6 +99,8 @@ struct AttentionAttrs {
   std::uint32_t score_row = 0, score_rows = 0;    // rows likewise
   // Instead of the layouts above; all zero: none given.
   Strides q_strides{}, k_strides{}, v_strides{}, y_strides{};
+  // Between the bias and the additive mask; null: none.
+  std::shared_ptr<const UserFunctions> user{};
 };
 
 // Optional operands that are there.

@@ -143,6 +143,10 @@ class AttentionChecker : OpCheck {
       expect_list(AttentionIn::table, {a_.batch, a_.kv_len / a_.block_size}, DType::u32);
     block_lists();
     prefixes_and_relative();
+    for (std::size_t i = static_cast<std::size_t>(AttentionIn::count); i < op_.in.size(); ++i)
+      if (const Value& v = value(op_.in[i]);
+          (v.dtype != DType::f32 && v.dtype != DType::u32) || v.storage == Storage::weight)
+        reject("value " + v.name + " of a user's functions must be F32 or U32, and no weight");
     if (!has(AttentionIn::documents)) return;
     const Value& v = in(AttentionIn::documents);
     if (v.dtype != DType::u32 || v.shape.size() != 2 || v.shape[0] != 2 || v.shape[1] < 2)

@@ -101,7 +101,7 @@ enum class OpKind : std::uint8_t {
                 // that turn together: (0,1), (2,3), ... when rope_adjacent, else as RowOrder has them.
                 // head_dim, v_dim and rope_dims are multiples of 4; the caches are not q8_0
   attention,    // in q, k, v, state|-, mask|-, bias|-, slopes|-, sinks|-, lengths|-, documents|-, table|-,
-                // lists|-, prefixes|-, relative|-, vector|-
+                // lists|-, prefixes|-, relative|-, vector|-, then the buffers of attrs.attention.user
                 // out y, lse|-, scores|-: base/attention.h. q and y are (batch*q_len, heads*dim), or
                 // (batch,heads,q_len,dim) when heads_first; k and v likewise, or caches
   linear_attention,  // in q(rows,heads*k_dim)|-, k(rows,kv_heads*k_dim), v(rows,kv_heads*v_dim),

@@ -77,6 +77,8 @@ std::vector<std::pair<std::string, std::string>> print_attention(const Attention
   if (a.block_size != 0) count("block_size", a.block_size);
   if (a.ring) put("ring", "1");
   if (a.q_block != 0) put("lists", std::to_string(a.q_block) + "x" + std::to_string(a.k_block));
+  if (a.user != nullptr)
+    put("user", a.user->score.empty() ? "mask" : a.user->mask.empty() ? "score" : "score,mask");
   if (a.scores != AttentionScores::none) {
     const char* kinds[] = {"none", "raw", "capped", "masked", "weights"};
     put("scores", kinds[static_cast<std::size_t>(a.scores)]);

@@ -1,6 +1,8 @@
 // What every form of attention needs of a shape: checked once, and put into the words that kernels read.
 #pragma once
 
+#include <optional>
+
 #include "interface/attention_params.h"
 #include "kernels/choose.h"
 
@@ -33,6 +35,13 @@ std::vector<OperandIndex> attention_operands(const AttentionShape& shape);
 // The tile forms on matrix units; an error says why this shape or device does not get one.
 Result<Dispatch> choose_attention_coopmat(const AttentionShape& shape, const Target& target);
 Result<Dispatch> choose_attention_coopmat2(const AttentionShape& shape, const Target& target);
+// Gives dispatches that compute scores the module with the user's functions, and his buffers bindings that
+// the shape leaves free. invalid_argument says what is wrong with the functions, and in which line.
+Result<void> add_user_functions(const AttentionShape& shape, const Limits& limits, AttentionChoice& choice);
+// Which tiles of `of` the user's mask leaves; operands and module are still the catalogue's. nullopt where
+// `of` has no tiles, or too many.
+std::optional<Dispatch> choose_mask_tiles(const AttentionShape& shape, const Dispatch& of,
+                                          const Limits& limits);
 // Arithmetic and compulsory traffic of what causality and the window leave (visible_keys). Lengths, documents
 // and dense masks could only lower them: they are known on the device alone.
 void count_attention(const AttentionShape& shape, Dispatch& dispatch);

@@ -39,6 +39,10 @@ struct Dispatch {
   std::vector<std::uint32_t> params;           // content of its parameter buffer; empty: it has none
   // Binding i is operand operands[i] of the call, or one of the markers below. Empty: the call's, in order.
   std::vector<OperandIndex> operands;
+  // Instead of the catalogue's module: one that was made with a user's functions, and the bindings (bits)
+  // that are the user's buffers, which it reads.
+  std::shared_ptr<const SpirvBytes> module;
+  std::uint32_t user_bindings = 0;
   double flops = 0;  // useful arithmetic at full rows
   double bytes = 0;  // compulsory traffic at full rows
   // Of tiled attention: rows (of all heads that share a KV head) and keys of a tile of scores. 0: no tiles.
@@ -170,8 +174,8 @@ Result<Dispatch> choose_rope(const RopeAppendShape& shape, const Target& target)
 Result<Dispatch> choose_kv_append(const RopeAppendShape& shape, const Target& target);  // uses kv_heads
 
 // Attention as base/attention.h defines it. Operands of the call: the bindings of
-// shaders/interface/attention_params.h in order (the one of the parameters is not used), then the scores, and
-// what shares a binding with another operand.
+// shaders/interface/attention_params.h in order (the one of the parameters is not used), then the scores,
+// what shares a binding with another operand, and the buffers of attrs.user.
 struct AttentionShape {
   AttentionAttrs attrs;  // strides that are all zero are filled in from the layout
   AttentionOperands operands;
@@ -180,7 +184,7 @@ struct AttentionShape {
 };
 inline constexpr OperandIndex kAttentionScoresOperand = 16, kAttentionLengthsOperand = 17,
                               kAttentionPrefixesOperand = 18, kAttentionRelativeOperand = 19;
-inline constexpr std::uint32_t kAttentionOperands = 20;
+inline constexpr std::uint32_t kAttentionOperands = 20;  // before those of attrs.user
 
 // Forms that a rate can be measured of: attention's, then matmul's; of each in the order of preference those
 // for many rows, then those for few, which have "/few_rows" behind the form's name.

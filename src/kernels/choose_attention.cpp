@@ -410,6 +410,7 @@ Result<AttentionChoice> choose_attention(const AttentionShape& shape, const Targ
     out.dispatches.push_back(std::move(scores));
   }
   if (s.attrs.top_k != 0) TSR_CHECK(keep_top_k(s, target.limits, out));
+  if (s.attrs.user != nullptr) TSR_CHECK(add_user_functions(s, target.limits, out));
   return out;
 }
 

@@ -177,6 +177,7 @@ std::optional<FlexibleTile> choose_flexible_tile(const AttentionShape& s, const 
 
 // Why no matrix form can do it; empty when one may.
 std::string never_on_matrices(const AttentionShape& s, const Target& target) {
+  if (s.attrs.user != nullptr) return "a user's functions are for the forms without matrix units";
   if (s.attrs.precision != Precision::mixed)
     return "precision f32 leaves operands unrounded; f16 ones would be";
   if (s.attrs.score == AttentionScore::additive) return "additive scores are no product of matrices";

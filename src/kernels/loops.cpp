@@ -252,7 +252,7 @@ Loops attention_keys(const Dispatch& d) {
 Loops attention_merge(const Dispatch& d) {
   const AttentionParams p = params_of(d);
   const Seen s = seen_of(d, p);
-  const std::uint64_t splits = p.parts, dim_lanes = d.spec[kMergeSpecDimLanes];
+  const std::uint64_t splits = p.splits, dim_lanes = d.spec[kMergeSpecDimLanes];
   const std::uint64_t split_lanes = s.group / dim_lanes;
   return s.document * 2 + s.list + loop(ceil_div(splits, s.group)) + loop(splits) * 2 +
          loop(ceil_div(s.v_dim4, dim_lanes),
@@ -349,6 +349,9 @@ Loops loops_of(const Dispatch& d) {
     case KernelId::attention_keep: return attention_keep(d);
     case KernelId::attention_merge: return attention_merge(d);
     case KernelId::linear_attention: return linear_attention(d);
+    case KernelId::mask_tiles:
+      return loop(ceil_div(std::uint64_t{16} * d.spec[kMaskTilesSpecRows] * d.spec[kMaskTilesSpecCols],
+                           d.spec[kAttentionSpecGroup]));
     case KernelId::probe: return loop(TSR_PUSH(ProbePush, loops));
     case KernelId::sample: return sample(d);
     case KernelId::quantise_rows:

@@ -43,6 +43,7 @@ class AttentionBuilder {
     if (args_.has("score_vector"))
       in_[at(AttentionIn::vector)] = p_.given("score_vector", DType::f32, {s_.heads, s_.head_dim});
     in_[at(AttentionIn::relative)] = add_relative(args_, a_, p_);
+    TSR_CHECK(user_functions());
     outputs();
     const std::uint64_t rows = s_.appends && s_.new_keys != 0 ? s_.new_keys : s_.q_len;
     const std::uint64_t position =
@@ -286,6 +287,28 @@ class AttentionBuilder {
     }
     in_[at(AttentionIn::table)] =
         p_.words("block_table", input->shape(), blocks_of(args_, s_.blocks), std::move(sources));
+    return {};
+  }
+
+  // His buffers come after all other inputs.
+  Result<void> user_functions() {
+    constexpr std::string_view kPrefix = "user.";
+    const std::vector<std::string> inputs = args_.inputs_of(kPrefix);
+    if (args_.user() == nullptr) {
+      if (inputs.empty()) return {};
+      return args_.refuse(inputs[0] + " is read by score_glsl and mask_glsl alone");
+    }
+    if (args_.user()->modules == nullptr)
+      return args_.unsupported("score_glsl and mask_glsl need a context with compile_glsl");
+    auto user = std::make_shared<UserFunctions>(*args_.user());
+    for (const std::string& input : inputs) {
+      const std::string_view type = args_.in(input).type();
+      user->buffers.push_back({input.substr(kPrefix.size()), type == "F32"   ? UserBuffer::Type::f32
+                                                             : type == "U32" ? UserBuffer::Type::u32
+                                                                             : UserBuffer::Type::i32});
+      in_.push_back(p_.given(input, type == "F32" ? DType::f32 : DType::u32, args_.in(input).shape()));
+    }
+    a_.user = std::move(user);
     return {};
   }
 

@@ -37,7 +37,9 @@ constexpr OpTensorInfo kIn[] = {
      "first"},
     {"score_vector", kReals, "(q_heads, dim)", true, "of score=additive"},
     {"relative_bias", kReals, "(entries, q_heads)", true,
-     "added by the place of a key and a row, as relative says"}};
+     "added by the place of a key and a row, as relative says"},
+    {"user.*", "F32 U32 I32", "any", true,
+     "what score_glsl and mask_glsl read as NAME[i]; docs/user_functions.md"}};
 
 constexpr OpTensorInfo kOut[] = {
     {"Y", "like Q", "like Q, with v_dim for dim", false, {}},
@@ -114,7 +116,8 @@ const OpInfo kAttentionOp{
     "Attention of queries over keys and values",
     "s[i,j] = scale * (q_i . k_j), or scale * sum_d score_vector_d tanh(q_id + k_jd)\n"
     "s = softcap * tanh(s / softcap)\n"
-    "s += attn_mask + bias + relative_bias - slope * |i + n_k - q_len - j|\n"
+    "s += bias + relative_bias - slope * |i + n_k - q_len - j|\n"
+    "s = score(s, b, h, i, j), a function of the user's; s += attn_mask\n"
     "Y_i = sum_j exp(s[i,j]) v_j / (sum_j exp(s[i,j]) + exp(sink)) over the keys that masks leave\n"
     "A row that sees no key gives zeros. Query head h reads key head h / (q_heads / kv_heads).\n"
     "n_k: keys of the sequence. Sums are F32 for tensors of any type.",

@@ -49,6 +49,8 @@ Result<BuiltOp> build_op(const OpRequest& request) {
     return Error{Code::invalid_argument,
                  "there is no op " + quote(request.op, 80) + suggest(request.op, names)};
   }
+  if (request.user != nullptr && entry->info != &kAttentionOp)
+    return Error{Code::invalid_argument, request.op + " takes no score_glsl and mask_glsl, attention does"};
   TSR_TRY(const Arguments args, Arguments::create(*entry->info, request));
   return entry->build(args);
 }

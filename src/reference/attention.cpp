@@ -526,6 +526,10 @@ class Attention {
 
 }  // namespace
 
-Result<Outputs> run_attention(const OpCall& call) { return Attention(call).run(); }
+Result<Outputs> run_attention(const OpCall& call) {
+  if (call.op.attrs.attention.user != nullptr)
+    return Error{Code::unsupported, "attention: the reference does not run a user's GLSL, choose a device"};
+  return Attention(call).run();
+}
 
 }  // namespace tessera

@@ -487,6 +487,8 @@ class Lowering {
     operands[kAttentionLengthsOperand] = {in(AttentionIn::lengths)};
     operands[kAttentionPrefixesOperand] = {in(AttentionIn::prefixes)};
     operands[kAttentionRelativeOperand] = {in(AttentionIn::relative)};
+    for (std::size_t i = static_cast<std::size_t>(AttentionIn::count); i < op.in.size(); ++i)
+      operands.push_back({op.in[i]});
     emit(shape, std::move(operands));
   }
 

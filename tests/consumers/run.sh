@@ -15,7 +15,10 @@ expect_same() { # every host prints the same token
   [[ ${token:=$id} == "$id" ]] || { echo "$1 prints $id, another host $token" >&2; exit 1; }
   echo "  $(basename "$1"): token $id"
 }
-hosts() { expect_same "$1/embed_c"; expect_same "$1/embed_cpp"; }
+hosts() {
+  expect_same "$1/embed_c"; expect_same "$1/embed_cpp"
+  if [[ -x $1/embed_glsl ]]; then echo "  embed_glsl: $("$1/embed_glsl")"; fi  # where glslang's library is there
+}
 
 headers_alone() { # prefix
   local header strict=(-pedantic-errors -Wall -Wextra -Werror -fsyntax-only)

@@ -543,6 +543,26 @@ class Device(OpTest):
             step = {"Q8_0": 4 / 127 * 1.01}.get(kind, 1e-5)  # a rounding may fall to the other side
             self.compare("kv_append", paged, ["position=2", f"cache_type={kind}"], atol=step)
 
+    def test_user_functions(self):
+        """Where the tool was built with a compiler: the same as built-in forms on the reference."""
+        if "--score" not in self.ok("op", "--help").text:
+            self.skipTest("built without tessera_glsl")
+        score = "float score(float s, uint b, uint h, uint q, uint k) { return s + few[k % 3]; }"
+        mask = self.write("mask.glsl", b"// not itself\nbool mask(uint b, uint h, uint q, uint k) { return k != q; }\n")
+        tensors, few = qkv(), [0.5, -0.25, 1]
+        seen = "BOOL", [5, 7], bytes(k != q for q in range(5) for k in range(7))
+        bias = f32(1, 7, values=[few[k % 3] for k in range(7)])
+        expected = self.op("attention", tensors | {"bias": bias, "attn_mask": seen})["Y"]
+        call = self.arguments("attention", tensors | {"user.few": f32(3, values=few)}, device=on_device())
+        self.ok(*call, "--score", score, "--mask", mask)
+        found = read_safetensors(self.folder / "out.safetensors")["Y"]
+        self.assertEqual(expected[:2], found[:2])
+        for want, got in zip(*(struct.unpack(f"<{len(c) // 4}f", c) for c in (expected[2], found[2]))):
+            self.assertLess(abs(want - got), 1e-5)
+        self.refused(*call, "--score", "float score(float s) {\n  return y;\n}", says="score_glsl, line 2: 'y'")
+        self.refused(*call, "--mask", "#if", says="mask_glsl, line 1: '#'")
+        self.refused(*call, "--score", self.write("zero.glsl", score.encode() + b"\0"), says="zero.glsl")
+
     def test_rope_append(self):
         tensors = {"QKV": f32(2, 3, (4 + 2) * 32 + 2 * 64), "cos_cache": f32(9, 16), "sin_cache": f32(9, 16)}
         contiguous = {"past_key": f32(2, 2, 8, 32), "past_value": f32(2, 2, 8, 64)}

@@ -1,0 +1,246 @@
+// docs/user_functions.md.
+#include <algorithm>
+#include <map>
+#include <optional>
+
+#include "device/module.h"
+#include "interface/attention.h"
+#include "kernels/attention_shape.h"
+#include "kernels/grid.h"
+#include "kernels/loops.h"
+#include "kernels/reflect.h"
+#include "kernels/user_glsl.h"
+#include "spirv/texts.inc"
+
+namespace tessera {
+namespace {
+
+struct KernelText {
+  KernelId kernel;
+  std::span<const std::uint8_t> gzip;
+};
+constexpr KernelText kTexts[] = {{KernelId::attention, glsl_attention},
+                                 {KernelId::attention_keys, glsl_attention_keys},
+                                 {KernelId::attention_split, glsl_attention_split},
+                                 {KernelId::attention_scores, glsl_attention_scores},
+                                 {KernelId::mask_tiles, glsl_mask_tiles}};
+
+// Bindings of operands that a shape may lack. All are read by every kernel that has them.
+constexpr std::uint32_t kOptional[] = {
+    shader::kAttentionState, shader::kAttentionMask,   shader::kAttentionBias,      shader::kAttentionSlopes,
+    shader::kAttentionSinks, shader::kAttentionVector, shader::kAttentionDocuments, shader::kAttentionTable,
+    shader::kAttentionLists, shader::kAttentionKeep};
+
+std::vector<std::uint32_t> free_bindings(const AttentionShape& s) {
+  const std::vector<OperandIndex> operands = attention_operands(s);
+  std::vector<std::uint32_t> out;
+  for (const std::uint32_t binding : kOptional)
+    if (operands[binding] == kNoOperand && (binding != shader::kAttentionKeep || s.attrs.top_k == 0))
+      out.push_back(binding);
+  return out;
+}
+
+// A buffer and the function that reads it, at the last element where the index is past the end.
+std::string declare(const UserBuffer& buffer, std::uint32_t binding) {
+  const char* const types[] = {"float", "uint", "int"};
+  const std::string type = types[static_cast<std::size_t>(buffer.type)], words = "user_words_" + buffer.name;
+  return "layout(std430, binding = " + std::to_string(binding) + ") readonly buffer UserBuffer_" +
+         buffer.name + " { " + type + " " + words + "[]; };\n" + type + " " + user_buffer_name(buffer.name) +
+         "(uint i) { return " + words + "[min(i, uint(" + words + ".length()) - 1u)]; }\n";
+}
+
+// The kernel's text with the user's behind it. `tiles`: the binding of mask_tiles' words.
+Result<std::string> assemble(const KernelText& kernel, const UserFunctions& user,
+                             std::span<const std::uint32_t> bindings, std::optional<std::uint32_t> tiles) {
+  TSR_TRY(std::string text, module_text(kernel.gzip));
+  std::string defines;
+  const auto define = [&](const char* name, std::uint32_t value) {
+    defines += std::string("#define ") + name + " " + std::to_string(value) + "\n";
+  };
+  define("USER_SCORE", user.score.empty() ? 0 : 1);
+  define("USER_MASK", user.mask.empty() ? 0 : 1);
+  define("USER_TILED", tiles ? 1 : 0);
+  define("USER_TILES", tiles.value_or(shader::kAttentionState));
+  text.insert(text.find('\n', text.find("#version")) + 1, defines);
+  for (std::size_t i = 0; i < user.buffers.size(); ++i) text += declare(user.buffers[i], bindings[i]);
+  int number = 0;
+  for (const auto& [entry, function] :
+       {std::pair(&kUserScore, &user.score), std::pair(&kUserMask, &user.mask)}) {
+    ++number;
+    if (function->empty()) {
+      text += entry->fallback;
+      continue;
+    }
+    TSR_TRY(const std::string own, user_text(*entry, *function, user.buffers));
+    text += "#line 1 " + std::to_string(number) + "\n" + own + "\n";
+  }
+  return text;
+}
+
+// Instructions of the entry point with all that it calls in its place, as drivers make of it. Nothing where
+// functions call themselves.
+class Inlined {
+ public:
+  explicit Inlined(std::span<const std::uint32_t> words) {
+    constexpr std::uint32_t kEntryPoint = 15, kCall = 57;
+    Function* function = nullptr;
+    for (std::size_t i = 5; i < words.size();) {
+      const std::uint32_t op = words[i] & 0xffffu, length = words[i] >> 16;
+      if (length == 0 || i + length > words.size()) return;
+      if (op == kEntryPoint && length > 2) entry_ = words[i + 2];
+      if (op == spirv::kFunction && length > 2) function = &functions_[words[i + 2]];
+      if (function != nullptr) ++function->size;
+      if (op == kCall && function != nullptr && length > 3) function->calls.push_back(words[i + 3]);
+      i += length;
+    }
+  }
+  std::optional<double> size() { return size_of(entry_); }
+
+ private:
+  struct Function {
+    double size = 0;
+    std::vector<std::uint32_t> calls;
+    enum class State : std::uint8_t { fresh, open, known } state = State::fresh;
+  };
+
+  std::optional<double> size_of(std::uint32_t id) {
+    Function& f = functions_[id];
+    if (f.state == Function::State::open) return std::nullopt;
+    if (f.state == Function::State::known) return f.size;
+    f.state = Function::State::open;
+    for (const std::uint32_t called : f.calls) {
+      const auto size = size_of(called);
+      if (!size) return std::nullopt;
+      f.size += *size;
+    }
+    f.state = Function::State::known;
+    return f.size;
+  }
+
+  std::uint32_t entry_ = 0;
+  std::map<std::uint32_t, Function> functions_;
+};
+
+// What a compiler of the host's gave has the kernel's own interface.
+Result<void> check_module(const Kernel& k, const SpirvBytes& module, std::uint32_t user_bindings) {
+  constexpr double kMostInlined = 50000;  // the kernels have up to 5,000
+  const auto refuse = [&](const std::string& why) {
+    return Error{Code::invalid_argument,
+                 "the module of " + std::string(k.name) + " with a user's functions " + why};
+  };
+  TSR_TRY(const std::vector<std::uint32_t> words, module_words(module));
+  Inlined inlined(words);
+  const auto size = inlined.size();
+  if (!size) return refuse("calls a function within itself");
+  if (*size > kMostInlined)
+    return refuse("has " + std::to_string(static_cast<std::uint64_t>(*size)) +
+                  " instructions with its functions in place, at most 50000 are taken");
+  const ModuleInterface found = reflect(words);
+  if (!found.ok || !specs_match(found, k.spec_count) || found.push_members != 0)
+    return refuse("is no compute shader of that kernel");
+  for (std::uint32_t b = 0; b < found.access.size(); ++b) {
+    const bool user = (user_bindings >> b & 1) != 0;
+    const auto may = static_cast<std::uint8_t>(b < k.binding_count ? k.access[b] : Access::none) |
+                     static_cast<std::uint8_t>(user ? Access::read : Access::none);
+    if ((static_cast<std::uint8_t>(found.access[b]) & ~may) != 0)
+      return refuse("uses binding " + std::to_string(b) + " otherwise than the kernel");
+  }
+  return {};
+}
+
+}  // namespace
+
+std::optional<Dispatch> choose_mask_tiles(const AttentionShape& s, const Dispatch& of, const Limits& limits) {
+  const AttentionAttrs& a = s.attrs;
+  // Keys of a ring count on past kv_len; tiles of block lists are not of keys side by side.
+  if (of.tile_rows == 0 || of.tile_keys == 0 || a.ring || s.operands.list_words != 0) return std::nullopt;
+  const std::uint64_t rows = row_tiles(s, of.tile_rows);
+  const std::uint64_t words = ceil_div(ceil_div(a.kv_len, of.tile_keys), 16),
+                      slots = std::uint64_t{a.batch} * a.heads / folded_heads(s);
+  if (words == 0 || words > limits.max_group_count[0] || rows > limits.max_group_count[1] ||
+      slots > limits.max_group_count[2] || 4 * words * rows * slots > limits.max_storage_range)
+    return std::nullopt;
+  Dispatch d;
+  d.kernel = KernelId::mask_tiles;
+  d.spec = attention_specs(s, group_size(std::uint64_t{16} * of.tile_rows * of.tile_keys, 128, limits));
+  d.spec.insert(d.spec.end(), {of.tile_rows, of.tile_keys});
+  d.params = words_of(attention_params(s, of.tile_rows, 1));
+  d.operands = attention_operands(s);
+  for (const std::uint32_t binding : {shader::kAttentionQ, shader::kAttentionK, shader::kAttentionV})
+    d.operands[binding] = kNoOperand;
+  d.grid = {static_cast<std::uint32_t>(words), static_cast<std::uint32_t>(rows),
+            static_cast<std::uint32_t>(slots)};
+  d.bytes = 4 * double(words) * double(rows) * double(slots);
+  // The walk over the tiles is a loop of the main kernel's.
+  const bool ends = loop_iterations(d) <= limits.max_loop_iterations &&
+                    2 * loop_iterations(of) <= limits.max_loop_iterations;
+  return ends ? std::optional(std::move(d)) : std::nullopt;
+}
+
+namespace {
+
+Result<void> give_functions(const AttentionShape& s, std::span<const std::uint32_t> bindings,
+                            std::optional<std::uint32_t> tiles, Dispatch& d) {
+  const auto text = std::ranges::find(kTexts, d.kernel, &KernelText::kernel);
+  if (text == std::end(kTexts)) return {};
+  const UserFunctions& user = *s.attrs.user;
+  for (std::size_t i = 0; i < user.buffers.size(); ++i) {
+    d.operands[bindings[i]] = static_cast<OperandIndex>(kAttentionOperands + i);
+    d.user_bindings |= 1u << bindings[i];
+  }
+  TSR_TRY(const std::string source, assemble(*text, user, bindings, tiles));
+  const Kernel& k = kernel(d.kernel);
+  std::string log;
+  auto module = user.modules->module(k.name, source, log);
+  if (!module && !log.empty()) return user_error(user, log);
+  if (!module) return module.error();
+  TSR_CHECK(check_module(k, **module, d.user_bindings));
+  d.module = *std::move(module);
+  return {};
+}
+
+struct MaskTiles {
+  std::optional<std::uint32_t> binding;  // of the words
+  std::size_t reader = 0;                // the dispatch whose tiles they are
+};
+
+// Before the dispatch that has tiles, where a binding is left for the words.
+MaskTiles add_mask_tiles(const AttentionShape& s, std::span<const std::uint32_t> bindings,
+                         const Limits& limits, AttentionChoice& choice) {
+  const std::size_t used = s.attrs.user->buffers.size();
+  const auto reader =
+      std::ranges::find_if(choice.dispatches, [](const Dispatch& d) { return d.tile_rows != 0; });
+  if (s.attrs.user->mask.empty() || used == bindings.size() || reader == choice.dispatches.end()) return {};
+  std::optional<Dispatch> tiles = choose_mask_tiles(s, *reader, limits);
+  if (!tiles) return {};
+  const auto scratch = static_cast<OperandIndex>(kScratchOperand + choice.scratch.size());
+  choice.scratch.push_back(static_cast<std::uint64_t>(tiles->bytes));
+  tiles->operands[shader::kAttentionOut] = scratch;
+  tiles->operands[shader::kAttentionLse] = kNoOperand;
+  reader->operands[bindings[used]] = scratch;
+  reader->user_bindings |= 1u << bindings[used];
+  const auto at = choice.dispatches.insert(reader, *std::move(tiles));
+  return {bindings[used], static_cast<std::size_t>(at - choice.dispatches.begin()) + 1};
+}
+
+}  // namespace
+
+Result<void> add_user_functions(const AttentionShape& s, const Limits& limits, AttentionChoice& choice) {
+  const UserFunctions& user = *s.attrs.user;
+  const std::vector<std::uint32_t> bindings = free_bindings(s);
+  if (user.buffers.size() > bindings.size())
+    return Error{Code::unsupported, describe(s) + ": " + std::to_string(user.buffers.size()) +
+                                        " buffers of a user's functions, its other operands leave room for " +
+                                        std::to_string(bindings.size())};
+  for (const UserBuffer& buffer : user.buffers)
+    if (!is_user_name(buffer.name))
+      return Error{Code::invalid_argument,
+                   "user." + buffer.name + ": a user's function cannot read a buffer of that name"};
+  const MaskTiles tiles = add_mask_tiles(s, bindings, limits, choice);
+  for (std::size_t i = 0; i < choice.dispatches.size(); ++i)
+    TSR_CHECK(
+        give_functions(s, bindings, i == tiles.reader ? tiles.binding : std::nullopt, choice.dispatches[i]));
+  return {};
+}
+
+}  // namespace tessera
