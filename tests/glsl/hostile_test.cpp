@@ -124,7 +124,7 @@ TEST_F(Hostile, Buffers) {
   for (int i = 0; i < 12; ++i) many.push_back(buffer(("user.b" + std::to_string(i)).c_str())[0]);
   std::vector<Tensor> inputs = qkv({1, 1, 1, 4, 4, 8});
   for (Tensor& t : many) inputs.push_back(t);
-  expect_failure(on_.op("attention", inputs, {}, {}, {plain, ""}), TESSERA_UNSUPPORTED, "leave room for 8");
+  expect_failure(on_.op("attention", inputs, {}, {}, {plain, ""}), TESSERA_UNSUPPORTED, "leave room for 10");
   expect_failure(on_.op("attention", inputs), TESSERA_INVALID_ARGUMENT,
                  "is read by score_glsl and mask_glsl alone");
 }

@@ -305,6 +305,50 @@ TEST_F(UserFunctions, GoWithOtherOptions) {
   }
 }
 
+// Beside what attention adds to scores and leaves out of them by itself.
+TEST_F(UserFunctions, GoWithOtherScoresAndStructures) {
+  const Sizes s{1, 4, 2, 24, 40, 16};
+  const UserGlsl user{
+      "float score(float s, uint b, uint h, uint q, uint k) { return s + 0.25 * float(k % 3); }",
+      "bool mask(uint b, uint h, uint q, uint k) { return k % 5 != 1; }"};
+  std::vector<float> bias;
+  std::vector<std::uint8_t> seen;
+  for (std::uint64_t k = 0; k < s.keys; ++k) {
+    bias.push_back(0.25f * static_cast<float>(k % 3));
+    seen.push_back(k % 5 != 1);
+  }
+  const std::vector<Tensor> dense{tensor_of("bias", "F32", {1, s.keys}, bias),
+                                  tensor_of("attn_mask", "BOOL", {1, s.keys}, seen)};
+  struct Option {
+    std::vector<Tensor> inputs;
+    std::vector<std::string> attributes;
+  };
+  const Tensor columns = tensor_of("block_columns", "I32", {6}, std::vector<std::int32_t>{0, 2, 4, 1, 3, 4});
+  const Option options[] = {
+      {{random_tensor("relative_bias", "F32", {9, s.heads}, 6)}, {}},
+      {{random_tensor("score_vector", "F32", {s.heads, s.dim}, 7)}, {"score=additive"}},
+      {{}, {"causal=bottom_right", "prefix_length=21"}},
+      {{}, {"top_k=7", "causal=bottom_right"}},
+      {{tensor_of("block_rows", "I32", {4}, std::vector<std::int32_t>{0, 2, 3, 6}), columns},
+       {"q_block=8", "k_block=8", "causal=bottom_right"}},
+      {{tensor_of("block_rows", "I32", {4}, std::vector<std::int32_t>{0, 3, 3, 6}), columns},
+       {"q_block=8", "k_block=8", "top_k=5"}}};
+  for (const bool as_gpu : {false, true}) {
+    const Context on = context(as_gpu);
+    for (std::size_t i = 0; i < std::size(options); ++i) {
+      const std::vector<Tensor> inputs = with(qkv(s), options[i].inputs);
+      const auto found = run(on, inputs, user, options[i].attributes);
+      const auto built = run(on, with(inputs, dense), {}, options[i].attributes);
+      ASSERT_EQ(found.size(), 1u);
+      ASSERT_EQ(built.size(), 1u);
+      // 50 roundings of sums up to 8, and twice that as a weight's share.
+      const std::vector<float> a = floats_of(found[0]), b = floats_of(built[0]);
+      for (std::size_t e = 0; e < a.size(); ++e)
+        ASSERT_LE(std::abs(a[e] - b[e]), 1e-4f) << "option " << i << (as_gpu ? ", as for a GPU" : "");
+    }
+  }
+}
+
 // An index past the end of a buffer is its last element.
 TEST_F(UserFunctions, ReadNothingPastABuffer) {
   const Sizes s{1, 1, 1, 9, 20, 16};
