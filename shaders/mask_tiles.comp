@@ -12,12 +12,14 @@ bool user_mask(uint b, uint h, uint q, uint k) { return true; }
 layout(constant_id = kMaskTilesSpecRows) const uint ROWS = 64;
 layout(constant_id = kMaskTilesSpecCols) const uint COLS = 32;
 layout(local_size_x_id = kAttentionSpecGroup) in;
-layout(std430, binding = kAttentionOut) writeonly buffer Words { uint words[]; };  // (batch, heads / group, tiles, words)
+// (batch, heads / group, tiles, words)
+layout(std430, binding = kAttentionOut) writeonly buffer Words { uint words[]; };
 
 shared uint found;  // lower bits: seen by some row; upper bits: missed by some row
 
 void main() {
-  uint lane = gl_LocalInvocationID.x, slots = p.heads / p.group, head = gl_WorkGroupID.z % slots * p.group;
+  uint lane = gl_LocalInvocationID.x, slots = p.heads / p.group;
+  uint head = gl_WorkGroupID.z % slots * p.group;
   Sequence s = sequence_of(gl_WorkGroupID.z / slots);
   uint first = gl_WorkGroupID.y * ROWS, rows = min(ROWS, max(uint(s.rows) * p.group, first) - first);
   uint key = gl_WorkGroupID.x * 16 * COLS, keys = min(16 * COLS, max(uint(s.keys), key) - key);
