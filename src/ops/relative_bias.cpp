@@ -57,6 +57,7 @@ Result<void> set_relative(const Arguments& args, AttentionAttrs& a) {
     return args.given("relative") ? Result<void>(args.refuse("relative needs relative_bias"))
                                   : Result<void>();
   const std::vector<std::uint64_t>& shape = args.in("relative_bias").shape();
+  const std::uint64_t given = shape.size() == 2 ? shape[0] : 0;
   const auto expect = [&](const std::string& entries, bool fits) -> Result<void> {
     if (fits && shape.size() == 2 && shape[1] == a.heads) return {};
     return args.refuse("relative_bias is " + shape_text(shape) + ", it must be (" + entries + ", " +
@@ -67,11 +68,11 @@ Result<void> set_relative(const Arguments& args, AttentionAttrs& a) {
   if (kind == "window") {
     a.relative_size = static_cast<std::uint32_t>(args.integer("window_width"));
     TSR_CHECK(check_window(args, a));
-    return expect(std::to_string(relative_entries(a)), shape[0] == relative_entries(a));
+    return expect(std::to_string(relative_entries(a)), given == relative_entries(a));
   }
-  TSR_CHECK(expect(kind == "t5" ? "buckets" : "2 r + 1", kind == "t5" || shape[0] % 2 == 1));
+  TSR_CHECK(expect(kind == "t5" ? "buckets" : "2 r + 1", kind == "t5" || given % 2 == 1));
   if (kind == "distance") {
-    a.relative_size = static_cast<std::uint32_t>(shape[0] / 2);
+    a.relative_size = static_cast<std::uint32_t>(given / 2);
     return {};
   }
   const Buckets buckets = buckets_of(args);
