@@ -119,8 +119,8 @@ void OpProgram::write(ValueId value, std::uint64_t offset, std::vector<std::byte
 
 ValueId OpProgram::words(std::string name, std::vector<std::uint64_t> shape, std::vector<std::uint32_t> words,
                          Inputs inputs) {
-  std::vector<std::byte> bytes(words.size() * 4);
-  std::memcpy(bytes.data(), words.data(), bytes.size());
+  const auto view = std::as_bytes(std::span(words));
+  std::vector<std::byte> bytes(view.begin(), view.end());
   const ValueId id = add(std::move(name), Storage::input, DType::u32, std::move(shape));
   content(id, std::move(inputs));
   if (built_.contents.back().known) write(id, 0, std::move(bytes));

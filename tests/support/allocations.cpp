@@ -22,12 +22,16 @@ void reset_peak() {
 std::size_t peak_bytes() { return peak - base; }
 std::size_t allocations() { return made; }
 
-void* counted_new(std::size_t size) {
+void* counted_malloc(std::size_t size) {
   void* memory = std::malloc(size);
   ++made;
-  if (!memory) throw std::bad_alloc();
-  const std::size_t now = live += malloc_usable_size(memory);
+  const std::size_t now = live += malloc_usable_size(memory);  // 0 of a null one
   if (now > peak) peak = now;
+  return memory;
+}
+void* counted_new(std::size_t size) {
+  void* memory = counted_malloc(size);
+  if (!memory) throw std::bad_alloc();
   return memory;
 }
 void counted_delete(void* memory) {
@@ -39,6 +43,12 @@ void counted_delete(void* memory) {
 
 void* operator new(std::size_t size) { return tessera::test::counted_new(size); }
 void* operator new[](std::size_t size) { return tessera::test::counted_new(size); }
+void* operator new(std::size_t size, const std::nothrow_t&) noexcept {
+  return tessera::test::counted_malloc(size);
+}
+void* operator new[](std::size_t size, const std::nothrow_t&) noexcept {
+  return tessera::test::counted_malloc(size);
+}
 void operator delete(void* memory) noexcept { tessera::test::counted_delete(memory); }
 void operator delete[](void* memory) noexcept { tessera::test::counted_delete(memory); }
 void operator delete(void* memory, std::size_t) noexcept { tessera::test::counted_delete(memory); }
