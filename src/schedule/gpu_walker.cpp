@@ -282,18 +282,14 @@ class Walking final : public GpuWalker {
       const BufferSpec& spec = map_.buffers[id];
       TSR_TRY(buffers_[id], device_.create_buffer(spec.bytes, spec.memory, spec.name, spec.lanes));
     }
-    for (RecordedGraph& graph : graphs_) {
-      TSR_CHECK(bind_steps(device_, graph.scheduled().steps, buffers_, graph.bound()));
-      TSR_CHECK(graph.record_again(device_));
-      stats_.records += graph.slices();
-    }
-    return {};
+    return bind_and_record();
   }
 
   Result<void> bind_and_record() {
     for (RecordedGraph& graph : graphs_) {
       TSR_CHECK(bind_steps(device_, graph.scheduled().steps, buffers_, graph.bound()));
-      TSR_CHECK(graph.record(device_, options_.slice_budget_us));
+      TSR_CHECK(graph.slices() == 0 ? graph.record(device_, options_.slice_budget_us)
+                                    : graph.record_again(device_));
       stats_.records += graph.slices();
     }
     return {};

@@ -99,10 +99,7 @@ Result<void> DecoderSession::alive() const {
 
 Result<bool> DecoderSession::idle() {
   if (flight_count_ > 0) return false;
-  if (ended_ == latest_) return true;
-  TSR_TRY(const bool ended, walker_->wait(latest_, 0));
-  if (ended) ended_ = latest_;
-  return ended;
+  return poll(0);
 }
 
 // With nothing running: what the device has to know.

@@ -142,6 +142,7 @@ class Recording : public HostTest {
     HostTest::SetUp();
     if (IsSkipped() || HasFatalFailure()) return;
     CommandLog::install();
+    VulkanTable::count_allocations(allocations);
     open();
     work_ = std::make_unique<HostWork>(host_);
     make_context({});
@@ -237,9 +238,9 @@ class Recording : public HostTest {
   // Records and sees that nothing but commands was made.
   static void record(const OpBinding& binding, tessera_record_desc desc) {
     const std::uint64_t calls = forbidden_calls();
-    const std::size_t others = CommandLog::count(), all = allocations();
+    const std::size_t others = VulkanTable::allocations_inside(), all = allocations();
     const auto recorded = binding.record(desc);
-    EXPECT_EQ(allocations() - all, CommandLog::count() - others);
+    EXPECT_EQ(allocations() - all, VulkanTable::allocations_inside() - others);
     EXPECT_EQ(forbidden_calls(), calls);
     EXPECT_TRUE(recorded) << recorded.failure().message;
   }
