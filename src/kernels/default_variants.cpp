@@ -255,7 +255,7 @@ class List {
       listed.operands.list_words = list_firsts(listed.attrs) + kContext;
       attention("f16 KV, block lists, relative bias", listed);
     }
-    AttentionShape highest = attention_shape(64, kPrompt);
+    AttentionShape highest = attention_shape(64, 16);  // all scores fit any device's storage range
     highest.attrs.top_k = 64;
     attention("f16 KV, top-k", highest);
     if (target_.caps.coopmat)
