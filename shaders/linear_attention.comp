@@ -79,6 +79,8 @@ struct Place {
 };
 uint row_of(Place at, uint row) { return at.batch * p.len + row; }
 uint state_of(Place at) { return (at.batch * p.kv_heads + at.kv_head) * K_DIM; }
+// Of v, where a vec4 of the tile begins: the last tile may reach past v_dim.
+uint column_of(Place at, uint c) { return 4 * (at.tile * COLS4 + c); }
 
 void load_state(Place at) {
   for (uint i = lane(); i < K4 * 4 * WIDTH4; i += GROUP) {
@@ -87,7 +89,7 @@ void load_state(Place at) {
     if (d < K_DIM) {
       if (c >= COLS4)
         s.x = p.has_past_normaliser != 0 ? past_z[state_of(at) + d] : 0;
-      else if (p.has_past != 0)
+      else if (p.has_past != 0 && column_of(at, c) < p.v_dim)
         s = load_past((state_of(at) + d) * p.v_dim, at.tile * COLS4 + c);
     }
     states[i] = s;
@@ -96,7 +98,7 @@ void load_state(Place at) {
 
 void store_state(Place at) {
   for (uint i = lane(); i < K_DIM * WIDTH4; i += GROUP) {
-    uint d = state_of(at) + i / WIDTH4, c = i % WIDTH4, column = 4 * (at.tile * COLS4 + c);
+    uint d = state_of(at) + i / WIDTH4, c = i % WIDTH4, column = column_of(at, c);
     if (c >= COLS4) {
       if (p.store_normaliser != 0 && at.tile == 0) z[d] = states[i].x;
     } else if (p.store_state != 0) {
@@ -118,10 +120,10 @@ void load_chunk(Place at, uint row, uint n) {
   for (uint i = lane(); i < CHUNK * WIDTH4; i += GROUP) {
     uint t = i / WIDTH4, c = i % WIDTH4;
     vec4 x = vec4(0);
-    if (t < n && c < COLS4)
-      x = load_v((row_of(at, row + t) * p.kv_heads + at.kv_head) * p.v_dim, at.tile * COLS4 + c);
-    else if (t < n)
+    if (t < n && c >= COLS4)
       x.x = 1;
+    else if (t < n && column_of(at, c) < p.v_dim)
+      x = load_v((row_of(at, row + t) * p.kv_heads + at.kv_head) * p.v_dim, at.tile * COLS4 + c);
     news[i] = x;
   }
   if (DELTA)
@@ -237,6 +239,7 @@ void correct_news() {
 }
 
 void store_y(uint row_at, uint column, vec4 x) {
+  if (column >= p.v_dim) return;
   uint at = row_at + column;
   if (Y_TYPE == kTypeF32 && (WIDE & (1u << kLinearY)) != 0) {
     y4[at >> 2] = x;
@@ -296,7 +299,7 @@ void outputs(Place at, uint row, uint n, uint head) {
         float denominator = denominators[t + r];
         y = denominator == 0 ? vec4(0) : y / denominator;
       }
-      store_y((row_of(at, row + t + r) * p.heads + head) * p.v_dim, 4 * (at.tile * COLS4 + c), y);
+      store_y((row_of(at, row + t + r) * p.heads + head) * p.v_dim, column_of(at, c), y);
     }
   }
 }

@@ -138,11 +138,9 @@ TEST(CheckLinearAttention, Prints) {
   Linear l;
   EXPECT_TRUE(l.check().ok());
   EXPECT_EQ(print(l.t.program, l.t.program.graphs[0]),
-            "graph block, max_rows=4\n%6 y (6,24), %7 present (2,2,5,6), - = linear_attention(%1 q (6,20), "
-            "%2 k (6,10), "
-            "%3 v (6,12), %0 past (2,2,5,6), %4 decay (6,10), %5 beta (6,2), -) rule=gated_delta batch=2 "
-            "len=3 heads=4 "
-            "kv_heads=2 k_dim=5 v_dim=6 scale=1\n");
+            "graph block, max_rows=4\n%13 y (6,24), %14 present (2,2,5,6), - = linear_attention(%8 q (6,20), "
+            "%9 k (6,10), %10 v (6,12), %7 past (2,2,5,6), %11 decay (6,10), %12 beta (6,2), -) "
+            "rule=gated_delta batch=2 len=3 heads=4 kv_heads=2 k_dim=5 v_dim=6 scale=1\n");
 }
 
 }  // namespace
