@@ -133,7 +133,8 @@ void load_chunk(Place at, uint row, uint n) {
     for (uint d = lane(); d < K4; d += GROUP) {
       vec4 sum = vec4(0);
       for (uint t = 0; t < CHUNK; ++t) {
-        if (t < n) sum += load_decay((row_of(at, row + t) * p.kv_heads + at.kv_head) * K_DIM, d);
+        if (t < n)
+          sum += max(load_decay((row_of(at, row + t) * p.kv_heads + at.kv_head) * K_DIM, d), kLinearLeastDecay);
         decays[t * PITCH + d] = sum;
       }
     }
@@ -141,7 +142,7 @@ void load_chunk(Place at, uint row, uint n) {
     for (uint t = lane(); t < CHUNK; t += GROUP) {
       float sum = 0;
       for (uint j = 0; j <= t; ++j)
-        if (j < n) sum += element_decay(row_of(at, row + j) * p.kv_heads + at.kv_head);
+        if (j < n) sum += max(element_decay(row_of(at, row + j) * p.kv_heads + at.kv_head), kLinearLeastDecay);
       row_decays[t] = sum;
     }
 }

@@ -47,6 +47,9 @@ TSR_CONST uint kMapEluPlusOne = 1;
 TSR_CONST uint kMapRelu = 2;
 TSR_CONST uint kMapExp = 3;
 
+// exp of less is 0 in f32. Sums of decays keep their last bits so, whatever a row that forgets has in it.
+TSR_CONST float kLinearLeastDecay = -104;
+
 struct LinearAttentionPush {
   uint len;     // rows of a sequence
   uint first;   // row that this dispatch begins with
