@@ -1,4 +1,6 @@
 // Linear attention on the device against the reference and its bounds.
+#include <tuple>
+
 #include "interface/linear_attention.h"
 #include "kernels/target.h"
 #include "schedule/linear_attention_run.h"
@@ -198,6 +200,7 @@ TEST_F(LinearAttentionGpu, ChunksInSharedMemory) {
   const auto program = LinearProgram(of_rule(UpdateRule::gated_delta, 64, 64, 64)).program;
   const LinearAttentionShape shape{.attrs = program->graphs[0].ops[0].attrs.linear, .present = true};
   Target target = target_of(*device_);
+  target.caps.software = false;
   target.limits.max_shared_bytes = 48 * 1024;
   target.limits.max_loop_iterations = 0xffffffff;
   const auto choice = choose_linear_attention(shape, target);
@@ -211,6 +214,27 @@ TEST_F(LinearAttentionGpu, ChunksInSharedMemory) {
   EXPECT_GT(one->dispatches[0].spec[shader::kLinearSpecParts], 1u);
   target.limits.max_shared_bytes = 1000;
   expect_refused(choose_linear_attention(shape, target), Code::unsupported, {"too little shared memory"});
+}
+
+// More lanes share a column where its rows are too many, or the columns too few.
+TEST_F(LinearAttentionGpu, LanesOfSoftwareDrivers) {
+  Target target = target_of(*device_);
+  target.caps.software = target.caps.subgroup_shuffle = target.caps.subgroup_size_control = true;
+  target.limits.subgroup_size = 8;
+  target.limits.max_loop_iterations = 0xffffffff;
+  for (const auto& [k_dim, v_dim, parts] :
+       {std::tuple(64u, 64u, 1u), {64u, 12u, 2u}, {65u, 64u, 2u}, {512u, 64u, 8u}, {3u, 1u, 8u}}) {
+    LinearAttentionShape shape;
+    shape.attrs = of_rule(UpdateRule::delta, 40, k_dim, v_dim).attrs;
+    const auto choice = choose_linear_attention(shape, target);
+    ASSERT_TRUE(choice) << choice.error().message;
+    EXPECT_EQ(choice->dispatches[0].kernel, KernelId::linear_attention_lanes);
+    EXPECT_EQ(choice->dispatches[0].spec[shader::kLinearSpecParts], parts) << k_dim << " by " << v_dim;
+    target.limits.subgroup_size = 4;
+    EXPECT_EQ(choose_linear_attention(shape, target)->dispatches[0].kernel,
+              k_dim == 512 ? KernelId::linear_attention : KernelId::linear_attention_lanes);
+    target.limits.subgroup_size = 8;
+  }
 }
 
 }  // namespace

@@ -68,9 +68,14 @@ LinearCase random_case(std::uint32_t seed) {
   return c;
 }
 
+// In turn as the device would have it, and as one without subgroups.
 TEST_F(LinearAttentionGpu, RandomDescriptors) {
+  auto caps = take(caps_from_env());
+  caps.push_back({"subgroup_shuffle", 0});
+  const auto plain = make_device(std::move(caps));
+  ASSERT_TRUE(plain);
   for (std::uint32_t seed = 1; seed <= 150 * sweep_percent() / 100; ++seed) {
-    check(random_case(seed));
+    check(random_case(seed), seed % 2 == 0 ? plain.get() : device_.get());
     if (HasFatalFailure()) return;
   }
 }
