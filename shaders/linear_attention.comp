@@ -3,44 +3,10 @@
 #include "interface/linear_attention.h"
 
 layout(constant_id = kLinearSpecGroup) const uint GROUP = 64;
-layout(constant_id = kLinearSpecKDim) const uint K_DIM = 64;
 layout(constant_id = kLinearSpecChunk) const uint CHUNK = 16;
 layout(constant_id = kLinearSpecRows) const uint ROWS = 2;
-layout(constant_id = kLinearSpecCols4) const uint COLS4 = 4;
-layout(constant_id = kLinearSpecParts) const uint PARTS = 2;
-layout(constant_id = kLinearSpecFlags) const uint FLAGS = 0;
-layout(constant_id = kLinearSpecMap) const uint MAP = 0;
-layout(constant_id = kLinearSpecWide) const uint WIDE = 0;
-layout(constant_id = kLinearSpecQType) const uint Q_TYPE = 0;
-layout(constant_id = kLinearSpecKType) const uint K_TYPE = 0;
-layout(constant_id = kLinearSpecVType) const uint V_TYPE = 0;
-layout(constant_id = kLinearSpecYType) const uint Y_TYPE = 0;
 layout(local_size_x_id = kLinearSpecGroup) in;
-const bool GATED = (FLAGS & kLinearFlagGated) != 0;
-const bool BY_DIM = (FLAGS & kLinearFlagDecayByDim) != 0;
-const bool DELTA = (FLAGS & kLinearFlagDelta) != 0;
-const bool NORMALISE = (FLAGS & kLinearFlagNormalise) != 0;
-const bool UPDATE = (FLAGS & kLinearFlagUpdate) != 0;
-const bool OUTPUT = (FLAGS & kLinearFlagOutput) != 0;
-
-layout(push_constant) uniform Push { LinearAttentionPush p; };
-
-#include "lib/grid.glsl"
-#include "lib/half.glsl"
-#include "lib/rows.glsl"
-TSR_ROWS(q, kLinearQ, Q_TYPE, K_DIM, 1)            // (batch, len, heads, K_DIM)
-TSR_ROWS(k, kLinearK, K_TYPE, K_DIM, 1)            // (key_sequences, len, kv_heads, K_DIM)
-TSR_ROWS(v, kLinearV, V_TYPE, p.v_dim, 1)          // (batch, len, kv_heads, v_dim)
-TSR_ROWS(past, kLinearPast, kTypeF32, p.v_dim, 1)  // (batch, kv_heads, K_DIM, v_dim)
-TSR_ROWS(decay, kLinearDecay, kTypeF32, K_DIM, 1)  // (batch, len, kv_heads, K_DIM or 1)
-layout(std430, binding = kLinearBeta) readonly buffer Beta { float beta[]; };  // (batch, len, betas)
-layout(std430, binding = kLinearPastNormaliser) readonly buffer PastZ {
-  float past_z[];
-};                                                                      // (batch, kv_heads, K_DIM)
-layout(std430, binding = kLinearY) writeonly buffer Y4 { vec4 y4[]; };  // (batch, len, heads, v_dim)
-layout(std430, binding = kLinearY) buffer Y1 { uint y1[]; };
-layout(std430, binding = kLinearPresent) writeonly buffer Present { float present[]; };  // like past
-layout(std430, binding = kLinearNormaliser) writeonly buffer Z { float z[]; };           // like past_z
+#include "lib/linear_attention.glsl"
 
 const uint K4 = (K_DIM + 3) / 4;
 const uint PITCH = K4 | 1;  // odd: lanes on rows of their own meet no bank twice
@@ -59,26 +25,12 @@ shared float betas[CHUNK];
 shared float denominators[NORMALISE ? CHUNK : 1];
 shared vec4 partial[PARTS > 1 ? GROUP : 1];
 
-uint lane() { return gl_LocalInvocationID.x; }
-
-float feature(float x) {
-  if (MAP == kMapEluPlusOne) return x > 0 ? x + 1 : exp(x);
-  if (MAP == kMapRelu) return max(x, 0);
-  return MAP == kMapExp ? exp(x) : x;
-}
 vec4 features(vec4 x, uint i) {  // elements past the head's stay zero
   vec4 f = vec4(0);
   for (uint e = 0; e < 4; ++e)
     if (4 * i + e < K_DIM) f[e] = feature(x[e]);
   return f;
 }
-
-// Where a workgroup is.
-struct Place {
-  uint batch, kv_head, tile, first, end;
-};
-uint row_of(Place at, uint row) { return at.batch * p.len + row; }
-uint state_of(Place at) { return (at.batch * p.kv_heads + at.kv_head) * K_DIM; }
 
 void load_state(Place at) {
   for (uint i = lane(); i < K4 * 4 * WIDTH4; i += GROUP) {
@@ -87,7 +39,7 @@ void load_state(Place at) {
     if (d < K_DIM) {
       if (c >= COLS4)
         s.x = p.has_past_normaliser != 0 ? past_z[state_of(at) + d] : 0;
-      else if (p.has_past != 0)
+      else if (p.has_past != 0 && column_of(at, c) < p.v_dim)
         s = load_past((state_of(at) + d) * p.v_dim, at.tile * COLS4 + c);
     }
     states[i] = s;
@@ -96,12 +48,11 @@ void load_state(Place at) {
 
 void store_state(Place at) {
   for (uint i = lane(); i < K_DIM * WIDTH4; i += GROUP) {
-    uint d = state_of(at) + i / WIDTH4, c = i % WIDTH4, column = 4 * (at.tile * COLS4 + c);
+    uint d = state_of(at) + i / WIDTH4, c = i % WIDTH4, column = column_of(at, c);
     if (c >= COLS4) {
-      if (p.store_normaliser != 0 && at.tile == 0) z[d] = states[i].x;
+      if (p.store_normaliser != 0 && at.tile == 0) present_z[d] = states[i].x;
     } else if (p.store_state != 0) {
-      for (uint e = 0; e < 4; ++e)
-        if (column + e < p.v_dim) present[d * p.v_dim + column + e] = states[i][e];
+      store_present(d, column, states[i]);
     }
   }
 }
@@ -118,10 +69,10 @@ void load_chunk(Place at, uint row, uint n) {
   for (uint i = lane(); i < CHUNK * WIDTH4; i += GROUP) {
     uint t = i / WIDTH4, c = i % WIDTH4;
     vec4 x = vec4(0);
-    if (t < n && c < COLS4)
-      x = load_v((row_of(at, row + t) * p.kv_heads + at.kv_head) * p.v_dim, at.tile * COLS4 + c);
-    else if (t < n)
+    if (t < n && c >= COLS4)
       x.x = 1;
+    else if (t < n && column_of(at, c) < p.v_dim)
+      x = load_v((row_of(at, row + t) * p.kv_heads + at.kv_head) * p.v_dim, at.tile * COLS4 + c);
     news[i] = x;
   }
   if (DELTA)
@@ -131,7 +82,8 @@ void load_chunk(Place at, uint row, uint n) {
     for (uint d = lane(); d < K4; d += GROUP) {
       vec4 sum = vec4(0);
       for (uint t = 0; t < CHUNK; ++t) {
-        if (t < n) sum += load_decay((row_of(at, row + t) * p.kv_heads + at.kv_head) * K_DIM, d);
+        if (t < n)
+          sum += max(load_decay((row_of(at, row + t) * p.kv_heads + at.kv_head) * K_DIM, d), kLinearLeastDecay);
         decays[t * PITCH + d] = sum;
       }
     }
@@ -139,7 +91,7 @@ void load_chunk(Place at, uint row, uint n) {
     for (uint t = lane(); t < CHUNK; t += GROUP) {
       float sum = 0;
       for (uint j = 0; j <= t; ++j)
-        if (j < n) sum += element_decay(row_of(at, row + j) * p.kv_heads + at.kv_head);
+        if (j < n) sum += max(element_decay(row_of(at, row + j) * p.kv_heads + at.kv_head), kLinearLeastDecay);
       row_decays[t] = sum;
     }
 }
@@ -236,30 +188,6 @@ void correct_news() {
   barrier();
 }
 
-void store_y(uint row_at, uint column, vec4 x) {
-  uint at = row_at + column;
-  if (Y_TYPE == kTypeF32 && (WIDE & (1u << kLinearY)) != 0) {
-    y4[at >> 2] = x;
-    return;
-  }
-  for (uint e = 0; e < 4 && column + e < p.v_dim; ++e) {
-    if (Y_TYPE == kTypeF32) {
-      y1[at + e] = floatBitsToUint(x[e]);
-      continue;
-    }
-    uint bits = Y_TYPE == kTypeF16 ? half_bits(x[e]) : bf16_bits(x[e]);
-    if ((WIDE & (1u << kLinearY)) != 0) {
-      uint next = Y_TYPE == kTypeF16 ? half_bits(x[e + 1]) : bf16_bits(x[e + 1]);
-      y1[(at + e) >> 1] = bits | next << 16;
-      ++e;
-      continue;
-    }
-    uint shift = ((at + e) & 1u) * 16u;  // a word may hold elements of two workgroups
-    atomicAnd(y1[(at + e) >> 1], ~(0xffffu << shift));
-    atomicOr(y1[(at + e) >> 1], bits << shift);
-  }
-}
-
 // y of one head's staged rows.
 void outputs(Place at, uint row, uint n, uint head) {
   if (UPDATE) {
@@ -296,7 +224,7 @@ void outputs(Place at, uint row, uint n, uint head) {
         float denominator = denominators[t + r];
         y = denominator == 0 ? vec4(0) : y / denominator;
       }
-      store_y((row_of(at, row + t + r) * p.heads + head) * p.v_dim, 4 * (at.tile * COLS4 + c), y);
+      store_y((row_of(at, row + t + r) * p.heads + head) * p.v_dim, column_of(at, c), y);
     }
   }
 }
@@ -329,17 +257,8 @@ void update_state() {
 }
 
 void main() {
-  uint group = group_index(p.groups_x, p.groups_y);
-  if (group >= p.groups) return;
   Place at;
-  at.tile = group % p.tiles;
-  group /= p.tiles;
-  at.kv_head = group % p.kv_heads;
-  group /= p.kv_heads;
-  at.first = p.first + group % p.blocks * p.rows;
-  at.end = min(at.first + p.rows, p.len);
-  at.batch = group / p.blocks;
-
+  if (!find_place(at)) return;
   load_state(at);
   uint shared_by = p.heads / p.kv_heads;
   for (uint row = at.first; row < at.end; row += CHUNK) {

@@ -1,4 +1,4 @@
-// Rows of a linear attention in chunks, over a state that stays in shared memory.
+// Rows of a linear attention, over a state that stays in shared memory or in registers.
 // docs/kernels/linear_attention.md.
 #ifndef TESSERA_INTERFACE_LINEAR_ATTENTION_H
 #define TESSERA_INTERFACE_LINEAR_ATTENTION_H
@@ -21,17 +21,19 @@ TSR_CONST uint kLinearBindings = 10;
 
 TSR_CONST uint kLinearSpecGroup = 0;  // invocations of a workgroup, a multiple of PARTS
 TSR_CONST uint kLinearSpecKDim = 1;
-TSR_CONST uint kLinearSpecChunk = 2;  // rows that are computed together, a multiple of ROWS
-TSR_CONST uint kLinearSpecRows = 3;   // of them a lane takes in a product with the state
-TSR_CONST uint kLinearSpecCols4 = 4;  // vec4 of the columns of v that a workgroup has
-TSR_CONST uint kLinearSpecParts = 5;  // lanes that share such a product
-TSR_CONST uint kLinearSpecFlags = 6;  // kLinearFlag*
-TSR_CONST uint kLinearSpecMap = 7;    // FeatureMap's number
-TSR_CONST uint kLinearSpecWide = 8;   // bit b: rows of binding b are whole vec4
-TSR_CONST uint kLinearSpecQType = 9;  // F32, F16, BF16
-TSR_CONST uint kLinearSpecKType = 10;
-TSR_CONST uint kLinearSpecVType = 11;
-TSR_CONST uint kLinearSpecYType = 12;
+TSR_CONST uint kLinearSpecCols4 = 2;  // vec4 of the columns of v that a workgroup has
+TSR_CONST uint kLinearSpecParts = 3;  // lanes that share a product with the state
+TSR_CONST uint kLinearSpecFlags = 4;  // kLinearFlag*
+TSR_CONST uint kLinearSpecMap = 5;    // FeatureMap's number
+TSR_CONST uint kLinearSpecWide = 6;   // bit b: rows of binding b are whole vec4
+TSR_CONST uint kLinearSpecQType = 7;  // F32, F16, BF16
+TSR_CONST uint kLinearSpecKType = 8;
+TSR_CONST uint kLinearSpecVType = 9;
+TSR_CONST uint kLinearSpecYType = 10;
+TSR_CONST uint kLinearLanesSpecs = 11;  // COLS4 * PARTS lanes
+// Of the form with shared memory:
+TSR_CONST uint kLinearSpecChunk = 11;  // rows that are computed together, a multiple of ROWS
+TSR_CONST uint kLinearSpecRows = 12;   // of them a lane takes in a product with the state
 TSR_CONST uint kLinearSpecs = 13;
 
 TSR_CONST uint kLinearFlagGated = 1;
@@ -46,6 +48,9 @@ TSR_CONST uint kMapNone = 0;
 TSR_CONST uint kMapEluPlusOne = 1;
 TSR_CONST uint kMapRelu = 2;
 TSR_CONST uint kMapExp = 3;
+
+// exp of less is 0 in f32. Sums of decays keep their last bits so, whatever a row that forgets has in it.
+TSR_CONST float kLinearLeastDecay = -104;
 
 struct LinearAttentionPush {
   uint len;     // rows of a sequence

@@ -103,12 +103,14 @@ void add_attentions(std::vector<OpCase>& out) {
 void add_linear_attentions(std::vector<OpCase>& out) {
   for (const UpdateRule rule :
        {UpdateRule::linear, UpdateRule::gated, UpdateRule::delta, UpdateRule::gated_delta})
-    for (const std::uint32_t rows : {1u, 512u, 4096u}) {
-      OpCase c{.kind = OpKind::linear_attention, .rows = rows, .heads = 16, .kv_heads = 16, .head_dim = 128};
-      c.rule = rule;
-      c.name = "linear_attention/" + std::string(name(rule)) + "/d128/h16/n" + std::to_string(rows);
-      out.push_back(c);
-    }
+    for (const std::uint32_t dim : {64u, 128u})
+      for (const std::uint32_t rows : {1u, 512u, 2048u}) {
+        OpCase c{.kind = OpKind::linear_attention, .rows = rows, .heads = 8, .kv_heads = 8, .head_dim = dim};
+        c.rule = rule;
+        c.name = "linear_attention/" + std::string(name(rule)) + "/d" + std::to_string(dim) + "/h8/n" +
+                 std::to_string(rows);
+        out.push_back(c);
+      }
 }
 
 void add_memory_ops(std::vector<OpCase>& out) {

@@ -9,6 +9,7 @@
 #include "kernels/choose.h"
 #include "kernels/grid.h"
 #include "kernels/loops.h"
+#include "kernels/matmul_shape.h"
 
 namespace tessera {
 namespace {
@@ -24,6 +25,11 @@ constexpr std::uint32_t kFillCols4 = 4;  // narrower tiles to reach that: 64 byt
 constexpr std::uint32_t kMostShared = 48 * 1024;
 constexpr std::uint32_t kRowsADispatch = 1024;  // of one workgroup after another: some 1 ms
 constexpr std::uint32_t kOutputChunks = 4;      // a workgroup that reads a whole state takes so many
+
+// Software drivers, a lane with vec4 of the state in registers, which are memory: 1 KiB; and as many as
+// compile in a second.
+constexpr std::uint32_t kMostOwn = 64;
+constexpr std::uint32_t kOutputRows = 64;  // for a whole state that is read
 
 std::uint32_t as_u32(std::uint64_t v) { return static_cast<std::uint32_t>(v); }
 
@@ -44,6 +50,7 @@ std::uint32_t output_flags(const LinearAttentionAttrs& a) {
 
 struct Tile {
   std::uint32_t group, chunk, rows, cols4, parts;
+  bool lanes = false;  // linear_attention_lanes, which has neither chunks nor shared memory
 };
 
 // The shared arrays of linear_attention.comp.
@@ -65,10 +72,25 @@ Tile spread(const LinearAttentionAttrs& a, std::uint32_t group, std::uint32_t ch
   return t;
 }
 
+// As many lanes for a vec4 of columns as have too many rows of the state, or would have no columns.
+std::optional<Tile> pick_lanes(const LinearAttentionAttrs& a, const Target& target) {
+  if (!takes_lanes(target)) return std::nullopt;
+  const std::uint32_t group = target.limits.subgroup_size, v4 = as_u32(ceil_div(a.v_dim, 4));
+  std::uint32_t parts = 1;
+  while (parts < group && (ceil_div(a.k_dim, parts) > kMostOwn || group / parts > std::bit_ceil(v4)))
+    parts *= 2;
+  if (ceil_div(a.k_dim, parts) > kMostOwn) return std::nullopt;
+  return Tile{group, 1, 1, group / parts, parts, true};
+}
+
 class Chooser {
  public:
   Chooser(const LinearAttentionShape& shape, const Target& target)
-      : s_(shape), a_(shape.attrs), limits_(target.limits), what_(describe(a_)) {}
+      : s_(shape),
+        a_(shape.attrs),
+        limits_(target.limits),
+        what_(describe(a_)),
+        lanes_(pick_lanes(a_, target)) {}
 
   Result<CallChoice> run() {
     if (a_.batch == 0 || a_.len == 0 || a_.kv_heads == 0 || a_.heads % a_.kv_heads != 0 || a_.k_dim == 0 ||
@@ -104,7 +126,7 @@ class Chooser {
   Result<void> output() {
     const std::uint32_t flags = output_flags(a_);
     TSR_TRY(const Tile tile, pick(flags, a_.len));
-    std::uint32_t rows = std::min(tile.chunk * kOutputChunks, a_.len);
+    std::uint32_t rows = std::min(tile.lanes ? kOutputRows : tile.chunk * kOutputChunks, a_.len);
     if (!ends(tile, flags, rows)) rows = tile.chunk;
     TSR_TRY(Dispatch d, dispatch(tile, flags, 0, rows, as_u32(ceil_div(a_.len, rows))));
     connect(d, false, false);
@@ -114,6 +136,7 @@ class Chooser {
 
   // The first of the tiles, from large to small, that the device has room for.
   Result<Tile> pick(std::uint32_t flags, std::uint32_t len) const {
+    if (lanes_ && ends(*lanes_, flags, 1)) return *lanes_;
     const std::uint32_t group = group_size(kGroup, kGroup, limits_);
     const std::uint32_t v4 = as_u32(ceil_div(a_.v_dim, 4));
     const std::uint64_t columns = std::uint64_t{a_.batch} * a_.kv_heads * v4;
@@ -147,11 +170,11 @@ class Chooser {
     for (const std::uint32_t binding : {kLinearV, kLinearPast, kLinearY})
       if (a_.v_dim % 4 == 0) wide |= 1u << binding;
     Dispatch d;
-    d.kernel = KernelId::linear_attention;
-    d.spec = {t.group, a_.k_dim, t.chunk, t.rows, t.cols4, t.parts, flags, static_cast<std::uint32_t>(a_.map),
-              wide};
+    d.kernel = t.lanes ? KernelId::linear_attention_lanes : KernelId::linear_attention;
+    d.spec = {t.group, a_.k_dim, t.cols4, t.parts, flags, static_cast<std::uint32_t>(a_.map), wide};
     for (const DType type : {s_.q_type, s_.k_type, s_.v_type, s_.y_type})
       d.spec.push_back(static_cast<std::uint32_t>(type));
+    if (!t.lanes) d.spec.insert(d.spec.end(), {t.chunk, t.rows});
     const LinearAttentionPush push{.len = a_.len,
                                    .first = first,
                                    .rows = rows,
@@ -244,6 +267,7 @@ class Chooser {
   const LinearAttentionAttrs& a_;
   const Limits& limits_;
   std::string what_;
+  std::optional<Tile> lanes_;
   CallChoice out_;
   OperandIndex state_ = kNoOperand, normaliser_ = kNoOperand;  // that the dispatch before wrote
 };

@@ -315,6 +315,13 @@ Loops linear_attention(const Dispatch& d) {
   return state * 2 + loop(ceil_div(TSR_PUSH(LinearAttentionPush, rows), chunk), update + output);
 }
 
+Loops linear_attention_lanes(const Dispatch& d) {
+  const std::uint64_t heads = TSR_PUSH(LinearAttentionPush, heads) / TSR_PUSH(LinearAttentionPush, kv_heads);
+  const std::uint64_t own = ceil_div(d.spec[kLinearSpecKDim], d.spec[kLinearSpecParts]);
+  const Loops four = loop(4);  // elements of a vec4
+  return four * (2 * own) + loop(TSR_PUSH(LinearAttentionPush, rows), four + loop(heads, four));
+}
+
 Loops loops_of(const Dispatch& d) {
   switch (d.kernel) {
     case KernelId::embedding:
@@ -349,6 +356,7 @@ Loops loops_of(const Dispatch& d) {
     case KernelId::attention_keep: return attention_keep(d);
     case KernelId::attention_merge: return attention_merge(d);
     case KernelId::linear_attention: return linear_attention(d);
+    case KernelId::linear_attention_lanes: return linear_attention_lanes(d);
     case KernelId::mask_tiles:
       return loop(ceil_div(std::uint64_t{16} * d.spec[kMaskTilesSpecRows] * d.spec[kMaskTilesSpecCols],
                            d.spec[kAttentionSpecGroup]));

@@ -55,10 +55,11 @@ inline constexpr double kRescales = 32;
 inline constexpr double kRescaleUlps = 4;
 // Linear attention: the most rows that are computed together; roundings of a term on its way into a sum
 // (decay and its product, an exp of 0, feature map, scale); and what positive decays over such rows may add
-// up to before a device's exp may overflow.
+// up to before a device's exp may overflow. Kernels clamp decays below: exp of them is 0 in f32.
 inline constexpr double kLinearChunk = 32;
 inline constexpr double kLinearSteps = 8;
 inline constexpr double kMostGrowth = 80;
+inline constexpr double kLeastDecay = -104;
 // Sampling: partial sums that a parallel sum over the vocabulary has at least.
 inline constexpr double kSamplePartials = 32;
 

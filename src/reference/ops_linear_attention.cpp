@@ -123,10 +123,11 @@ class State {
     for (std::size_t d = 0; d < decay.size(); ++d) {
       double relative = 0;
       if (is_gated(a_.rule)) {
-        for (List* sum : {&passed_.now, &passed_.longer}) (*sum)[d] += std::fabs(row.g[d]);
-        for (List* sum : {&growth_.now, &growth_.longer}) (*sum)[d] += std::max(row.g[d], 0.0);
+        const double g = std::max(row.g[d], bounds::kLeastDecay);
+        for (List* sum : {&passed_.now, &passed_.longer}) (*sum)[d] += std::fabs(g);
+        for (List* sum : {&growth_.now, &growth_.longer}) (*sum)[d] += std::max(g, 0.0);
         relative = growth_.longer[d] > bounds::kMostGrowth ? std::numeric_limits<double>::infinity()
-                                                           : bounds::decay(row.g[d], passed_.longer[d]);
+                                                           : bounds::decay(g, passed_.longer[d]);
       }
       for (std::size_t c = 0; c < width_; ++c) {
         const std::size_t i = d * width_ + c;
