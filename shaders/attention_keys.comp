@@ -38,12 +38,18 @@ float row_max[ROWS];
 float row_sum[ROWS];
 Row rows[ROWS];
 
+void begin_rows(Tile t) {
+  [[unroll]] for (uint r = 0; r < ROWS; ++r) {
+    rows[r] = row_of(t.sequence, int(known_row(t, r) / p.group));
+    row_max[r] = kLeastMax;
+    row_sum[r] = 0;
+  }
+  [[unroll]] for (uint i = 0; i < ROWS * 2 * V_DIM8; ++i) o[i] = vec4(0);
+}
+
 void load_rows(Tile t) {
   [[unroll]] for (uint r = 0; r < ROWS; ++r) {
     uint folded = known_row(t, r), row = folded / p.group;
-    rows[r] = row_of(t.sequence, int(row));
-    row_max[r] = kLeastMax;
-    row_sum[r] = 0;
     uint at = q_row(t.sequence.batch, t.head + folded % p.group, row);
     float scale = SCALES_LATE ? 1.0 : score_scale(), square = 0;
     [[unroll]] for (uint d = 0; d < DIM4; ++d) {
@@ -55,7 +61,6 @@ void load_rows(Tile t) {
       [[unroll]] for (uint d = 0; d < DIM4; ++d) q[2 * r * DIM8 + d] *= norm;
     }
   }
-  [[unroll]] for (uint i = 0; i < ROWS * 2 * V_DIM8; ++i) o[i] = vec4(0);
 }
 
 void scores(Tile t, uint at) {  // s = scale q k^T; `at`: k of the lane's key
@@ -113,23 +118,29 @@ void softmax_and_weigh_v(uint at) {  // `at`: v of the lane's key
   }
 }
 
-void write_out(Tile t) {  // sums over lanes, each brought to the common maximum
+void sum_lanes() {  // each brought to the common maximum
   [[unroll]] for (uint r = 0; r < ROWS; ++r) {
     float best = subgroupMax(row_max[r]), rescale = exp2(row_max[r] - best);
-    float total = subgroupAdd(row_sum[r] * rescale);
+    row_max[r] = best;
+    row_sum[r] = subgroupAdd(row_sum[r] * rescale);
     [[unroll]] for (uint d = 0; d < V_DIM4; ++d)
       o[2 * r * V_DIM8 + d] = subgroupAdd(o[2 * r * V_DIM8 + d] * rescale);
+  }
+}
+
+void write_out(Tile t) {
+  [[unroll]] for (uint r = 0; r < ROWS; ++r) {
     if (lane() == 0 && t.first + r < t.count) {
       uint folded = t.first + r, batch = t.sequence.batch, row = folded / p.group, head = t.head + folded % p.group;
       if (DIRECT != 0) {
-        Finish f = finish(best, total, head);
+        Finish f = finish(row_max[r], row_sum[r], head);
         uint at = y_row(batch, head, row);
         [[unroll]] for (uint d = 0; d < V_DIM4; ++d) store_y(at, d, o[2 * r * V_DIM8 + d] * f.factor);
         store_lse(batch, head, row, f.lse);
       } else {
         uint at = (((batch * p.q_len + row) * p.heads + head) * p.splits + t.split) * (V_DIM4 + 1);
         [[unroll]] for (uint d = 0; d < V_DIM4; ++d) y4[at + d] = o[2 * r * V_DIM8 + d];
-        y4[at + V_DIM4] = vec4(best, total, 0, 0);
+        y4[at + V_DIM4] = vec4(row_max[r], row_sum[r], 0, 0);
       }
     }
   }
@@ -147,16 +158,20 @@ void main() {
   t.first = folded.x;
   t.count = folded.y;
   if (t.first >= t.count) return;
-  // A split has its share of what all rows of the call see, as the merge knows it.
   uint row = t.first / p.group;
-  Span any = walk_of_all(t.sequence, t.head, row).steps;
-  int share = split_keys(any, p.splits), begin = any.begin + int(t.split) * share;
-  if (begin >= any.end && t.split != 0) return;  // the merge does not read this split
   RowsSeen seen = rows_seen(t.sequence, int(row), int(known_row(t, ROWS - 1) / p.group));
   t.walk = walk_of(t.sequence, t.head, row, seen.any);
-  t.walk.steps = Span(max(t.walk.steps.begin, begin), min(t.walk.steps.end, p.splits == 1 ? any.end : begin + share));
   t.all = seen.all;
-  load_rows(t);
+  if (DIRECT == 0) {  // a split has its share of what all rows of the call see, as the merge knows it
+    Span any = walk_of_all(t.sequence, t.head, row).steps;
+    int share = split_keys(any, p.splits), begin = any.begin + int(t.split) * share;
+    if (begin >= any.end && t.split != 0) return;  // the merge does not read this split
+    t.walk.steps = Span(max(t.walk.steps.begin, begin), min(t.walk.steps.end, begin + share));
+  }
+  // Lists may name nothing: lanes of software drivers that are off are quick to load and to sum.
+  bool visits = t.walk.steps.begin < t.walk.steps.end;
+  begin_rows(t);
+  if (visits) load_rows(t);
   int end = t.walk.steps.end;
   for (int first = NEXT_TILE(t, ROWS, t.walk.steps.begin, GROUP, end); first < end;
        first = NEXT_TILE(t, ROWS, first + int(GROUP), GROUP, end)) {
@@ -167,5 +182,6 @@ void main() {
     if (!steps_within(t.walk, t.all, first, GROUP)) mask_scores(key_of(t.walk, step));
     softmax_and_weigh_v(v_row(t.keys, key));
   }
+  if (visits) sum_lanes();
   write_out(t);
 }

@@ -50,6 +50,8 @@ tessera_bench_op bench_op(const bench::OpCase& c, const bench::OpTime& time) {
   op.max_s = time.max_s;
   op.checked = time.checked;
   op.worst_ratio = time.worst_ratio;
+  op.tiles = time.tiles.computed;
+  op.all_tiles = time.tiles.all;
   return op;
 }
 

@@ -1,5 +1,9 @@
 #include "bench/cases.h"
 
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+
 namespace tessera::bench {
 namespace {
 
@@ -99,6 +103,21 @@ void add_attentions(std::vector<OpCase>& out) {
   }
 }
 
+// Fewer blocks, and all keys without and with lists: time is to follow the blocks.
+void add_sparse_attentions(std::vector<OpCase>& out) {
+  OpCase c{.kind = OpKind::attention, .rows = 2048, .heads = 8, .kv_heads = 8, .head_dim = 64, .keys = 2048};
+  const std::string name = "attention/d64/h8kv8/" + by(c.rows, c.keys) + "/sparse/";
+  c.name = name + "dense";
+  out.push_back(c);
+  for (const std::uint32_t block : {16u, 64u})
+    for (const std::uint32_t percent : {1u, 10u, 50u, 100u}) {
+      c.block = block;
+      c.percent = percent;
+      c.name = name + by(block, block) + "/" + std::to_string(percent) + "%";
+      out.push_back(c);
+    }
+}
+
 // Decays of a row's elements, and of a head at once, as models with each rule have them.
 void add_linear_attentions(std::vector<OpCase>& out) {
   for (const UpdateRule rule :
@@ -160,6 +179,13 @@ void add_samples(std::vector<OpCase>& out) {
   }
 }
 
+// Of attention: of a row and a key that it sees, of a head.
+double pairs(const OpCase& c) {
+  if (c.block == 0) return c.visible().pairs;
+  const std::uint32_t blocks = (c.rows + c.block - 1) / c.block;
+  return static_cast<double>(c.lists(0, blocks).size() - blocks - 1) * c.block * c.block;
+}
+
 double weight_bytes(const OpCase& c, double elements) {
   return elements / info(c.type).block_elems * info(c.type).block_bytes;
 }
@@ -175,13 +201,35 @@ VisibleKeys OpCase::visible() const {
   return visible_keys(a, 0, rows);
 }
 
+std::vector<std::uint32_t> OpCase::lists(std::uint32_t first, std::uint32_t count) const {
+  const std::uint32_t across = (keys + block - 1) / block, blocks = (rows + block - 1) / block * across;
+  std::vector<std::uint32_t> order(blocks);
+  std::iota(order.begin(), order.end(), 0u);
+  std::uint64_t state = 1;
+  for (std::uint32_t i = 1; i < blocks; ++i) {
+    state = state * 6364136223846793005u + 1442695040888963407u;
+    std::swap(order[i], order[(state >> 33) % (i + 1)]);
+  }
+  order.resize(static_cast<std::size_t>(std::lround(blocks * (percent / 100.0))));
+  std::ranges::sort(order);
+  std::vector<std::uint32_t> firsts, entries;
+  for (std::uint32_t row = first; row < first + count; ++row) {
+    firsts.push_back(static_cast<std::uint32_t>(entries.size()));
+    const auto begin = std::ranges::lower_bound(order, row * across);
+    for (auto it = begin; it != order.end() && *it / across == row; ++it) entries.push_back(*it % across);
+  }
+  firsts.push_back(static_cast<std::uint32_t>(entries.size()));
+  firsts.insert(firsts.end(), entries.begin(), entries.end());
+  return firsts;
+}
+
 double OpCase::flops() const {
   if (kind == OpKind::matmul) return 2.0 * rows * n * dim;
   if (kind == OpKind::feed_forward) return (gated ? 6.0 : 4.0) * rows * n * dim;
   if (kind == OpKind::mlp) return 2.0 * rows * layers * dim * dim;
   if (kind == OpKind::linear_attention)
     return 2.0 * rows * heads * head_dim * head_dim * (is_delta(rule) ? 3 : 2);
-  if (kind == OpKind::attention) return 4.0 * heads * head_dim * visible().pairs;
+  if (kind == OpKind::attention) return 4.0 * heads * head_dim * pairs(*this);
   return 0;
 }
 
@@ -214,6 +262,7 @@ std::vector<OpCase> op_cases() {
   add_matmuls(out);
   add_feed_forwards(out);
   add_attentions(out);
+  add_sparse_attentions(out);
   add_linear_attentions(out);
   add_memory_ops(out);
   add_samples(out);

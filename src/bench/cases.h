@@ -22,6 +22,8 @@ struct OpCase {
   std::uint32_t keys = 0;  // attention: the rows are the last ones of them; rope: the first row's position
   bool causal = false;
   std::uint32_t window_left = kNoWindow;  // with causal
+  // Block lists of random blocks of block x block, this share of all of them; without causal. 0: no lists.
+  std::uint32_t block = 0, percent = 0;
   DType kv_type = DType::f16;
   DType io = DType::f32;                      // matmul: of x and y
   Precision precision = Precision::f32;       // of attention, matmul and feed_forward
@@ -37,6 +39,8 @@ struct OpCase {
   double flops() const;
   // Of attention: what causality and the window leave.
   VisibleKeys visible() const;
+  // The lists of `count` blocks of rows from `first` on, as AttentionOperands::list_words counts them.
+  std::vector<std::uint32_t> lists(std::uint32_t first, std::uint32_t count) const;
   // Traffic that no implementation can avoid: each operand once.
   double bytes() const;
 };

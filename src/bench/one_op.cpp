@@ -238,6 +238,14 @@ class Builder {
     a.cache = true;
     a.window_left = c_.window_left;
     a.precision = c_.precision;
+    if (c_.block != 0) {
+      a.q_block = a.k_block = c_.block;
+      const std::uint32_t first = w_.row / c_.block, end = (w_.row + w_.rows - 1) / c_.block + 1;
+      const std::vector<std::uint32_t> lists = c_.lists(first, end - first);
+      const ValueId id = value("lists", Storage::input, DType::u32, {lists.size()});
+      writes_.push_back({id, to_bytes(lists)});
+      in[static_cast<std::size_t>(AttentionIn::lists)] = id;
+    }
     op(std::move(in), {output(columns), kNoValue, kNoValue}, attrs);
   }
 

@@ -6,6 +6,9 @@
 #include <cstring>
 #include <numeric>
 
+#include "kernels/target.h"
+#include "schedule/graph_plan.h"
+
 namespace tessera::bench {
 namespace {
 
@@ -55,8 +58,27 @@ void summarize(std::vector<double> times, OpTime& out) {
   out.median_s = n % 2 == 1 ? times[n / 2] : (times[n / 2 - 1] + times[n / 2]) / 2;
 }
 
+Result<AttentionTiles> visited_tiles(const Device& device, const OpCase& c, const std::string& form) {
+  Target target = target_of(device);
+  target.form = form;
+  TSR_TRY(const GraphPlan plan, plan_graph(build(c, whole(c)).program, target));
+  const auto* shape = std::get_if<AttentionShape>(&plan.calls.front().shape);
+  std::vector<std::uint32_t> lists;
+  if (c.block != 0) lists = c.lists(0, (c.rows + c.block - 1) / c.block);
+  AttentionTiles tiles;
+  for (const Step& step : plan.scheduled.steps) {
+    const AttentionTiles of_step = count_tiles(*shape, step.dispatch, lists);
+    tiles.computed += of_step.computed;
+    tiles.all += of_step.all;
+  }
+  return tiles;
+}
+
 Result<void> check_and_measure(Device& device, const OpCase& c, const OpOptions& options, OpTime& out) {
   TSR_TRY(TimedOp op, TimedOp::create(device, c, options.form));
+  if (c.kind == OpKind::attention) {
+    TSR_TRY(out.tiles, visited_tiles(device, c, options.form));
+  }
   TSR_CHECK(op.seconds());
   TSR_CHECK(op.check(out));
   if (out.wrong) return {};

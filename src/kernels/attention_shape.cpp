@@ -222,7 +222,8 @@ Result<AttentionShape> checked(AttentionShape shape, const Limits& limits) {
   // What reaches past every key and row hides nothing.
   const std::uint64_t reach = std::uint64_t{a.kv_len} + a.q_len;
   if (!a.ring && a.window_left >= reach) a.window_left = kNoWindow;
-  if (a.causal != Causal::none || a.window_right >= reach) a.window_right = kNoWindow;
+  const bool prefix = a.prefix_length != 0 || shape.operands.prefixes;  // keys behind the centre
+  if ((a.causal != Causal::none && !prefix) || a.window_right >= reach) a.window_right = kNoWindow;
   if (a.top_k >= a.kv_len) a.top_k = 0;
   a.q_block = std::min(a.q_block, a.q_len);
   a.k_block = std::min(a.k_block, std::max(a.kv_len, 1u));
@@ -408,20 +409,26 @@ void count_attention(const AttentionShape& s, Dispatch& d) {
 
 namespace {
 
-// As many as there are when all entries are in lists of whole tiles, and no other mask hides any.
-AttentionTiles listed_tiles(const AttentionShape& s, const Dispatch& d) {
+AttentionTiles listed_tiles(const AttentionShape& s, const Dispatch& d,
+                            std::span<const std::uint32_t> lists) {
   const AttentionAttrs& a = s.attrs;
-  const double lists = (a.lists_by_batch ? a.batch : 1.0) * (a.lists_by_head ? a.heads : 1.0);
+  const double copies = (a.lists_by_batch ? a.batch : 1.0) * (a.lists_by_head ? a.heads : 1.0);
   const double slots = double(a.batch) * a.heads / folded_heads(s);
-  const double entries = static_cast<double>(s.operands.list_words - list_firsts(a));
   const auto of_block = static_cast<double>(ceil_div(folded_rows(s), d.tile_rows));
-  return {std::ceil(entries * a.k_block / d.tile_keys) * of_block * slots / lists,
+  const auto tiles_of = [&](std::uint64_t entries) {
+    return static_cast<double>(ceil_div(entries * a.k_block, d.tile_keys));
+  };
+  double tiles = lists.empty() ? tiles_of(s.operands.list_words - list_firsts(a)) : 0;
+  for (std::uint64_t i = 0; !lists.empty() && i + 1 < list_firsts(a); ++i)
+    if ((i + 1) % (list_rows(a) + 1) != 0) tiles += tiles_of(lists[i + 1] - lists[i]);
+  return {tiles * of_block * slots / copies,
           double(row_tiles(s, d.tile_rows)) * double(ceil_div(a.kv_len, d.tile_keys)) * slots};
 }
 
 }  // namespace
 
-AttentionTiles count_tiles(const AttentionShape& shape, const Dispatch& d) {
+AttentionTiles count_tiles(const AttentionShape& shape, const Dispatch& d,
+                           std::span<const std::uint32_t> lists) {
   if (d.tile_rows == 0 || d.tile_keys == 0) return {};
   const AttentionAttrs& a = shape.attrs;
   const std::int64_t keys = a.kv_len, group = a.heads / a.kv_heads, folded = a.q_len * group;
@@ -438,7 +445,7 @@ AttentionTiles count_tiles(const AttentionShape& shape, const Dispatch& d) {
     if (a.window_right != kNoWindow) last = std::min(last, centre(row) + a.window_right + 1);
     return std::clamp<std::int64_t>(last, 0, keys);
   };
-  if (shape.operands.list_words != 0) return listed_tiles(shape, d);
+  if (shape.operands.list_words != 0) return listed_tiles(shape, d, lists);
   AttentionTiles tiles;
   for (std::int64_t first = 0; first < folded; first += d.tile_rows) {
     const std::int64_t last = std::min<std::int64_t>(first + d.tile_rows, folded) - 1;

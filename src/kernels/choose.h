@@ -199,9 +199,11 @@ struct AttentionTiles {
   double computed = 0, all = 0;
 };
 // Tiles of scores that a dispatch of choose_attention goes through, and those of all rows by all keys. From
-// the shape alone: every sequence as long as it may be, all keys of a cache in use, one document; with lists
-// what their entries are in whole tiles.
-AttentionTiles count_tiles(const AttentionShape& shape, const Dispatch& dispatch);
+// the shape alone: every sequence as long as it may be, all keys of a cache in use, one document. With lists
+// no other mask counts; what they are, `lists`, gives the tiles of each, else their entries are taken to fill
+// whole tiles.
+AttentionTiles count_tiles(const AttentionShape& shape, const Dispatch& dispatch,
+                           std::span<const std::uint32_t> lists = {});
 // The first form in the order of preference that takes the shape. Was it measured, the fastest of those that
 // were.
 Result<AttentionChoice> choose_attention(const AttentionShape& shape, const Target& target);

@@ -256,16 +256,19 @@ Result<void> choose_rows(const AttentionShape& s, const Target& target, Attentio
   return choose_splits(s, target, out).ok() ? Result<void>{} : tiles;
 }
 
-// 0: too long a code.
+// 0: too long a code, or no faster than the forms for GPUs.
 std::uint32_t keys_rows(const AttentionShape& s) {
   const AttentionAttrs& a = s.attrs;
   const std::uint64_t folded = folded_rows(s);
   const std::uint32_t wide = attention_wide(s),
                       all = 1u << shader::kAttentionQ | 1u << shader::kAttentionK | 1u << shader::kAttentionV;
-  // tanh is as long as four products.
+  // tanh is as long as four products. A single row of them, head_dim 32, takes lavapipe 22 170 ms (512 x 512,
+  // 8 heads), tiles take 75; two of 16 take 42 and 62.
+  const bool additive = a.score == AttentionScore::additive;
   const std::uint64_t vectors = (ceil_div(a.head_dim, 4) + ceil_div(a.v_dim, 4)) *
                                 ((wide & all) == all || s.kv_type == DType::q8_0 ? 1 : 4) *
-                                (a.score == AttentionScore::additive ? 4 : 1);
+                                (additive ? 4 : 1);
+  if (additive && 2 * vectors > kMostKeysVectors) return 0;
   // Up to four rows are one read of the keys; of many, with more than two registers leave the nearest cache.
   const std::uint64_t wanted = folded <= 4 ? std::bit_ceil(folded) : 2;
   return as_u32(std::min(wanted, std::bit_floor(kMostKeysVectors / vectors)));

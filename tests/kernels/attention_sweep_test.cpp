@@ -379,7 +379,7 @@ TEST_F(AttentionGpu, RelativeBiasOfAWindow) {
 }
 
 TEST_F(AttentionGpu, AdditiveScores) {
-  for (std::uint32_t dim : {1u, 5u, 32u, 65u})
+  for (std::uint32_t dim : {1u, 5u, 16u, 32u, 65u})
     for (std::uint32_t rows : {1u, 8u, 33u})
       for (float spread : {1.0f, 500.0f}) {
         AttentionCase c = plain(rows, 67, dim);

@@ -230,6 +230,27 @@ TEST(AdditiveScores, AreNoProductOfMatrices) {
                                      "attention_coopmat: additive scores are no product of matrices"));
 }
 
+TEST(AdditiveScores, TakeALaneAKeyOfShortHeadsAlone) {
+  AttentionShape s = shape(512);
+  s.attrs.score = AttentionScore::additive;
+  for (const auto& [dim, form] : {std::pair(16u, "attention_keys"), std::pair(32u, "attention")}) {
+    s.attrs.head_dim = s.attrs.v_dim = dim;
+    EXPECT_EQ(choose(software(), s).form, form);
+  }
+}
+
+// A list's last tile may be half full; two lists share none.
+TEST(BlockLists, TilesOfEachList) {
+  AttentionShape s = listed(256, 16, 4);
+  const auto choice = choose_attention(s, Target{});
+  ASSERT_TRUE(choice) << choice.error().message;
+  const Dispatch& d = choice->dispatches[0];
+  ASSERT_EQ(d.tile_keys, 32);
+  const std::vector<std::uint32_t> lists{0, 1, 4, 7, 0, 2, 5};
+  EXPECT_EQ(count_tiles(s, d, lists).computed, 8.0 * (1 + 2) * 256 / d.tile_rows);
+  EXPECT_EQ(count_tiles(s, d).computed, 8.0 * 2 * 256 / d.tile_rows);
+}
+
 TEST(TopK, ScoresAndBitsComeFirst) {
   AttentionShape s = shape(512);
   s.attrs.top_k = 5;
