@@ -29,12 +29,13 @@ uint ask_rows(uint batch, uint head, uint first, uint count, uint key) {
   bool by_head = kUserHeads != 0;
   uint q = first / p.group, heads = by_head ? p.group : 1, g = by_head ? first % p.group : 0;
   uint asked = by_head ? count : (first + count - 1) / p.group - q + 1, seen = 0;
-  for (uint i = 0; i < ROWS; ++i) {  // few rows are unrolled
-    if (i < asked) seen |= user_mask(batch, head + g, q, key) ? 1u : 2u;
-    if (++g == heads) {
-      g = 0;
-      ++q;
-    }
+  // Few rows are straight code, whose loads of one key are one: the last row is asked again past the end.
+  for (uint i = 0; i < ROWS; ++i) {
+    if (ROWS > 4 && i >= asked) break;
+    seen |= user_mask(batch, head + g, q, key) ? 1u : 2u;
+    g += i + 1 < asked ? 1 : 0;
+    q += g == heads ? 1 : 0;
+    g = g == heads ? 0 : g;
   }
   return seen;
 }

@@ -45,7 +45,7 @@ std::vector<std::uint32_t> free_bindings(const AttentionShape& s) {
 std::string declare(const UserBuffer& buffer, std::uint32_t binding) {
   const char* const types[] = {"float", "uint", "int"};
   const std::string type = types[static_cast<std::size_t>(buffer.type)], words = "user_words_" + buffer.name;
-  return "layout(std430, binding = " + std::to_string(binding) + ") readonly buffer UserBuffer_" +
+  return "layout(std430, binding = " + std::to_string(binding) + ") restrict readonly buffer UserBuffer_" +
          buffer.name + " { " + type + " " + words + "[]; };\n" + type + " " + user_buffer_name(buffer.name) +
          "(uint i) { return " + words + "[min(i, uint(" + words + ".length()) - 1u)]; }\n";
 }
