@@ -135,6 +135,24 @@ class Inlined {
   std::map<std::uint32_t, Function> functions_;
 };
 
+// Whether instructions and functions are whole: what was cut off or garbled on its way seldom is.
+bool is_whole(std::span<const std::uint32_t> words) {
+  constexpr std::uint32_t kFunctionEnd = 56, kMostBound = 1u << 22;  // SPIR-V's own limit
+  if (words[3] == 0 || words[3] > kMostBound) return false;
+  bool inside = false, any = false;
+  for (std::size_t i = 5; i < words.size();) {
+    const std::uint32_t op = words[i] & 0xffffu, length = words[i] >> 16;
+    if (length == 0 || i + length > words.size()) return false;
+    if (op == spirv::kFunction || op == kFunctionEnd) {
+      if (inside != (op == kFunctionEnd)) return false;
+      inside = !inside;
+      any = true;
+    }
+    i += length;
+  }
+  return any && !inside;
+}
+
 // What a compiler of the host's gave has the kernel's own interface.
 Result<void> check_module(const Kernel& k, const SpirvBytes& module, std::uint32_t user_bindings) {
   constexpr double kMostInlined = 50000;  // the kernels have up to 5,000
@@ -142,7 +160,10 @@ Result<void> check_module(const Kernel& k, const SpirvBytes& module, std::uint32
     return Error{Code::invalid_argument,
                  "the module of " + std::string(k.name) + " with a user's functions " + why};
   };
-  TSR_TRY(const std::vector<std::uint32_t> words, module_words(module));
+  const auto read = module_words(module);
+  if (!read || module.size() % 4 != 0) return refuse("is no SPIR-V");
+  const std::vector<std::uint32_t>& words = *read;
+  if (!is_whole(words)) return refuse("is damaged");
   Inlined inlined(words);
   const auto size = inlined.size();
   if (!size) return refuse("calls a function within itself");
