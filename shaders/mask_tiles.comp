@@ -3,6 +3,7 @@
 // end, so that what is one run of tiles needs no bits. LANES lanes share a word of 16 tiles side by side.
 #version 460
 #extension GL_GOOGLE_include_directive : require
+#extension GL_EXT_control_flow_attributes : require
 #include "lib/attention.glsl"
 #ifdef USER_FUNCTIONS
 #include "lib/attention_user.glsl"
@@ -14,6 +15,7 @@ bool user_mask(uint b, uint h, uint q, uint k) { return true; }
 layout(constant_id = kMaskTilesSpecRows) const uint ROWS = 64;
 layout(constant_id = kMaskTilesSpecCols) const uint COLS = 32;
 layout(constant_id = kMaskTilesSpecLanes) const uint LANES = 128;
+layout(constant_id = kMaskTilesSpecWhole) const uint WHOLE = 0;
 layout(local_size_x_id = kAttentionSpecGroup) in;
 // (batch, heads / group, tiles, header and words); batch or heads 1 where the mask does not ask for them
 layout(std430, binding = kAttentionOut) writeonly buffer Words { uint words[]; };
@@ -63,9 +65,17 @@ void main() {
     if (part == 0) found[mine] = 0;
     barrier();
     uint word = base + mine, key = word * 16 * COLS, keys = min(16 * COLS, max(uint(s.keys), key) - key), seen = 0;
-    if (count != 0)
+    if (WHOLE != 0) {  // a tile a lane, without a loop over its pairs
+      for (uint tile = part; tile < 16; tile += LANES) {
+        [[unroll]] for (uint c = 0; c < COLS; ++c) {
+          uint column = tile * COLS + c, bits = ask_rows(s.batch, head, first, max(count, 1), key + column);
+          seen |= (column < keys && count != 0 ? bits : 0) << 2 * tile;
+        }
+      }
+    } else if (count != 0) {
       for (uint column = part; column < keys; column += LANES)
         seen |= ask_rows(s.batch, head, first, count, key + column) << 2 * (column / COLS);
+    }
     atomicOr(found[mine], seen);
     barrier();
     if (part == 0 && word < line_words) {

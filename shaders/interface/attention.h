@@ -78,7 +78,8 @@ TSR_CONST uint kMaskTilesBroken = 0x80000000u;  // in y and w: not of all tiles 
 TSR_CONST uint kMaskTilesSpecRows = 8;          // folded rows of a tile
 TSR_CONST uint kMaskTilesSpecCols = 9;          // keys of a tile
 TSR_CONST uint kMaskTilesSpecLanes = 10;        // that share a word; a divisor of the group
-TSR_CONST uint kMaskTilesSpecs = 11;
+TSR_CONST uint kMaskTilesSpecWhole = 11;        // 1: a lane asks about tiles of few rows whole, in straight code
+TSR_CONST uint kMaskTilesSpecs = 12;
 
 // attention_scores: out is (batch, score_heads, score_rows, kv_len), f32, and the lse is read.
 // AttentionParams::score_kind: AttentionScores' numbers.

@@ -153,8 +153,9 @@ bool is_whole(std::span<const std::uint32_t> words) {
   return any && !inside;
 }
 
-// What a compiler of the host's gave has the kernel's own interface.
-Result<void> check_module(const Kernel& k, const SpirvBytes& module, std::uint32_t user_bindings) {
+// What a compiler of the host's gave has the kernel's own interface. Its instructions, with functions in
+// place.
+Result<double> check_module(const Kernel& k, const SpirvBytes& module, std::uint32_t user_bindings) {
   constexpr double kMostInlined = 50000;  // the kernels have up to 5,000
   const auto refuse = [&](const std::string& why) {
     return Error{Code::invalid_argument,
@@ -180,7 +181,7 @@ Result<void> check_module(const Kernel& k, const SpirvBytes& module, std::uint32
     if ((static_cast<std::uint8_t>(found.access[b]) & ~may) != 0)
       return refuse("uses binding " + std::to_string(b) + " otherwise than the kernel");
   }
-  return {};
+  return *size;
 }
 
 }  // namespace
@@ -203,7 +204,7 @@ std::optional<Dispatch> choose_mask_tiles(const AttentionShape& s, const Dispatc
   Dispatch d;
   d.kernel = KernelId::mask_tiles;
   d.spec = attention_specs(s, group_size(words * lanes, kMostLanes, limits));
-  d.spec.insert(d.spec.end(), {of.tile_rows, of.tile_keys, lanes});
+  d.spec.insert(d.spec.end(), {of.tile_rows, of.tile_keys, lanes, 0});
   d.params = words_of(attention_params(s, of.tile_rows, 1));
   d.operands = attention_operands(s);
   for (const std::uint32_t binding : {shader::kAttentionQ, shader::kAttentionK, shader::kAttentionV})
@@ -236,7 +237,11 @@ Result<void> give_functions(const AttentionShape& s, const UserTexts& texts,
   auto module = user.modules->module(k.name, source, log);
   if (!module && !log.empty()) return user_error(user, log);
   if (!module) return module.error();
-  TSR_CHECK(check_module(k, **module, d.user_bindings));
+  TSR_TRY(const double instructions, check_module(k, **module, d.user_bindings));
+  // A mask of so many instructions comes tile_rows * tile_keys times, which is up to 64.
+  constexpr double kShort = 1500;
+  if (d.kernel == KernelId::mask_tiles && instructions <= kShort)
+    d.spec[shader::kMaskTilesSpecWhole] = d.spec[shader::kMaskTilesSpecRows] <= 4 ? 1 : 0;
   d.module = *std::move(module);
   return {};
 }
