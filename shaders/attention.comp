@@ -117,8 +117,8 @@ void main() {
   stage_spans(t);
   if (Q_WHOLE != 0) stage_q(t, 0, CHUNKS * CHUNK);
   int end = t.walk.steps.end;
-  for (int step = NEXT_TILE(t, ROWS, t.walk.steps.begin, COLS, end); step < end;
-       step = NEXT_TILE(t, ROWS, step + int(COLS), COLS, end)) {
+  for (int step = FIRST_TILE(t, ROWS, t.walk.steps.begin, COLS, end); step < end;
+       step = NEXT_TILE(step + int(COLS), COLS, end)) {
     scores(t, step);
     if (ADJUSTS) adjust_scores(t, step);
     if (!steps_within(t.walk, seen.all, step, COLS)) mask_scores(t, step);

@@ -37,6 +37,7 @@ float s[ROWS];          // scores, then weights, of the lane's key
 float row_max[ROWS];
 float row_sum[ROWS];
 Row rows[ROWS];
+ScoreRow places[ROWS];  // found once: software drivers divide lane by lane
 
 void begin_rows(Tile t) {
   [[unroll]] for (uint r = 0; r < ROWS; ++r) {
@@ -50,7 +51,8 @@ void begin_rows(Tile t) {
 void load_rows(Tile t) {
   [[unroll]] for (uint r = 0; r < ROWS; ++r) {
     uint folded = known_row(t, r), row = folded / p.group;
-    uint at = q_row(t.sequence.batch, t.head + folded % p.group, row);
+    uint head = t.head + folded % p.group, at = q_row(t.sequence.batch, head, row);
+    places[r] = score_row(t.sequence.batch, head, row, rows[r].diagonal);
     float scale = SCALES_LATE ? 1.0 : score_scale(), square = 0;
     [[unroll]] for (uint d = 0; d < DIM4; ++d) {
       q[2 * r * DIM8 + d] = load_q(at, d) * scale;
@@ -84,12 +86,8 @@ void scores(Tile t, uint at) {  // s = scale q k^T; `at`: k of the lane's key
   [[unroll]] for (uint r = 0; r < ROWS; ++r) s[r] *= norm;
 }
 
-void adjust_scores(Tile t, int key) {
-  [[unroll]] for (uint r = 0; r < ROWS; ++r) {
-    uint folded = known_row(t, r);
-    s[r] = adjust(score_row(t.sequence.batch, t.head + folded % p.group, folded / p.group, rows[r].diagonal),
-                  s[r], key);
-  }
+void adjust_scores(int key) {
+  [[unroll]] for (uint r = 0; r < ROWS; ++r) s[r] = adjust(places[r], s[r], key);
 }
 
 void mask_scores(int key) {
@@ -173,12 +171,12 @@ void main() {
   begin_rows(t);
   if (visits) load_rows(t);
   int end = t.walk.steps.end;
-  for (int first = NEXT_TILE(t, ROWS, t.walk.steps.begin, GROUP, end); first < end;
-       first = NEXT_TILE(t, ROWS, first + int(GROUP), GROUP, end)) {
+  for (int first = FIRST_TILE(t, ROWS, t.walk.steps.begin, GROUP, end); first < end;
+       first = NEXT_TILE(first + int(GROUP), GROUP, end)) {
     int step = first + int(lane());
     uint key = read_key(t.walk, step);
     scores(t, k_row(t.keys, key));
-    if (ADJUSTS) adjust_scores(t, int(key));
+    if (ADJUSTS) adjust_scores(int(key));
     if (!steps_within(t.walk, t.all, first, GROUP)) mask_scores(key_of(t.walk, step));
     softmax_and_weigh_v(v_row(t.keys, key));
   }

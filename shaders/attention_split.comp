@@ -126,6 +126,29 @@ void sum_parts(Tile t, int step) {
   }
 }
 
+#ifdef USER_FUNCTIONS
+shared int user_step;  // the last one of which some row sees some key
+
+// The first step from `step` on, in steps of COLS, of whose keys the user's mask leaves one: others are not read.
+int next_seen(Tile t, int step) {
+  if (USER_ASKS_FIRST == 0) return step;
+  for (; step < t.walk.steps.end; step += int(COLS)) {
+    bool seen = false;
+    for (uint i = lane(); i < ROWS * COLS; i += GROUP) {
+      uint folded = min(t.first + i / COLS, t.count - 1);
+      seen = seen || user_mask(t.sequence.batch, t.head + folded % p.group, folded / p.group,
+                               read_key(t.walk, step + int(i % COLS)));
+    }
+    if (seen) user_step = step;
+    barrier();
+    if (user_step == step) break;  // where not, a lane that is ahead cannot make it so
+  }
+  return step;
+}
+#else
+int next_seen(Tile t, int step) { return step; }
+#endif
+
 // o += p v over the quads of this lane, with a running maximum of the lane's own keys.
 void weigh_v(Tile t, int step) {
   uint d0 = lane() % DIM_LANES;
@@ -217,7 +240,7 @@ void main() {
   [[unroll]] for (uint r = 0; r < ROWS; ++r) row_max[r] = kLeastMax;
   [[unroll]] for (uint r = 0; r < ROWS; ++r) row_sum[r] = 0;
   stage_q(t);
-  for (int step = t.walk.steps.begin; step < t.walk.steps.end; step += int(COLS)) {
+  for (int step = next_seen(t, t.walk.steps.begin); step < t.walk.steps.end; step = next_seen(t, step + int(COLS))) {
     barrier();
     score_parts(t, step);
     barrier();

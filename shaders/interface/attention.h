@@ -71,10 +71,15 @@ TSR_CONST uint kMergeSpecs = 10;
 // attention_keep
 TSR_CONST uint kKeepScores = 0;  // of attention_scores, masked, of all heads and rows
 
-// mask_tiles: the words of a user's mask, (batch, heads / group, tiles of rows, words of 16 tiles of keys)
-TSR_CONST uint kMaskTilesSpecRows = 8;  // folded rows of a tile
-TSR_CONST uint kMaskTilesSpecCols = 9;  // keys of a tile
-TSR_CONST uint kMaskTilesSpecs = 10;
+// mask_tiles: (batch, heads / group, tiles of rows) times a header and words of 16 tiles of keys. The header: keys
+// [x, y) are those of tiles that some row sees a key of, [z, w) of tiles that no row misses one of.
+TSR_CONST uint kMaskTilesHeader = 4;
+TSR_CONST uint kMaskTilesBroken = 0x80000000u;  // in y and w: not of all tiles between
+TSR_CONST uint kMaskTilesSpecRows = 8;          // folded rows of a tile
+TSR_CONST uint kMaskTilesSpecCols = 9;          // keys of a tile
+TSR_CONST uint kMaskTilesSpecLanes = 10;        // that share a word; a divisor of the group
+TSR_CONST uint kMaskTilesSpecWhole = 11;        // 1: a lane asks about tiles of few rows whole, in straight code
+TSR_CONST uint kMaskTilesSpecs = 12;
 
 // attention_scores: out is (batch, score_heads, score_rows, kv_len), f32, and the lse is read.
 // AttentionParams::score_kind: AttentionScores' numbers.

@@ -12,16 +12,19 @@ const uint kMaskU8 = 6;
 const bool HAS_MASK = MASK_TYPE != 0;
 const bool HAS_BIAS = BIAS_TYPE != 0;
 const bool BY_DISTANCE = HAS_SLOPES || RELATIVE_DISTANCE;
+// adjust() changes scores also where every row sees every key.
+const bool CHANGES_SCORES = HAS_MASK || HAS_BIAS || BY_DISTANCE || RELATIVE_WINDOW || HAS_SOFTCAP || HAS_KEEP;
 #ifdef USER_FUNCTIONS
 #include "lib/attention_user.glsl"
-#define NEXT_TILE(t, rows, step, cols, end) \
-  user_next_tile(t.sequence.batch, t.head / p.group, t.first / rows, step, cols, end)
-const bool ADJUSTS = true;
+#define FIRST_TILE(t, rows, step, cols, end) \
+  user_first_tile(t.sequence.batch, t.head / p.group, t.first / rows, step, cols, end)
+#define NEXT_TILE(step, cols, end) user_next_tile(step, cols, end)
+#define ADJUSTS (CHANGES_SCORES || USER_SCORE != 0 || !user_sees_all)
 #else
-#define NEXT_TILE(t, rows, step, cols, end) step
+#define FIRST_TILE(t, rows, step, cols, end) step
+#define NEXT_TILE(step, cols, end) step
+#define ADJUSTS CHANGES_SCORES
 const float kScoreUnit = kLog2E;  // what scores are multiplied by until the end of adjust()
-// adjust() changes scores also where every row sees every key.
-const bool ADJUSTS = HAS_MASK || HAS_BIAS || BY_DISTANCE || RELATIVE_WINDOW || HAS_SOFTCAP || HAS_KEEP;
 #endif
 
 float max4(vec4 v) { return max(max(v.x, v.y), max(v.z, v.w)); }

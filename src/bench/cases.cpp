@@ -118,6 +118,73 @@ void add_sparse_attentions(std::vector<OpCase>& out) {
     }
 }
 
+std::shared_ptr<const UserFunctions> user_form(const OpCase& c) {
+  using Type = UserBuffer::Type;
+  // The row's place among the keys.
+  const std::string at = "int(q + " + std::to_string(c.keys - c.rows) + ")";
+  const std::string most = std::to_string(kPairDistance), heads = std::to_string(c.heads);
+  const auto score = [](const std::string& value, std::vector<UserBuffer> buffers = {}) {
+    const std::string head = "float score(float s, uint b, uint h, uint q, uint k) { return ";
+    return UserFunctions{head + value + "; }", "", std::move(buffers)};
+  };
+  const auto mask = [](const std::string& value, std::vector<UserBuffer> buffers = {}) {
+    const std::string head = "bool mask(uint b, uint h, uint q, uint k) { return ";
+    return UserFunctions{"", head + value + "; }", std::move(buffers)};
+  };
+  const auto function = [&] {
+    switch (c.pair) {
+      case UserPair::alibi:
+        return score("s - slopes[h] * abs(float(" + at + " - int(k)))", {{"slopes", Type::f32}});
+      case UserPair::softcap: {
+        const std::string cap = std::to_string(kPairSoftcap);
+        return score(cap + " * tanh(s / " + cap + ")");
+      }
+      case UserPair::relative_bias:
+        return score("s + bias[uint(clamp(int(k) - " + at + ", -" + most + ", " + most + ") + " + most +
+                         ") * " + heads + " + h]",
+                     {{"bias", Type::f32}});
+      case UserPair::causal: return mask("int(k) <= " + at);
+      case UserPair::window:
+        return mask("int(k) <= " + at + " && " + at + " - int(k) <= " + std::to_string(c.window_left));
+      case UserPair::documents: return mask("document[" + at + "] == document[k]", {{"document", Type::u32}});
+      default: return score("s");
+    }
+  };
+  return std::make_shared<const UserFunctions>(function());
+}
+
+// Each beside what attention has for the same: a user's form is to cost at most 1.2 times as much.
+void add_user_pairs(std::vector<OpCase>& out) {
+  struct Pair {
+    UserPair pair;
+    const char* name;
+    bool causal;
+  };
+  constexpr Pair kPairs[] = {
+      {UserPair::identity, "identity", false},  {UserPair::alibi, "alibi", true},
+      {UserPair::softcap, "softcap", false},    {UserPair::relative_bias, "relative_bias", true},
+      {UserPair::causal, "causal", true},       {UserPair::window, "window255", true},
+      {UserPair::documents, "documents", false}};
+  for (const Pair& pair : kPairs)
+    for (const std::uint32_t rows : {1u, 512u, 2048u}) {
+      OpCase c{.kind = OpKind::attention,
+               .rows = rows,
+               .heads = 8,
+               .kv_heads = 8,
+               .head_dim = 64,
+               .keys = rows == 1 ? 4096 : rows,
+               .causal = pair.causal,
+               .window_left = pair.pair == UserPair::window ? 255 : kNoWindow};
+      c.pair = pair.pair;
+      const std::string name = std::string("attention/user/") + pair.name + "/" + by(c.rows, c.keys);
+      c.name = name + "/built_in";
+      out.push_back(c);
+      c.name = name + "/glsl";
+      c.user = user_form(c);
+      out.push_back(std::move(c));
+    }
+}
+
 // Decays of a row's elements, and of a head at once, as models with each rule have them.
 void add_linear_attentions(std::vector<OpCase>& out) {
   for (const UpdateRule rule :
@@ -193,6 +260,7 @@ double weight_bytes(const OpCase& c, double elements) {
 }  // namespace
 
 VisibleKeys OpCase::visible() const {
+  if (pair == UserPair::documents) return {double(rows) * kPairDocument, std::max(rows, kPairDocument)};
   AttentionAttrs a;
   a.q_len = rows;
   a.kv_len = keys;
@@ -263,6 +331,7 @@ std::vector<OpCase> op_cases() {
   add_feed_forwards(out);
   add_attentions(out);
   add_sparse_attentions(out);
+  add_user_pairs(out);
   add_linear_attentions(out);
   add_memory_ops(out);
   add_samples(out);

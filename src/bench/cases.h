@@ -1,6 +1,7 @@
 // What `tessera bench ops` measures: one documented list of ops and shapes (docs/benchmarks.md).
 #pragma once
 
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -8,6 +9,21 @@
 #include "graph/state.h"
 
 namespace tessera::bench {
+
+// What attention does by itself and a user's GLSL does as well (docs/user_functions.md).
+enum class UserPair : std::uint8_t {
+  none,
+  identity,
+  alibi,
+  softcap,
+  relative_bias,
+  causal,
+  window,
+  documents
+};
+inline constexpr float kPairSoftcap = 30;
+inline constexpr std::uint32_t kPairDistance = 128;  // of relative_bias
+inline constexpr std::uint32_t kPairDocument = 256;  // keys of each document
 
 // One op of a graph. Fields that a kind does not use keep their defaults.
 struct OpCase {
@@ -33,6 +49,8 @@ struct OpCase {
   std::uint32_t layers = 0;                   // mlp: of dim x dim
   UpdateRule rule = {};                       // linear_attention; of 1 row with a state before and after
   SamplerParams sampler = {};
+  UserPair pair = UserPair::none;                  // of attention
+  std::shared_ptr<const UserFunctions> user = {};  // in the place of what the device has for `pair`
 
   // The arithmetic that counts: 2 a multiply-add. Of attention 2 heads (2 head_dim) for each pair of a row
   // and a key that it sees; 0 where memory is all that matters.

@@ -217,6 +217,55 @@ class Builder {
     return id;
   }
 
+  template <typename T>
+  ValueId given_list(const char* name, DType type, std::vector<std::uint64_t> shape,
+                     const std::vector<T>& list) {
+    const ValueId id = value(name, Storage::output, type, std::move(shape));
+    writes_.push_back({id, to_bytes(list)});
+    return id;
+  }
+
+  // What c_.pair reads: an operand of attention's own or, in the same place of the program, a user's buffer.
+  void attention_pair(std::vector<ValueId>& in, AttentionAttrs& a) {
+    const auto put = [&](AttentionIn which, ValueId id) {
+      if (c_.user)
+        in.push_back(id);
+      else
+        in[static_cast<std::size_t>(which)] = id;
+    };
+    if (c_.pair == UserPair::softcap && !c_.user) a.softcap = kPairSoftcap;
+    if (c_.pair == UserPair::alibi) {
+      std::vector<float> slopes;
+      for (std::uint32_t h = 0; h < c_.heads; ++h) slopes.push_back(std::exp2(-static_cast<float>(h + 1)));
+      put(AttentionIn::slopes, given_list("slopes", DType::f32, {c_.heads}, slopes));
+    }
+    if (c_.pair == UserPair::relative_bias) {
+      constexpr std::uint64_t kEntries = 2 * kPairDistance + 1;
+      std::vector<float> bias;
+      for (std::uint64_t i = 0; i < kEntries * c_.heads; ++i) bias.push_back(element(4, i, 0, 1));
+      put(AttentionIn::relative, given_list("bias", DType::f32, {kEntries, c_.heads}, bias));
+      if (c_.user) return;
+      a.relative = RelativeBias::distance;
+      a.relative_size = kPairDistance;
+    }
+    if (c_.pair == UserPair::documents) documents(put);
+  }
+
+  // Of a document for every kPairDocument keys, the rows that the window has.
+  template <typename Put>
+  void documents(const Put& put) {
+    const std::uint32_t first_row = c_.keys - c_.rows + w_.row;
+    std::vector<std::uint32_t> ids, rows, keys;
+    for (std::uint32_t k = 0; k < c_.keys; ++k) ids.push_back(k / kPairDocument);
+    for (std::uint32_t k = 0; k <= c_.keys; k += kPairDocument) {
+      rows.push_back(std::clamp(k, first_row, first_row + w_.rows) - first_row);
+      keys.push_back(k);
+    }
+    if (c_.user) return put(AttentionIn::documents, given_list("document", DType::u32, {ids.size()}, ids));
+    rows.insert(rows.end(), keys.begin(), keys.end());
+    put(AttentionIn::documents, given_list("documents", DType::u32, {2, keys.size()}, rows));
+  }
+
   // All that depends on how attention is described.
   void attention() {
     const std::uint64_t columns = std::uint64_t{c_.heads} * c_.head_dim;
@@ -224,7 +273,7 @@ class Builder {
     in[static_cast<std::size_t>(AttentionIn::q)] = given("q", 1, columns);
     in[static_cast<std::size_t>(AttentionIn::k)] = cache("k", 2);
     in[static_cast<std::size_t>(AttentionIn::v)] = cache("v", 3);
-    in[static_cast<std::size_t>(AttentionIn::state)] = program_->state;
+    if (c_.pair != UserPair::documents) in[static_cast<std::size_t>(AttentionIn::state)] = program_->state;
     OpAttrs attrs;
     AttentionAttrs& a = attrs.attention;
     a.q_len = w_.rows;
@@ -246,6 +295,12 @@ class Builder {
       writes_.push_back({id, to_bytes(lists)});
       in[static_cast<std::size_t>(AttentionIn::lists)] = id;
     }
+    a.user = c_.user;
+    if (c_.user && !c_.user->mask.empty()) {
+      a.causal = Causal::none;
+      a.window_left = kNoWindow;
+    }
+    attention_pair(in, a);
     op(std::move(in), {output(columns), kNoValue, kNoValue}, attrs);
   }
 

@@ -39,9 +39,10 @@ Result<Dispatch> choose_attention_coopmat2(const AttentionShape& shape, const Ta
 // the shape leaves free. invalid_argument says what is wrong with the functions, and in which line.
 Result<void> add_user_functions(const AttentionShape& shape, const Limits& limits, AttentionChoice& choice);
 // Which tiles of `of` the user's mask leaves; operands and module are still the catalogue's. nullopt where
-// `of` has no tiles, or too many.
-std::optional<Dispatch> choose_mask_tiles(const AttentionShape& shape, const Dispatch& of,
-                                          const Limits& limits);
+// `of` has no tiles, or too many. Words are made once of all `heads` or sequences (`batches`) if they do not
+// differ.
+std::optional<Dispatch> choose_mask_tiles(const AttentionShape& shape, const Dispatch& of, bool batches,
+                                          bool heads, const Limits& limits);
 // Arithmetic and compulsory traffic of what causality and the window leave (visible_keys). Lengths, documents
 // and dense masks could only lower them: they are known on the device alone.
 void count_attention(const AttentionShape& shape, Dispatch& dispatch);

@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <map>
 #include <optional>
+#include <tuple>
 
 #include "device/module.h"
 #include "interface/attention.h"
@@ -44,14 +45,35 @@ std::vector<std::uint32_t> free_bindings(const AttentionShape& s) {
 std::string declare(const UserBuffer& buffer, std::uint32_t binding) {
   const char* const types[] = {"float", "uint", "int"};
   const std::string type = types[static_cast<std::size_t>(buffer.type)], words = "user_words_" + buffer.name;
-  return "layout(std430, binding = " + std::to_string(binding) + ") readonly buffer UserBuffer_" +
+  return "layout(std430, binding = " + std::to_string(binding) + ") restrict readonly buffer UserBuffer_" +
          buffer.name + " { " + type + " " + words + "[]; };\n" + type + " " + user_buffer_name(buffer.name) +
          "(uint i) { return " + words + "[min(i, uint(" + words + ".length()) - 1u)]; }\n";
 }
 
-// The kernel's text with the user's behind it. `tiles`: the binding of mask_tiles' words.
-Result<std::string> assemble(const KernelText& kernel, const UserFunctions& user,
-                             std::span<const std::uint32_t> bindings, std::optional<std::uint32_t> tiles) {
+// The user's functions as they stand behind a kernel's text.
+struct UserTexts {
+  std::string score, mask;
+  MaskReach reach;
+};
+Result<UserTexts> user_texts(const UserFunctions& user) {
+  UserTexts out{std::string(kUserScore.fallback), std::string(kUserMask.fallback), {}};
+  int number = 0;
+  for (const auto& [entry, function, text] :
+       {std::tuple(&kUserScore, &user.score, &out.score), std::tuple(&kUserMask, &user.mask, &out.mask)}) {
+    ++number;
+    if (function->empty()) continue;
+    TSR_TRY(const std::string own, user_text(*entry, *function, user.buffers));
+    *text = "#line 1 " + std::to_string(number) + "\n" + own + "\n";
+  }
+  out.reach = mask_reach(out.mask);
+  return out;
+}
+
+// The kernel's text with the user's behind it. `tiles`: the binding of mask_tiles' words; `asks_first`: the
+// kernel asks the mask about keys before it reads them.
+Result<std::string> assemble(const KernelText& kernel, const UserFunctions& user, const UserTexts& texts,
+                             std::span<const std::uint32_t> bindings, std::optional<std::uint32_t> tiles,
+                             bool asks_first) {
   TSR_TRY(std::string text, module_text(kernel.gzip));
   std::string defines;
   const auto define = [&](const char* name, std::uint32_t value) {
@@ -61,20 +83,12 @@ Result<std::string> assemble(const KernelText& kernel, const UserFunctions& user
   define("USER_MASK", user.mask.empty() ? 0 : 1);
   define("USER_TILED", tiles ? 1 : 0);
   define("USER_TILES", tiles.value_or(shader::kAttentionState));
+  define("USER_ASKS_FIRST", asks_first ? 1 : 0);
+  define("USER_BATCHES", texts.reach.batch ? 1 : 0);
+  define("USER_HEADS", texts.reach.head ? 1 : 0);
   text.insert(text.find('\n', text.find("#version")) + 1, defines);
   for (std::size_t i = 0; i < user.buffers.size(); ++i) text += declare(user.buffers[i], bindings[i]);
-  int number = 0;
-  for (const auto& [entry, function] :
-       {std::pair(&kUserScore, &user.score), std::pair(&kUserMask, &user.mask)}) {
-    ++number;
-    if (function->empty()) {
-      text += entry->fallback;
-      continue;
-    }
-    TSR_TRY(const std::string own, user_text(*entry, *function, user.buffers));
-    text += "#line 1 " + std::to_string(number) + "\n" + own + "\n";
-  }
-  return text;
+  return text + texts.score + texts.mask;
 }
 
 // Instructions of the entry point with all that it calls in its place, as drivers make of it. Nothing where
@@ -121,14 +135,36 @@ class Inlined {
   std::map<std::uint32_t, Function> functions_;
 };
 
-// What a compiler of the host's gave has the kernel's own interface.
-Result<void> check_module(const Kernel& k, const SpirvBytes& module, std::uint32_t user_bindings) {
+// Whether instructions and functions are whole: what was cut off or garbled on its way seldom is.
+bool is_whole(std::span<const std::uint32_t> words) {
+  constexpr std::uint32_t kFunctionEnd = 56, kMostBound = 1u << 22;  // SPIR-V's own limit
+  if (words[3] == 0 || words[3] > kMostBound) return false;
+  bool inside = false, any = false;
+  for (std::size_t i = 5; i < words.size();) {
+    const std::uint32_t op = words[i] & 0xffffu, length = words[i] >> 16;
+    if (length == 0 || i + length > words.size()) return false;
+    if (op == spirv::kFunction || op == kFunctionEnd) {
+      if (inside != (op == kFunctionEnd)) return false;
+      inside = !inside;
+      any = true;
+    }
+    i += length;
+  }
+  return any && !inside;
+}
+
+// What a compiler of the host's gave has the kernel's own interface. Its instructions, with functions in
+// place.
+Result<double> check_module(const Kernel& k, const SpirvBytes& module, std::uint32_t user_bindings) {
   constexpr double kMostInlined = 50000;  // the kernels have up to 5,000
   const auto refuse = [&](const std::string& why) {
     return Error{Code::invalid_argument,
                  "the module of " + std::string(k.name) + " with a user's functions " + why};
   };
-  TSR_TRY(const std::vector<std::uint32_t> words, module_words(module));
+  const auto read = module_words(module);
+  if (!read || module.size() % 4 != 0) return refuse("is no SPIR-V");
+  const std::vector<std::uint32_t>& words = *read;
+  if (!is_whole(words)) return refuse("is damaged");
   Inlined inlined(words);
   const auto size = inlined.size();
   if (!size) return refuse("calls a function within itself");
@@ -145,42 +181,47 @@ Result<void> check_module(const Kernel& k, const SpirvBytes& module, std::uint32
     if ((static_cast<std::uint8_t>(found.access[b]) & ~may) != 0)
       return refuse("uses binding " + std::to_string(b) + " otherwise than the kernel");
   }
-  return {};
+  return *size;
 }
 
 }  // namespace
 
-std::optional<Dispatch> choose_mask_tiles(const AttentionShape& s, const Dispatch& of, const Limits& limits) {
+std::optional<Dispatch> choose_mask_tiles(const AttentionShape& s, const Dispatch& of, bool batches,
+                                          bool heads, const Limits& limits) {
+  constexpr std::uint32_t kPairsALane = 64, kMostLanes = 256;
   const AttentionAttrs& a = s.attrs;
   // Keys of a ring count on past kv_len; tiles of block lists are not of keys side by side.
   if (of.tile_rows == 0 || of.tile_keys == 0 || a.ring || s.operands.list_words != 0) return std::nullopt;
-  const std::uint64_t rows = row_tiles(s, of.tile_rows);
-  const std::uint64_t words = ceil_div(ceil_div(a.kv_len, of.tile_keys), 16),
-                      slots = std::uint64_t{a.batch} * a.heads / folded_heads(s);
-  if (words == 0 || words > limits.max_group_count[0] || rows > limits.max_group_count[1] ||
-      slots > limits.max_group_count[2] || 4 * words * rows * slots > limits.max_storage_range)
+  const std::uint64_t rows = row_tiles(s, of.tile_rows),
+                      words = ceil_div(ceil_div(a.kv_len, of.tile_keys), 16),
+                      slots = std::uint64_t{batches ? a.batch : 1} * (heads ? a.heads / folded_heads(s) : 1);
+  const std::uint64_t bytes = 4 * (shader::kMaskTilesHeader + words) * rows * slots;
+  if (words == 0 || rows > limits.max_group_count[0] || slots > limits.max_group_count[1] ||
+      bytes > limits.max_storage_range)
     return std::nullopt;
+  const std::uint64_t pairs = std::uint64_t{16} * of.tile_rows * of.tile_keys;
+  const std::uint32_t lanes = group_size(ceil_div(pairs, kPairsALane), kMostLanes, limits);
   Dispatch d;
   d.kernel = KernelId::mask_tiles;
-  d.spec = attention_specs(s, group_size(std::uint64_t{16} * of.tile_rows * of.tile_keys, 128, limits));
-  d.spec.insert(d.spec.end(), {of.tile_rows, of.tile_keys});
+  d.spec = attention_specs(s, group_size(words * lanes, kMostLanes, limits));
+  d.spec.insert(d.spec.end(), {of.tile_rows, of.tile_keys, lanes, 0});
   d.params = words_of(attention_params(s, of.tile_rows, 1));
   d.operands = attention_operands(s);
   for (const std::uint32_t binding : {shader::kAttentionQ, shader::kAttentionK, shader::kAttentionV})
     d.operands[binding] = kNoOperand;
-  d.grid = {static_cast<std::uint32_t>(words), static_cast<std::uint32_t>(rows),
-            static_cast<std::uint32_t>(slots)};
-  d.bytes = 4 * double(words) * double(rows) * double(slots);
-  // The walk over the tiles is a loop of the main kernel's.
+  d.grid = {static_cast<std::uint32_t>(rows), static_cast<std::uint32_t>(slots), 1};
+  d.bytes = double(bytes);
+  // The walk over the words is a loop of the main kernel's: once more for each of its tiles and their words.
   const bool ends = loop_iterations(d) <= limits.max_loop_iterations &&
-                    2 * loop_iterations(of) <= limits.max_loop_iterations;
+                    4 * loop_iterations(of) <= limits.max_loop_iterations;
   return ends ? std::optional(std::move(d)) : std::nullopt;
 }
 
 namespace {
 
-Result<void> give_functions(const AttentionShape& s, std::span<const std::uint32_t> bindings,
-                            std::optional<std::uint32_t> tiles, Dispatch& d) {
+Result<void> give_functions(const AttentionShape& s, const UserTexts& texts,
+                            std::span<const std::uint32_t> bindings, std::optional<std::uint32_t> tiles,
+                            const Limits& limits, Dispatch& d) {
   const auto text = std::ranges::find(kTexts, d.kernel, &KernelText::kernel);
   if (text == std::end(kTexts)) return {};
   const UserFunctions& user = *s.attrs.user;
@@ -188,13 +229,19 @@ Result<void> give_functions(const AttentionShape& s, std::span<const std::uint32
     d.operands[bindings[i]] = static_cast<OperandIndex>(kAttentionOperands + i);
     d.user_bindings |= 1u << bindings[i];
   }
-  TSR_TRY(const std::string source, assemble(*text, user, bindings, tiles));
+  // Its loops go round less than three times as often then.
+  const bool asks_first = !user.mask.empty() && 3 * loop_iterations(d) <= limits.max_loop_iterations;
+  TSR_TRY(const std::string source, assemble(*text, user, texts, bindings, tiles, asks_first));
   const Kernel& k = kernel(d.kernel);
   std::string log;
   auto module = user.modules->module(k.name, source, log);
   if (!module && !log.empty()) return user_error(user, log);
   if (!module) return module.error();
-  TSR_CHECK(check_module(k, **module, d.user_bindings));
+  TSR_TRY(const double instructions, check_module(k, **module, d.user_bindings));
+  // A mask of so many instructions comes tile_rows * tile_keys times, which is up to 64.
+  constexpr double kShort = 1500;
+  if (d.kernel == KernelId::mask_tiles && instructions <= kShort)
+    d.spec[shader::kMaskTilesSpecWhole] = d.spec[shader::kMaskTilesSpecRows] <= 4 ? 1 : 0;
   d.module = *std::move(module);
   return {};
 }
@@ -205,13 +252,13 @@ struct MaskTiles {
 };
 
 // Before the dispatch that has tiles, where a binding is left for the words.
-MaskTiles add_mask_tiles(const AttentionShape& s, std::span<const std::uint32_t> bindings,
+MaskTiles add_mask_tiles(const AttentionShape& s, MaskReach reach, std::span<const std::uint32_t> bindings,
                          const Limits& limits, AttentionChoice& choice) {
   const std::size_t used = s.attrs.user->buffers.size();
   const auto reader =
       std::ranges::find_if(choice.dispatches, [](const Dispatch& d) { return d.tile_rows != 0; });
   if (s.attrs.user->mask.empty() || used == bindings.size() || reader == choice.dispatches.end()) return {};
-  std::optional<Dispatch> tiles = choose_mask_tiles(s, *reader, limits);
+  std::optional<Dispatch> tiles = choose_mask_tiles(s, *reader, reach.batch, reach.head, limits);
   if (!tiles) return {};
   const auto scratch = static_cast<OperandIndex>(kScratchOperand + choice.scratch.size());
   choice.scratch.push_back(static_cast<std::uint64_t>(tiles->bytes));
@@ -236,10 +283,11 @@ Result<void> add_user_functions(const AttentionShape& s, const Limits& limits, A
     if (!is_user_name(buffer.name))
       return Error{Code::invalid_argument,
                    "user." + buffer.name + ": a user's function cannot read a buffer of that name"};
-  const MaskTiles tiles = add_mask_tiles(s, bindings, limits, choice);
+  TSR_TRY(const UserTexts texts, user_texts(user));
+  const MaskTiles tiles = add_mask_tiles(s, texts.reach, bindings, limits, choice);
   for (std::size_t i = 0; i < choice.dispatches.size(); ++i)
-    TSR_CHECK(
-        give_functions(s, bindings, i == tiles.reader ? tiles.binding : std::nullopt, choice.dispatches[i]));
+    TSR_CHECK(give_functions(s, texts, bindings, i == tiles.reader ? tiles.binding : std::nullopt, limits,
+                             choice.dispatches[i]));
   return {};
 }
 

@@ -122,10 +122,11 @@ Result<void> choose_tiles(const AttentionShape& s, const Target& target, Attenti
 
 struct SplitSizes {
   std::uint32_t group, parts, dim_lanes, rows, dim4, v_dim4;
-  bool cosine;
+  bool cosine, user;
   // The shared arrays of attention_split.comp.
   std::uint64_t shared_bytes() const {
-    return std::uint64_t{rows} * (16 * (dim4 + group) + 8 * (group / dim_lanes)) + (cosine ? 16 * group : 0);
+    return std::uint64_t{rows} * (16 * (dim4 + group) + 8 * (group / dim_lanes)) + (cosine ? 16 * group : 0) +
+           (user ? 16 : 0);
   }
 };
 
@@ -135,6 +136,7 @@ SplitSizes split_sizes(const AttentionShape& s, std::uint64_t folded_rows, const
   t.dim4 = as_u32(ceil_div(s.attrs.head_dim, 4));
   t.v_dim4 = as_u32(ceil_div(s.attrs.v_dim, 4));
   t.cosine = s.attrs.score == AttentionScore::cosine;
+  t.user = s.attrs.user != nullptr;
   t.parts = std::min(8u, std::bit_floor(t.dim4));  // 8 lanes read 128 bytes of a key side by side
   // Lanes before vec4: with two vec4 a lane and four rows, Adreno spills.
   t.dim_lanes = std::min({64u, std::bit_ceil(t.v_dim4), t.group});

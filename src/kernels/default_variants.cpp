@@ -294,7 +294,7 @@ class List {
     const auto choice = choose_attention(shape, target_);
     if (!choice) return add("attention", name, choice.error());
     for (const Dispatch& d : choice->dispatches) add("attention", name, d);
-    if (auto tiles = choose_mask_tiles(shape, choice->dispatches[0], target_.limits))
+    if (auto tiles = choose_mask_tiles(shape, choice->dispatches[0], true, true, target_.limits))
       add("attention", name + ", tiles of a mask", *std::move(tiles));
   }
 

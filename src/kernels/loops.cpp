@@ -259,6 +259,13 @@ Loops attention_merge(const Dispatch& d) {
               loop(ceil_div(splits, split_lanes)) + loop(split_lanes) + s.store);
 }
 
+Loops mask_tiles(const Dispatch& d) {
+  const std::uint64_t cols = d.spec[kMaskTilesSpecCols], lanes = d.spec[kMaskTilesSpecLanes];
+  const std::uint64_t words = ceil_div(ceil_div(params_of(d).kv_len, cols), 16);
+  return loop(ceil_div(words, d.spec[kAttentionSpecGroup] / lanes),
+              loop(ceil_div(16 * cols, lanes), loop(d.spec[kMaskTilesSpecRows])));
+}
+
 Loops attention_keep(const Dispatch& d) {
   constexpr std::uint64_t kDigits = 256, kPasses = 8;  // of attention_keep.comp
   const Seen s = seen_of(d, params_of(d));
@@ -357,9 +364,7 @@ Loops loops_of(const Dispatch& d) {
     case KernelId::attention_merge: return attention_merge(d);
     case KernelId::linear_attention: return linear_attention(d);
     case KernelId::linear_attention_lanes: return linear_attention_lanes(d);
-    case KernelId::mask_tiles:
-      return loop(ceil_div(std::uint64_t{16} * d.spec[kMaskTilesSpecRows] * d.spec[kMaskTilesSpecCols],
-                           d.spec[kAttentionSpecGroup]));
+    case KernelId::mask_tiles: return mask_tiles(d);
     case KernelId::probe: return loop(TSR_PUSH(ProbePush, loops));
     case KernelId::sample: return sample(d);
     case KernelId::quantise_rows:

@@ -215,6 +215,28 @@ void replace_all(std::string& text, std::string_view from, std::string_view to) 
     text.replace(at, from.size(), to);
 }
 
+std::size_t word_at(std::string_view text, std::string_view word, std::size_t at) {
+  const auto part = [&](std::size_t i) {
+    return i < text.size() && (is_letter(text[i]) || is_digit(text[i]));
+  };
+  for (; (at = text.find(word, at)) != std::string_view::npos; ++at)
+    if ((at == 0 || !part(at - 1)) && !part(at + word.size())) break;
+  return at;
+}
+bool named_once(std::string_view text, std::string_view word) {
+  const std::size_t at = word_at(text, word, 0);
+  return at != std::string_view::npos && word_at(text, word, at + 1) == std::string_view::npos;
+}
+
+// The name in "uint name", empty where there is none.
+std::string_view parameter_name(std::string_view declared) {
+  const std::size_t end = declared.find_last_not_of(" \n");
+  if (end == std::string_view::npos) return {};
+  const std::string_view last = declared.substr(0, end + 1);
+  const std::string_view word = last.substr(last.find_last_of(" \n") + 1);
+  return word.starts_with(prefix_of(kUserMask)) ? word : std::string_view();
+}
+
 // In the user's words: names without their prefixes, one line.
 std::string in_own_words(std::string text) {
   for (const UserEntry* entry : {&kUserScore, &kUserMask}) {
@@ -253,6 +275,22 @@ std::optional<Place> place_of(std::string_view line) {
 Result<std::string> user_text(const UserEntry& entry, std::string_view text,
                               std::span<const UserBuffer> buffers) {
   return Scanner(entry, text, buffers).run();
+}
+
+MaskReach mask_reach(std::string_view user_text) {
+  const std::string name = "user_" + std::string(kUserMask.name);
+  if (!named_once(user_text, name)) return {};  // declared before it is defined
+  std::string_view rest = user_text.substr(word_at(user_text, name, 0));
+  rest = rest.substr(std::min(rest.find('('), rest.size() - 1) + 1);
+  bool reads[2] = {true, true};
+  for (bool& read : reads) {
+    const std::size_t end = rest.find_first_of(",)");
+    if (end == std::string_view::npos) return {};
+    const std::string_view parameter = parameter_name(rest.substr(0, end));
+    read = !parameter.empty() && !named_once(user_text, parameter);
+    rest = rest.substr(end + 1);
+  }
+  return {reads[0], reads[1]};
 }
 
 bool is_user_name(std::string_view name) {

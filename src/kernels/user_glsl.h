@@ -26,6 +26,11 @@ inline constexpr UserEntry kUserMask{"mask_glsl", "mask", "bool mask(uint b, uin
 // `text` with its names prefixed, on the same lines; invalid_argument names the line.
 Result<std::string> user_text(const UserEntry& entry, std::string_view text,
                               std::span<const UserBuffer> buffers);
+// Of `b` and `h`, what a mask may depend on: what its text names.
+struct MaskReach {
+  bool batch = true, head = true;
+};
+MaskReach mask_reach(std::string_view user_text);
 // Whether a buffer can be read under this name.
 bool is_user_name(std::string_view name);
 // The function that user_text() reads a buffer by.

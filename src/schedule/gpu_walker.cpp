@@ -127,14 +127,14 @@ class Walking final : public GpuWalker {
 
   bool wants_tuning(std::uint32_t index, double most_us) const override {
     const RecordedGraph& graph = graphs_[index];
-    return graph.runs() >= kWarmRuns && graph.too_coarse(slice_us(graph, most_us));
+    return graph.runs() >= kWarmRuns && (graph.too_coarse(slice_us(graph, most_us)) || graph.too_fine());
   }
 
   Result<void> tune(std::uint32_t index, double most_us) override {
     if (!wants_tuning(index, most_us)) return {};
     RecordedGraph& graph = graphs_[index];
-    TSR_TRY(const bool finer, graph.refine(device_, slice_us(graph, most_us)));
-    if (finer) stats_.records += graph.slices();
+    TSR_TRY(const bool other, graph.refine(device_, slice_us(graph, most_us)));
+    if (other) stats_.records += graph.slices();
     return {};
   }
 

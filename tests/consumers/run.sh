@@ -49,6 +49,11 @@ with_pkg_config() { # prefix folder [--static]
   cc -std=c99 -pedantic-errors -Wall -Wextra -Werror $flags "$here/embed.c" -o "$2/embed_c" $libs
   # shellcheck disable=SC2086
   c++ -std=c++20 -fno-exceptions -fno-rtti -pedantic-errors -Wall -Wextra -Werror $flags "$here/embed.cpp" -o "$2/embed_cpp" $libs
+  if pkg-config --exists tessera_glsl; then
+    # shellcheck disable=SC2046
+    cc -std=c99 -pedantic-errors -Wall -Wextra -Wno-missing-field-initializers -Werror $(pkg-config --cflags tessera_glsl) \
+      "$here/embed_glsl.c" -o "$2/embed_glsl" $(pkg-config ${3:-} --libs tessera_glsl)
+  fi
   LD_LIBRARY_PATH=$(pkg-config --variable=libdir tessera) hosts "$2"
 }
 

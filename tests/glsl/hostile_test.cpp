@@ -1,10 +1,28 @@
 // Texts that are no such functions: a status and a message that names the line, and nothing worse.
+#include <random>
+
 #include "user_fixture.h"
 
 namespace tessera::test {
 namespace {
 
 constexpr const char* kHead = "float score(float s, uint b, uint h, uint q, uint k) ";
+
+// tessera_glsl's module, after `change`.
+template <typename F>
+int passed_on(const tessera_glsl_request* request, F change) {
+  std::vector<std::uint8_t> words;
+  tessera_glsl_request own = *request;
+  own.answer = &words;
+  own.module = [](void* to, const void* spirv, std::size_t bytes) {
+    const auto* from = static_cast<const std::uint8_t*>(spirv);
+    static_cast<std::vector<std::uint8_t>*>(to)->assign(from, from + bytes);
+  };
+  if (tessera_glsl_compile(nullptr, &own) != 0) return 1;
+  change(words);
+  request->module(request->answer, words.data(), words.size());
+  return 0;
+}
 
 class Hostile : public UserFunctions {
  protected:
@@ -129,6 +147,81 @@ TEST_F(Hostile, Buffers) {
                  "is read by score_glsl and mask_glsl alone");
 }
 
+// Texts that are nearly right: pieces of one put into another, bytes changed, cut off.
+TEST_F(Hostile, Mutations) {
+  const std::string seeds[] = {
+      std::string(kHead) + "{\n  return s - x[h] * abs(float(int(q) - int(k)));\n}",
+      "const float cap = 30;\nfloat f(in float a, inout float b) { b += a; return cap * tanh(b / cap); }\n" +
+          std::string(kHead) + "{ float t = s; return f(s, t) + t; }",
+      std::string(kHead) +
+          "{\n  for (uint i = 0; i < 4u; ++i) { if (i == q) continue; s += x[i]; }\n  return s; // end\n}",
+      std::string(kHead) +
+          "{ vec4 v = vec4(s, 1, 2.5e-3, float(q)); mat2 m = mat2(v); switch (k) { case 0: return m[0].x; "
+          "default: return dot(v.xyzw, v.wzyx); } }"};
+  const std::string_view pieces[] = {
+      "\0",     "#",      "/*",         "*/",    "//",        "\\\n",       "{",       "}",
+      "(",      ")",      "[",          "]",     ";",         ",",          "x[",      "score",
+      "float",  "uint",   "0x7fffffff", "1e999", "-1",        "%",          "<<",      "/ 0",
+      "?",      ":",      "\xff",       "'",     "user_mask", "USER_TILES", "main",    "while(false)",
+      "return", "struct", "e+",         "1.",    "..",        "\n",         "layout(", "@"};
+  std::mt19937 random(static_cast<std::uint32_t>(testing::UnitTest::GetInstance()->random_seed()));
+  const auto below = [&](std::size_t n) { return random() % n; };
+  std::vector<Tensor> inputs = qkv({1, 1, 1, 4, 4, 8});
+  inputs.push_back(tensor_of("user.x", "F32", {2}, std::vector<float>{1, 2}));
+  int taken = 0;
+  for (int i = 0; i < 200; ++i) {
+    std::string text = seeds[below(std::size(seeds))];
+    for (std::size_t change = 0; change <= below(3); ++change) {
+      const std::size_t at = below(text.size());
+      const std::string_view piece = pieces[below(std::size(pieces))];
+      switch (below(5)) {
+        case 0: text.insert(at, piece.empty() ? std::string(1, '\0') : std::string(piece)); break;
+        case 1: text.erase(at, 1 + below(4)); break;
+        case 2: text[at] = static_cast<char>(1 + below(255)); break;
+        case 3: text.replace(at, 1 + below(8), piece); break;
+        default: text.insert(at, seeds[below(std::size(seeds))].substr(below(40), below(40))); break;
+      }
+      if (text.empty()) text = " ";
+    }
+    const auto plan = on_.plan("attention", inputs, {}, {}, {text, ""});  // not run: loops may have no end
+    taken += static_cast<bool>(plan);
+    if (plan) continue;
+    const Failure failure = plan.failure();
+    EXPECT_EQ(failure.status, TESSERA_INVALID_ARGUMENT) << text << "\n" << failure.message;
+    EXPECT_THAT(failure.message, testing::HasSubstr("score_glsl")) << text;
+  }
+  EXPECT_GT(taken, 0);
+}
+
+// What numbers do that no score should have: nothing that is not finite leaves attention.
+TEST_F(Hostile, OddNumbers) {
+  const Sizes s{1, 2, 1, 20, 37, 16};
+  std::vector<Tensor> inputs = qkv(s);
+  inputs.push_back(tensor_of("user.x", "F32", {1}, std::vector<float>{0}));
+  for (const bool as_gpu : {false, true}) {
+    const Context on = context(as_gpu);
+    for (const char* value :
+         {"s / x[0]", "x[0] / x[0]", "sqrt(-1.0 - x[0])", "log(x[0])", "-1.0 / x[0]", "1e38 * 1e38", "3.4e38",
+          "-3.4e38", "float(k / uint(x[0]))", "float(k % uint(x[0]))", "float(1 << (k + 40))", "s * 1e30",
+          "uintBitsToFloat(0x7fc00000u)", "x[0xffffffffu]", "x[k * 4000000000u]", "pow(-1.0, s)",
+          "k == 3 ? 1.0 / x[0] : s"}) {
+      const auto y = run(on, inputs, {std::string(kHead) + "{ return " + value + "; }", ""});
+      ASSERT_EQ(y.size(), 1u) << value;
+      for (const float f : floats_of(y[0])) ASSERT_LE(std::abs(f), 1.001f) << value;
+    }
+    // A key whose score is NaN or -inf is not seen, one of +inf alone.
+    const auto with = [&](const std::string& body) {
+      const auto found = run(on, inputs, {std::string(kHead) + "{ " + body + " }", ""});
+      return found.empty() ? std::vector<float>{} : floats_of(found[0]);
+    };
+    const std::vector<float> hidden = with("return k < 9 ? s : -1.0 / x[0];");
+    EXPECT_EQ(hidden, with("return k < 9 ? s : -3.2e38;"));
+    EXPECT_EQ(hidden, with("return k < 9 ? s : uintBitsToFloat(0x7fc00000u + uint(x[0]));"));
+    EXPECT_EQ(with("return k == 3 ? 1.0 / x[0] : s;"), with("return k == 3 ? 0.0 : -1.0 / x[0];"));
+    for (const float f : with("return x[0] / x[0];")) EXPECT_EQ(f, 0);
+  }
+}
+
 // A host's own compiler that does not do its work.
 TEST_F(Hostile, Compilers) {
   const auto with = [&](tessera_compile_glsl_fn compile) {
@@ -144,7 +237,7 @@ TEST_F(Hostile, Compilers) {
   const auto silent = [](void*, const tessera_glsl_request*) { return 1; };
   EXPECT_THAT(with(silent).message, testing::HasSubstr("without saying why"));
   const auto empty = [](void*, const tessera_glsl_request*) { return 0; };
-  EXPECT_THAT(with(empty).message, testing::HasSubstr("no SPIR-V"));
+  EXPECT_THAT(with(empty).message, testing::HasSubstr("is no SPIR-V"));
   const auto talks = [](void*, const tessera_glsl_request* r) {
     r->log(r->answer, "a message\nof two lines");
     return 1;
@@ -155,6 +248,34 @@ TEST_F(Hostile, Compilers) {
     r->module(r->answer, words, sizeof(words));
     return 0;
   };
+  // SPIR-V that was changed on its way, or is another kernel's.
+  const auto cut = [](void*, const tessera_glsl_request* r) {
+    return passed_on(r, [](auto& m) { m.resize(m.size() / 2); });
+  };
+  const auto odd = [](void*, const tessera_glsl_request* r) {
+    return passed_on(r, [](auto& m) { m.resize(m.size() - 1); });
+  };
+  const auto swapped = [](void*, const tessera_glsl_request* r) {
+    return passed_on(r, [](auto& m) { std::swap(m[0], m[3]); });
+  };
+  const auto noise = [](void*, const tessera_glsl_request* r) {
+    return passed_on(r, [](auto& m) {
+      for (std::size_t i = 20; i < m.size(); i += 7) m[i] ^= 0x55;
+    });
+  };
+  const auto other = [](void*, const tessera_glsl_request* r) {
+    tessera_glsl_request small = *r;
+    small.source =
+        "#version 460\nlayout(local_size_x = 1) in;\nlayout(binding = 0) buffer B { uint x[]; };\n"
+        "void main() { x[0] = 1; }\n";
+    small.bytes = std::strlen(small.source);
+    return tessera_glsl_compile(nullptr, &small);
+  };
+  for (const tessera_compile_glsl_fn compile : {+cut, +odd, +swapped, +noise, +other}) {
+    const Failure failure = with(compile);
+    EXPECT_EQ(failure.status, TESSERA_INVALID_ARGUMENT) << failure.message;
+    EXPECT_THAT(failure.message, testing::HasSubstr("the module of attention"));
+  }
   EXPECT_EQ(with(header).status, TESSERA_INVALID_ARGUMENT);
   EXPECT_THAT(with(header).message, testing::HasSubstr("the module of attention"));
 }

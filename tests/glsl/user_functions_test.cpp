@@ -68,6 +68,7 @@ struct Case {
     return std::vector<Tensor>{};
   };
   // The built-in form of the same.
+  bool one_sequence = false;  // is all it takes
   std::vector<std::string> attributes = {};
   std::function<std::vector<Tensor>(const Sizes&)> built_in = [](const Sizes&) {
     return std::vector<Tensor>{};
@@ -95,6 +96,7 @@ class Forms : public UserFunctions {
   // The functions, and the built-in form, against loops.
   void compare(const Case& c) {
     each([&](const Context& on, const Sizes& s, const std::string& what) {
+      if (c.one_sequence && s.batch != 1) return;
       const Expected64 wanted = expected(s, qkv(s), c.score(s), c.mask(s));
       const auto found = run(on, with(qkv(s), c.buffers(s)), c.user);
       const auto built = run(on, with(qkv(s), c.built_in(s)), {}, c.attributes);
@@ -222,6 +224,64 @@ TEST_F(Forms, DocumentsInBits) {
                 }});
 }
 
+TEST_F(Forms, Documents) {
+  const auto starts = [](std::uint64_t n, std::vector<std::int32_t>& out) {
+    for (std::uint32_t d = 0; d <= 3; ++d) {
+      std::uint64_t first = 0;
+      while (first < n && document_of(first, n) < d) ++first;
+      out.push_back(static_cast<std::int32_t>(first));
+    }
+  };
+  compare({.user = {"",
+                    "bool mask(uint b, uint h, uint q, uint k) {\n"
+                    "  return 3 * q / size[0] == 3 * k / size[1];\n}"},
+           .mask = [](const Sizes& s) -> Mask {
+             return [s](auto, auto, std::uint64_t q, std::uint64_t k) {
+               return document_of(q, s.rows) == document_of(k, s.keys);
+             };
+           },
+           .buffers = [](const Sizes& s) -> std::vector<Tensor> {
+             return {tensor_of("user.size", "U32", {2},
+                               std::vector<std::uint32_t>{static_cast<std::uint32_t>(s.rows),
+                                                          static_cast<std::uint32_t>(s.keys)})};
+           },
+           .one_sequence = true,
+           .built_in = [=](const Sizes& s) -> std::vector<Tensor> {
+             std::vector<std::int32_t> first;
+             starts(s.rows, first);
+             starts(s.keys, first);
+             return {tensor_of("documents", "I32", {2, 4}, first)};
+           }});
+}
+
+TEST_F(Forms, RelativeBiasByDistance) {
+  constexpr std::uint64_t kMost = 4;
+  const auto table = [](const Sizes& s) {
+    return floats_of(random_tensor("table", "F32", {2 * kMost + 1, s.heads}, 9));
+  };
+  compare(
+      {.user = {"float score(float s, uint b, uint h, uint q, uint k) {\n"
+                "  int away = clamp(int(k) - int(q) - shift[0], -4, 4) + 4;\n"
+                "  return s + table[away * shift[1] + int(h)];\n}",
+                ""},
+       .score = [=](const Sizes& s) -> Score {
+         return [s, values = table(s)](double x, auto, std::uint64_t h, std::uint64_t q, std::uint64_t k) {
+           const double away = std::clamp(-distance(s, q, k), -double(kMost), double(kMost)) + double(kMost);
+           return x + values[static_cast<std::uint64_t>(away) * s.heads + h];
+         };
+       },
+       .buffers = [=](const Sizes& s) -> std::vector<Tensor> {
+         return {tensor_of("user.table", "F32", {2 * kMost + 1, s.heads}, table(s)),
+                 tensor_of("user.shift", "I32", {2},
+                           std::vector<std::int32_t>{static_cast<std::int32_t>(s.keys - s.rows),
+                                                     static_cast<std::int32_t>(s.heads)})};
+       },
+       .attributes = {"relative=distance"},
+       .built_in = [=](const Sizes& s) -> std::vector<Tensor> {
+         return {tensor_of("relative_bias", "F32", {2 * kMost + 1, s.heads}, table(s))};
+       }});
+}
+
 TEST_F(Forms, MaskOfBatchAndHeadInBits) {
   compare_bits(
       {.user = {"", "bool mask(uint b, uint h, uint q, uint k) { return (b + 2 * h + q + k) % 3 != 0; }"},
@@ -257,6 +317,26 @@ TEST_F(UserFunctions, LeaveHiddenTilesOut) {
         [](auto, auto, auto, std::uint64_t k) { return k < 64 || k >= 192; });
     expect_near(floats_of(found[0]), wanted.y, wanted.bound, place(s, as_gpu));
     EXPECT_EQ(kernels(on, inputs, user).front(), "mask_tiles");
+  }
+}
+
+// One row over a long cache leaves keys out that its mask hides, but for those next to keys that it sees.
+TEST_F(UserFunctions, FewRowsReadWhatTheySee) {
+  const Sizes s{1, 4, 2, 1, 1000, 16};
+  const UserGlsl user{
+      "", "bool mask(uint b, uint h, uint q, uint k) { return k >= 960 && (h < 2 || k != 970); }"};
+  for (const bool as_gpu : {false, true}) {
+    const Context on = context(as_gpu);
+    std::vector<Tensor> inputs = qkv(s);
+    for (Tensor* t : {&inputs[1], &inputs[2]})
+      for (std::uint64_t h = 0; h < s.kv_heads; ++h)
+        std::memset(t->data.data() + h * s.keys * s.dim * 4, 0xff, 800 * s.dim * 4);
+    const auto found = run(on, inputs, user);
+    ASSERT_EQ(found.size(), 1u);
+    const Expected64 wanted = expected(
+        s, qkv(s), [](double x, auto...) { return x; },
+        [](auto, std::uint64_t h, auto, std::uint64_t k) { return k >= 960 && (h < 2 || k != 970); });
+    expect_near(floats_of(found[0]), wanted.y, wanted.bound, place(s, as_gpu));
   }
 }
 

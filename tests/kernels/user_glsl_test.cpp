@@ -47,6 +47,20 @@ TEST(UserGlsl, Refusals) {
   for (const auto& [text, words] : cases) EXPECT_THAT(text_of(text), testing::HasSubstr(words)) << text;
 }
 
+TEST(UserGlsl, WhatAMaskDependsOn) {
+  const auto reach = [](const std::string& text) {
+    const MaskReach r = mask_reach(text_of(text));
+    return std::string(r.batch ? "b" : "") + (r.head ? "h" : "");
+  };
+  EXPECT_EQ(reach(kHead + "{ return k <= q; } // b, h"), "");
+  EXPECT_EQ(reach(kHead + "{ return k <= b; }"), "b");
+  EXPECT_EQ(reach("bool mask(uint batch, uint\nhead , uint q, uint k) { return head == batch; }"), "bh");
+  EXPECT_EQ(reach("bool mask(in uint one, uint, uint q, uint k) { return true; }"), "");
+  EXPECT_EQ(reach("bool f(uint h) { return h == 0; }\n" + kHead + "{ return f(q); }"), "h");  // to be safe
+  EXPECT_EQ(reach(kHead + ";\nbool mask(uint x, uint y, uint q, uint k) { return x == y; }"), "bh");
+  EXPECT_EQ(reach("bool mask(uint b"), "bh");
+}
+
 TEST(UserGlsl, NamesOfBuffers) {
   for (const char* name : {"few", "_x", "X9"}) EXPECT_TRUE(is_user_name(name)) << name;
   for (const char* name : {"", "9", "a b", "a.b", "float", "sin", "score", "mask", "gl_x", "main"})
