@@ -134,10 +134,10 @@ int next_seen(Tile t, int step) {
   if (USER_ASKS_FIRST == 0) return step;
   for (; step < t.walk.steps.end; step += int(COLS)) {
     bool seen = false;
-    for (uint i = lane(); i < ROWS * COLS; i += GROUP) {
-      uint folded = min(t.first + i / COLS, t.count - 1);
-      seen = seen || user_mask(t.sequence.batch, t.head + folded % p.group, folded / p.group,
-                               read_key(t.walk, step + int(i % COLS)));
+    [[unroll]] for (uint r = 0; r < ROWS; ++r) {
+      uint folded = min(t.first + r, t.count - 1), head = t.head + folded % p.group, row = folded / p.group;
+      for (uint c = lane(); c < COLS; c += GROUP)
+        seen = seen || user_mask(t.sequence.batch, head, row, read_key(t.walk, step + int(c)));
     }
     if (seen) user_step = step;
     barrier();
@@ -236,11 +236,18 @@ void main() {
   t.walk.steps.begin = all.begin + int(t.split) * share;
   t.walk.steps.end = min(t.walk.steps.begin + share, all.end);
   if (t.walk.steps.begin >= all.end && t.split != 0) return;  // the merge does not read this split
+  int step = next_seen(t, t.walk.steps.begin);
+#ifdef USER_FUNCTIONS
+  if (USER_ASKS_FIRST != 0 && step >= t.walk.steps.end) {  // nothing is seen of this split
+    for (uint i = lane(); i < ROWS * V_DIM4; i += GROUP) write_out(t, i / V_DIM4, i % V_DIM4, vec4(0), kLeastMax, 0);
+    return;
+  }
+#endif
   [[unroll]] for (uint i = 0; i < ROWS * DIM_TILE; ++i) o[i] = vec4(0);
   [[unroll]] for (uint r = 0; r < ROWS; ++r) row_max[r] = kLeastMax;
   [[unroll]] for (uint r = 0; r < ROWS; ++r) row_sum[r] = 0;
   stage_q(t);
-  for (int step = next_seen(t, t.walk.steps.begin); step < t.walk.steps.end; step = next_seen(t, step + int(COLS))) {
+  for (; step < t.walk.steps.end; step = next_seen(t, step + int(COLS))) {
     barrier();
     score_parts(t, step);
     barrier();
