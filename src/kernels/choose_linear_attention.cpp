@@ -147,6 +147,7 @@ class Chooser {
       for (std::uint32_t cols4 = widest; cols4 > 0; cols4 /= 2) {
         if (cols4 < std::min(2u, widest) && chunk > 1) continue;  // rows of two vec4 before fewer rows
         most = spread(a_, group, chunk, cols4);
+        if (chunk == 1 && shared_bytes(a_, *most) > limits_.max_shared_bytes) most->parts = 1;
         if (shared_bytes(a_, *most) <= std::min(limits_.max_shared_bytes, kMostShared) &&
             ends(*most, flags, chunk))
           return *most;

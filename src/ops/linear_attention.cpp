@@ -75,8 +75,13 @@ class LinearAttentionBuilder {
     const OpInput& query = args_.in("query");
     const ValueId y = p_.add("output", Storage::output, query.real(),
                              {rows("query")[0], std::uint64_t{a_.heads} * a_.v_dim});
-    const ValueId present = state_output("past_state", "present_state", state_shape());
-    const ValueId normaliser = state_output("past_normaliser", "present_normaliser", normaliser_shape());
+    // The state goes on in its own memory: a host that records a step keeps it there.
+    ValueId present = in[static_cast<std::size_t>(LinearIn::past)];
+    if (present == kNoValue && args_.wants("present_state"))
+      present = state_output("present_state", state_shape());
+    ValueId normaliser = kNoValue;
+    if (args_.has("past_normaliser") || args_.wants("present_normaliser"))
+      normaliser = state_output("present_normaliser", normaliser_shape());
     OpAttrs attrs;
     attrs.linear = a_;
     p_.op(OpKind::linear_attention, attrs, std::move(in), {y, present, normaliser});
@@ -97,8 +102,7 @@ class LinearAttentionBuilder {
   std::string_view type_of(std::string_view past) const {
     return args_.in(args_.has(past) ? past : "query").type();
   }
-  ValueId state_output(std::string_view past, std::string name, Shape shape) {
-    if (!args_.has(past) && !args_.wants(name)) return kNoValue;
+  ValueId state_output(std::string name, Shape shape) {
     return p_.add(std::move(name), Storage::output, DType::f32, std::move(shape));
   }
 

@@ -115,7 +115,7 @@ TEST_P(LinearRules, LongSequences) {
   check(c);
   // As many rows a dispatch as a driver that ends loops allows.
   c = of_rule(GetParam(), 1100, 96, 8);
-  c.attrs.heads = 3;
+  c.attrs.heads = 2;
   c.attrs.decay_by_dim = true;
   check(c);
 }

@@ -177,6 +177,7 @@ class LinearAttentionGpu : public GpuTest {
     constexpr std::uint32_t kDeltaRows = 32;
     SCOPED_TRACE(text_of(c));
     const LinearTensors given = numbers(c), found = run(c, given, on);
+    if (HasFailure()) return;
     const std::uint32_t len = c.attrs.len, step = is_delta(c.attrs.rule) ? kDeltaRows : len;
     LinearCase part = c;
     std::vector<float> state;

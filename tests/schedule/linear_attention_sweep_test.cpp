@@ -23,9 +23,10 @@ class Draw {
   std::mt19937 engine_;
 };
 
-// Sizes around vectors, tiles, chunks and dispatches; the reference's work stays small.
+// Sizes around vectors, tiles, chunks and dispatches; the reference's work stays small, and a tensor within
+// the bindings of a small device.
 void draw_sizes(Draw& draw, LinearAttentionAttrs& a) {
-  constexpr double kMostWork = 5e5;
+  constexpr double kMostWork = 5e5, kMostElements = 2.5e5;
   a.kv_heads = draw.of({1u, 1u, 2u, 3u});
   a.heads = a.kv_heads * draw.of({1u, 1u, 2u, 3u, 5u});
   a.batch = draw.of({1u, 1u, 2u, 3u});
@@ -35,7 +36,8 @@ void draw_sizes(Draw& draw, LinearAttentionAttrs& a) {
   do {
     a.k_dim = draw.of({1u, 2u, 3u, 4u, 5u, 7u, 8u, 15u, 16u, 17u, 31u, 32u, 33u, 64u, 65u, 128u, 129u, 512u});
     a.v_dim = draw.of({1u, 2u, 3u, 4u, 5u, 7u, 8u, 15u, 16u, 17u, 24u, 31u, 33u, 36u, 64u, 65u, 128u, 300u});
-  } while (double(a.batch) * a.len * a.heads * a.k_dim * a.v_dim > kMostWork);
+  } while (double(a.batch) * a.len * a.heads * a.k_dim * a.v_dim > kMostWork ||
+           double(a.batch) * a.len * a.heads * std::max(a.k_dim, a.v_dim) > kMostElements);
 }
 
 LinearCase random_case(std::uint32_t seed) {
@@ -55,6 +57,8 @@ LinearCase random_case(std::uint32_t seed) {
     a.normalise = draw.chance(40);
     a.epsilon = draw.of({0.0f, 1e-6f, 0.25f});
   }
+  // Shared memory at the floor has no room for more beside a normaliser.
+  if (a.normalise) a.k_dim = std::min(a.k_dim, 256u);
   a.causal = a.rule != UpdateRule::linear || draw.chance(60);
   c.past = draw.chance(50);
   c.output = draw.chance(90);
@@ -74,7 +78,7 @@ TEST_F(LinearAttentionGpu, RandomDescriptors) {
   caps.push_back({"subgroup_shuffle", 0});
   const auto plain = make_device(std::move(caps));
   ASSERT_TRUE(plain);
-  for (std::uint32_t seed = 1; seed <= 150 * sweep_percent() / 100; ++seed) {
+  for (std::uint32_t seed = 1; seed <= 80 * sweep_percent() / 100; ++seed) {
     check(random_case(seed), seed % 2 == 0 ? plain.get() : device_.get());
     if (HasFatalFailure()) return;
   }
