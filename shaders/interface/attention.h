@@ -76,12 +76,13 @@ TSR_CONST uint kMaskTilesSpecRows = 8;  // folded rows of a tile
 TSR_CONST uint kMaskTilesSpecCols = 9;  // keys of a tile
 TSR_CONST uint kMaskTilesSpecs = 10;
 
-// attention_scores: out is (batch, score_heads, score_rows, kv_len), f32, and the lse is read.
+// attention_scores: out is (batch, score_heads or 1, score_rows, kv_len), f32, and the lse is read.
 // AttentionParams::score_kind: AttentionScores' numbers.
 TSR_CONST uint kScoresRaw = 1;
 TSR_CONST uint kScoresCapped = 2;
 TSR_CONST uint kScoresMasked = 3;
 TSR_CONST uint kScoresWeights = 4;
+TSR_CONST uint kScoresAverage = 5;
 
 // An attention kernel has no push constants.
 #ifdef __cplusplus
