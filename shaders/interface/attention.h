@@ -81,12 +81,13 @@ TSR_CONST uint kMaskTilesSpecLanes = 10;        // that share a word; a divisor 
 TSR_CONST uint kMaskTilesSpecWhole = 11;        // 1: a lane asks about tiles of few rows whole, in straight code
 TSR_CONST uint kMaskTilesSpecs = 12;
 
-// attention_scores: out is (batch, score_heads, score_rows, kv_len), f32, and the lse is read.
+// attention_scores: out is (batch, score_heads or 1, score_rows, kv_len), f32, and the lse is read.
 // AttentionParams::score_kind: AttentionScores' numbers.
 TSR_CONST uint kScoresRaw = 1;
 TSR_CONST uint kScoresCapped = 2;
 TSR_CONST uint kScoresMasked = 3;
 TSR_CONST uint kScoresWeights = 4;
+TSR_CONST uint kScoresAverage = 5;
 
 // An attention kernel has no push constants.
 #ifdef __cplusplus

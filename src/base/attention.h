@@ -49,9 +49,12 @@ enum class RelativeBias : std::uint8_t { none, distance, window };
 enum class Causal : std::uint8_t { none, top_left, bottom_right };
 // What the optional output `scores` (batch, score_heads, score_rows, kv_len) holds. raw: after the scale;
 // capped: after the soft-cap; masked: what goes into softmax, -infinity where masked; weights: after softmax,
-// sinks in the denominator. raw and capped are there for every key below kv_len, whatever masks say (0 past
-// n_k).
-enum class AttentionScores : std::uint8_t { none, raw, capped, masked, weights };
+// sinks in the denominator; average: the mean of the weights over those heads, (batch, 1, score_rows,
+// kv_len). raw and capped are there for every key below kv_len, whatever masks say (0 past n_k).
+enum class AttentionScores : std::uint8_t { none, raw, capped, masked, weights, average };
+constexpr bool are_weights(AttentionScores s) {
+  return s == AttentionScores::weights || s == AttentionScores::average;
+}
 // f32: operands as they are stored, f32 arithmetic. mixed: operands and probabilities may be rounded to 16
 // bits before a product; sums are f32 in both.
 enum class Precision : std::uint8_t { f32, mixed };
@@ -116,6 +119,9 @@ struct AttentionOperands {
   std::optional<DType> bias;  // f32, f16, bf16
   Strides mask_strides{}, bias_strides{};
 };
+
+// Heads of the output `scores`.
+std::uint32_t score_slots(const AttentionAttrs& attrs);
 
 // Blocks of rows and of keys that lists are made of, and words that the first entries take.
 std::uint64_t list_rows(const AttentionAttrs& attrs);

@@ -208,8 +208,8 @@ class AttentionChecker : OpCheck {
     if (a_.score_head >= a_.heads || a_.score_heads > a_.heads - a_.score_head || a_.score_row >= a_.q_len ||
         a_.score_rows > a_.q_len - a_.score_row)
       return reject("the heads or rows of the scores are out of range");
-    expect_out(2, {a_.batch, a_.score_heads ? a_.score_heads : a_.heads - a_.score_head,
-                   a_.score_rows ? a_.score_rows : a_.q_len - a_.score_row, a_.kv_len});
+    expect_out(
+        2, {a_.batch, score_slots(a_), a_.score_rows ? a_.score_rows : a_.q_len - a_.score_row, a_.kv_len});
   }
 
   AttentionAttrs a_;

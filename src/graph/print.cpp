@@ -80,7 +80,7 @@ std::vector<std::pair<std::string, std::string>> print_attention(const Attention
   if (a.user != nullptr)
     put("user", a.user->score.empty() ? "mask" : a.user->mask.empty() ? "score" : "score,mask");
   if (a.scores != AttentionScores::none) {
-    const char* kinds[] = {"none", "raw", "capped", "masked", "weights"};
+    const char* kinds[] = {"none", "raw", "capped", "masked", "weights", "average"};
     put("scores", kinds[static_cast<std::size_t>(a.scores)]);
   }
   for (const auto& [key, strides] :

@@ -160,9 +160,9 @@ struct Checker {
         {"lse", std::uint64_t{a.batch} * a.heads * a.q_len * 4},
         {"scores", a.scores == AttentionScores::none
                        ? 0
-                       : extent_bytes({std::uint64_t{a.score_heads} * a.score_rows * a.kv_len,
+                       : extent_bytes({std::uint64_t{score_slots(a)} * a.score_rows * a.kv_len,
                                        std::uint64_t{a.score_rows} * a.kv_len, a.kv_len, 1},
-                                      {a.batch, a.score_heads, a.score_rows, a.kv_len}, DType::f32)}};
+                                      {a.batch, score_slots(a), a.score_rows, a.kv_len}, DType::f32)}};
     for (const auto& [name, bytes] : tensors)
       if (bytes > limits.max_storage_range)
         return unsupported(std::string(name) + " is larger than this device's maxStorageBufferRange");

@@ -316,7 +316,7 @@ Result<Dispatch> choose_scores(const AttentionShape& s, OperandIndex lse, Operan
   d.operands[shader::kAttentionV] = d.operands[shader::kAttentionSinks] = kNoOperand;
   d.operands[shader::kAttentionOut] = to;
   d.operands[shader::kAttentionLse] = lse;
-  const std::uint64_t slots = std::uint64_t{a.batch} * a.score_heads;
+  const std::uint64_t slots = std::uint64_t{a.batch} * score_slots(a);
   if (slots > limits.max_group_count[2]) return too_many(s);
   d.grid = {as_u32(ceil_div(std::max(a.kv_len, 1u), t->cols())), as_u32(ceil_div(a.score_rows, t->rows())),
             as_u32(slots)};
@@ -324,9 +324,9 @@ Result<Dispatch> choose_scores(const AttentionShape& s, OperandIndex lse, Operan
   TSR_CHECK(check_loops(d, limits, describe(s)));
   // Raw and capped scores are there of every key.
   const double all = double(a.score_rows) * a.kv_len;
-  const bool hidden = a.scores == AttentionScores::masked || a.scores == AttentionScores::weights;
+  const bool hidden = a.scores == AttentionScores::masked || are_weights(a.scores);
   const double pairs = hidden ? visible_keys(a, a.score_row, a.score_rows).pairs : all;
-  d.flops = 2 * double(slots) * pairs * a.head_dim;
+  d.flops = 2 * double(a.batch) * a.score_heads * pairs * a.head_dim;
   d.bytes = 4 * double(slots) * all;
   return d;
 }
@@ -395,7 +395,7 @@ Result<AttentionChoice> choose_attention(const AttentionShape& shape, const Targ
   TSR_TRY(AttentionShape s, checked(shape, target.limits));
   AttentionChoice out;
   OperandIndex lse = shape.operands.lse ? OperandIndex{shader::kAttentionLse} : kNoOperand;
-  const bool own_lse = s.attrs.scores == AttentionScores::weights && !s.operands.lse;
+  const bool own_lse = are_weights(s.attrs.scores) && !s.operands.lse;
   s.operands.lse = s.operands.lse || own_lse;
   if (rows_together(s) <= kMostSplitRows) {
     for (const char* form : {"attention_coopmat2", "attention_coopmat"})
@@ -410,7 +410,7 @@ Result<AttentionChoice> choose_attention(const AttentionShape& shape, const Targ
     out.dispatches.back().operands[shader::kAttentionLse] = lse;
   }
   if (s.attrs.scores != AttentionScores::none) {
-    TSR_TRY(Dispatch scores, choose_scores(s, s.attrs.scores == AttentionScores::weights ? lse : kNoOperand,
+    TSR_TRY(Dispatch scores, choose_scores(s, are_weights(s.attrs.scores) ? lse : kNoOperand,
                                            kAttentionScoresOperand, target.limits));
     out.dispatches.push_back(std::move(scores));
   }

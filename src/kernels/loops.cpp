@@ -214,7 +214,10 @@ Loops attention_tiles(const Dispatch& d) {
   const Loops begin = loop(ceil_div(rows, s.group), s.document) + s.document * 2 + s.list +
                       loop(ceil_div(rows * chunks * chunk, s.group));
   const std::uint64_t elements = row_tile * d.spec[kAttentionSpecColTile];
-  if (d.kernel == KernelId::attention_scores) return begin + scores + s.list * elements;
+  if (d.kernel == KernelId::attention_scores) {
+    const bool average = params_of(d).score_kind == kScoresAverage;
+    return begin + loop(average ? params_of(d).score_heads : 1, scores + s.list * elements);
+  }
   const std::uint64_t v_cols = d.spec[kAttentionSpecVCols];
   const Loops across = loop(col_groups / 4) * row_tile;
   const Loops weigh_v =

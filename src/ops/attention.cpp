@@ -317,7 +317,7 @@ class AttentionBuilder {
         p_.add("Y", Storage::output, args_.in("Q").real(), rows_shape(s_.heads, s_.q_len, s_.v_dim));
     ValueId lse = kNoValue, scores = kNoValue;
     const Shape lse_shape{s_.batch, s_.heads, s_.q_len};
-    const Shape score_shape{s_.batch, a_.score_heads, a_.score_rows, s_.kv_len};
+    const Shape score_shape{s_.batch, score_slots(a_), a_.score_rows, s_.kv_len};
     if (args_.wants("lse")) lse = p_.add("lse", Storage::output, DType::f32, lse_shape);
     if (args_.wants("qk_matmul_output"))
       scores = p_.add("qk_matmul_output", Storage::output, DType::f32, score_shape);

@@ -46,7 +46,7 @@ constexpr OpTensorInfo kOut[] = {
     {"present_key", "like K", "(batch, kv_heads, past+keys, dim)", true, "made whenever past_key is there"},
     {"present_value", "like V", "(batch, kv_heads, past+keys, v_dim)", true, {}},
     {"qk_matmul_output", "like Q", "(batch, score_heads, score_rows, kv_len)", true,
-     "what qk_matmul_output_mode says"},
+     "what qk_matmul_output_mode says; with average_heads 1 for score_heads"},
     {"lse", "F32", "(batch, q_heads, q_len)", true, "log of the denominator"}};
 
 constexpr OpAttributeInfo kAttrs[] = {
@@ -106,6 +106,9 @@ constexpr OpAttributeInfo kAttrs[] = {
     {"sparse_seed", Kind::integer, "0", ">= 0", "of the random blocks", 0, kMost},
     {"score_head", Kind::integer, "0", ">= 0", "the first head of qk_matmul_output", 0, kMost},
     {"score_heads", Kind::integer, "0", ">= 0", "how many heads it has; 0: all", 0, kMost},
+    {"average_heads", Kind::integer, "0", "0 or 1",
+     "qk_matmul_output of mode 3 is the mean over its heads, as torch.nn.MultiheadAttention returns it", 0,
+     1},
     {"score_row", Kind::integer, "0", ">= 0", "its first row", 0, kMost},
     {"score_rows", Kind::integer, "0", ">= 0", "how many rows it has; 0: all", 0, kMost}};
 

@@ -219,8 +219,13 @@ Result<void> set_choice(const Arguments& args, AttentionAttrs& a) {
 Result<void> set_scores(const Arguments& args, AttentionAttrs& a) {
   static constexpr AttentionScores kModes[] = {AttentionScores::raw, AttentionScores::capped,
                                                AttentionScores::masked, AttentionScores::weights};
+  const bool average = args.integer("average_heads") != 0;
+  if (average && !args.wants("qk_matmul_output")) return args.refuse("average_heads is of qk_matmul_output");
   if (!args.wants("qk_matmul_output")) return {};
   a.scores = kModes[args.integer("qk_matmul_output_mode")];
+  if (average && a.scores != AttentionScores::weights)
+    return args.refuse("average_heads is of the weights, qk_matmul_output_mode=3");
+  if (average) a.scores = AttentionScores::average;
   const auto range = [&](std::string_view first_name, std::string_view count_name, std::uint32_t all,
                          std::string_view what, std::uint32_t& first, std::uint32_t& count) -> Result<void> {
     first = static_cast<std::uint32_t>(args.integer(first_name));

@@ -11,6 +11,7 @@
 
 #include "interface/attention.h"
 #include "kernels/data.h"
+#include "kernels/strided_elements.h"
 
 namespace tessera::test {
 
@@ -23,58 +24,6 @@ inline double half_error(double x, bool stored_f16) {
   if (stored_f16) return std::abs(x) < 0x1p-14 ? std::abs(x) : 0;
   return std::abs(x) * 0x1p-10 + 0x1p-24;
 }
-
-// Elements of a strided tensor: NaN where nothing was put.
-class Elements {
- public:
-  Elements() = default;
-  Elements(DType type, Strides strides, Strides extents) : type_(type), strides_(strides) {
-    std::uint64_t last = 0;
-    for (std::size_t i = 0; i < 4; ++i)
-      if (extents[i] == 0)
-        return;
-      else
-        last += strides[i] * (extents[i] - 1);
-    values_.assign(last + 1, std::numeric_limits<float>::quiet_NaN());
-  }
-  std::uint64_t at(std::uint64_t a, std::uint64_t b, std::uint64_t c, std::uint64_t d) const {
-    return a * strides_[0] + b * strides_[1] + c * strides_[2] + d * strides_[3];
-  }
-  float& operator[](std::uint64_t i) { return values_[i]; }
-  double operator()(std::uint64_t a, std::uint64_t b, std::uint64_t c, std::uint64_t d) const {
-    return values_[at(a, b, c, d)];
-  }
-  // The bytes as kernels read them; values become what was stored. `row`: elements of a row of blocks.
-  Bytes encode(std::uint32_t row) {
-    if (type_ == DType::f32) return to_bytes(values_);
-    if (type_ == DType::q8_0) return encode_blocks(row);
-    std::vector<std::uint16_t> halves((values_.size() + 1) / 2 * 2, 0x7fff);
-    for (std::size_t i = 0; i < values_.size(); ++i) {
-      halves[i] = type_ == DType::f16 ? f32_to_f16(values_[i]) : f32_to_bf16(values_[i]);
-      values_[i] = type_ == DType::f16 ? f16_to_f32(halves[i]) : bf16_to_f32(halves[i]);
-    }
-    return to_bytes(halves);
-  }
-
- private:
-  Bytes encode_blocks(std::uint32_t row) {
-    const std::uint64_t bytes = device_row_bytes(type_, row), rows = values_.size() / row;
-    Bytes out = to_bytes(std::vector<std::uint32_t>(rows * bytes / 4, 0x7fff7fffu));
-    Bytes file(file_bytes(row, info(type_)));
-    for (std::uint64_t r = 0; r < rows; ++r) {
-      const std::span<float> values = std::span(values_).subspan(r * row, row);
-      if (std::isnan(values[0])) continue;
-      encode_row(type_, values, file);
-      decode_row(type_, file, values);
-      repack_row(type_, row, file, std::span(out).subspan(r * bytes, bytes));
-    }
-    return out;
-  }
-
-  DType type_ = DType::f32;
-  Strides strides_{};
-  std::vector<float> values_;
-};
 
 struct AttentionCase {
   AttentionShape shape;
@@ -124,7 +73,7 @@ class Attention {
     y = to_bytes(std::vector<std::uint32_t>(words, 0x7fff7fffu));
     lse = poisoned(o.lse ? std::size_t{a.batch} * a.heads * a.q_len : 1);
     scores = poisoned(a.scores != AttentionScores::none
-                          ? std::size_t{a.batch} * a.score_heads * a.score_rows * a.kv_len
+                          ? std::size_t{a.batch} * score_slots(a) * a.score_rows * a.kv_len
                           : 1);
     const auto if_there = [](bool there, Bytes& bytes) { return there ? &bytes : nullptr; };
     return {&q,
@@ -489,7 +438,7 @@ inline Attention::Row Attention::expected(std::uint32_t b, std::uint32_t h, std:
       out.bound[d] += 1.01 * w * std::abs(v_(at, g, row, d) - out.value[d]);
   }
   if (!unsure.empty()) out.lse_bound += 1e-4;
-  const bool after_masks = a.scores == AttentionScores::masked || a.scores == AttentionScores::weights;
+  const bool after_masks = a.scores == AttentionScores::masked || are_weights(a.scores);
   for (std::uint32_t j = 0; j < a.kv_len && a.scores != AttentionScores::none; ++j) {
     const bool there = j < terms.size();
     double value = 0, bound = 1e-36;
@@ -509,9 +458,8 @@ inline Attention::Row Attention::expected(std::uint32_t b, std::uint32_t h, std:
       }
     }
     if (after_masks && std::ranges::count(unsure, std::size_t{j}) != 0) {  // one of the two
-      bound = a.scores == AttentionScores::weights ? bound + 1.01 * std::exp(terms[j].full - best) / sum
-                                                   : kInfinity;
-      value = a.scores == AttentionScores::weights ? value : 0;
+      bound = are_weights(a.scores) ? bound + 1.01 * std::exp(terms[j].full - best) / sum : kInfinity;
+      value = are_weights(a.scores) ? value : 0;
     }
     out.score.push_back(value);
     out.score_bound.push_back(bound);

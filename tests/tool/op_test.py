@@ -189,6 +189,20 @@ class Refused(OpTest):
         self.attention("score=additive and score_vector come together", ["score=additive"])
         self.attention("score_vector is (4), it must be (4, 8)", ["score=additive"], score_vector=f32(4))
         self.attention("score_matrix is (4, 8, 9), it must be (4, 8, 8)", score_matrix=f32(4, 8, 9))
+        self.attention("block_columns[1] is -1", sizes, block_rows=rows, block_columns=i64(0, -1, 1))
+        self.attention("block_rows[0] is -1", sizes, block_rows=i64(-1, 2, 3), block_columns=columns)
+        self.attention("block_rows is (2, 3), it must be (3)", sizes, block_rows=i64(*(0, 1, 2) * 2, shape=[2, 3]),
+                       block_columns=columns)
+        self.attention("block_columns is (1, 3), it must have 1 dimension", sizes, block_rows=rows,
+                       block_columns=i64(0, 1, 1, shape=[1, 3]))
+        self.attention("prefix_lengths[0] is -1", ["is_causal=1"], prefix_lengths=i64(-1))
+        self.attention("prefix_lengths is (2), Q has 1 sequences", ["is_causal=1"], prefix_lengths=i64(1, 2))
+        self.attention("top_k is \"-1\", it must be >= 0", ["top_k=-1"])
+        five = {"K": f32(1, 2, 5, 8), "V": f32(1, 2, 5, 8)}
+        self.attention("relative_bias is (8, 4), it must be (9, 4)", ["relative=window", "window_width=5"],
+                       relative_bias=f32(8, 4), **five)
+        self.attention("average_heads is of qk_matmul_output", ["average_heads=1"])
+        self.attention("average_heads is of the weights", ["average_heads=1"], ["qk_matmul_output"])
         self.attention("documents cannot be combined with block_table", block_table=i64(0, 1, shape=[1, 2]),
                        documents=i64(0, 5), **pool)
 

@@ -4,8 +4,9 @@ attention in float64, cases of `tessera op attention` in the form that attention
 
     python3 tools/goldens/attention_structure.py [OUT]
 
-Needs torch, transformers and safetensors. Expected values are attention.formula with a dense mask or bias; the masks
-and biases of Longformer, T5 and Swin are asserted to be those of transformers.
+Needs torch, transformers and safetensors. Expected values are attention.formula with a dense mask or bias, Swin's as
+transformers has it; or what whole modules give, of transformers (Longformer, T5) and torch (MultiheadAttention), which
+are asserted to be the formula too.
 """
 
 import pathlib
@@ -89,26 +90,40 @@ def sparse(n, window, globals_, random=0, seed=0):
     return blocks
 
 
-def longformer_agrees(window, globals_):
-    """Its attention with global projections like the local ones is formula with this mask."""
+def longformer(window, globals_, same):
+    """Its attention module with q, k, v of local and of global rows, and its output, heads first. `same`: with global
+    projections like the local ones its output is formula with this mask."""
     config = LongformerConfig(hidden_size=16, num_attention_heads=2, attention_window=[2 * window],
                               attention_probs_dropout_prob=0.0)
     layer = LongformerSelfAttention(config, 0).double().eval()
-    for part in ("query", "key", "value"):
+    for part in ("query", "key", "value") if same else ():
         getattr(layer, part + "_global").load_state_dict(getattr(layer, part).state_dict())
     n = 12 * window
-    x, mask = randn(1, n, 16).double(), torch.zeros(1, n).double()
+    x, mask = 3 * randn(1, n, 16).double(), torch.zeros(1, n).double()
     mask[:, :globals_] = 10000
     found = layer(x, attention_mask=mask, is_index_masked=mask < 0, is_index_global_attn=mask > 0,
                   is_global_attn=globals_ > 0)[0]
-    q, k, v = (part(x).view(1, n, 2, 8).transpose(1, 2) for part in (layer.query, layer.key, layer.value))
-    wanted = formula(q, k, v, keep=sparse(n, window, globals_).expand(1, 2, n, n))["Y"]
-    torch.testing.assert_close(found, wanted.transpose(1, 2).flatten(2), rtol=1e-5, atol=1e-6)  # its softmax is float32
+    near, far = ([part(x).view(1, n, 2, 8).transpose(1, 2).detach() for part in parts] for parts in (
+        (layer.query, layer.key, layer.value), (layer.query_global, layer.key_global, layer.value_global)))
+    return near, far, found.view(1, n, 2, 8).transpose(1, 2).detach()
+
+
+def longformer_modules():
+    """Whole modules. With projections of their own, global rows are a call over the global keys and values."""
+    for window, globals_ in ((2, 0), (3, 1), (4, 5)):
+        (q, k, v), _, found = longformer(window, globals_, True)
+        wanted = formula(q, k, v, keep=sparse(12 * window, window, globals_).expand(1, 2, -1, -1))["Y"]
+        torch.testing.assert_close(found, wanted, rtol=1e-5, atol=1e-6)  # its softmax is float32
+        case(f"longformer_module_{window}_{globals_}", named(*(x.float() for x in (q, k, v))), {"Y": found},
+             sparsity="longformer", sparse_window=window, sparse_global=globals_)
+    (q, k, v), far, found = longformer(3, 4, False)
+    case("longformer_module_rows", named(*(x.float() for x in (q[:, :, 4:], k, v)), **lists(sparse(36, 3, 4)[4:])),
+         {"Y": found[:, :, 4:]})
+    case("longformer_module_global_rows", named(far[0][:, :, :4].float(), far[1].float(), far[2].float()),
+         {"Y": found[:, :, :4]})
 
 
 def known_shapes():
-    for window, globals_ in ((2, 0), (3, 1), (4, 5)):
-        longformer_agrees(window, globals_)
     for name, n, block, settings in (("longformer", 40, 1, dict(window=3, globals_=2)),
                                      ("longformer", 70, 16, dict(window=1, globals_=1)),
                                      ("bigbird", 90, 8, dict(window=1, globals_=1, random=3, seed=5)),
@@ -139,20 +154,26 @@ def t5_bias(table, q_len, kv_len, bidirectional, max_distance):
     return table[buckets].permute(2, 0, 1)
 
 
-def t5_agrees():
-    config = T5Config(d_model=16, d_kv=8, num_heads=2, dropout_rate=0.0)
-    layer = T5Attention(config, has_relative_attention_bias=True, layer_idx=0).double().eval()
-    layer.o = torch.nn.Identity()
-    x = randn(1, 200, 16).double()
-    q, k, v = (part(x).view(1, 200, 2, 8).transpose(1, 2) for part in (layer.q, layer.k, layer.v))
-    bias = t5_bias(layer.relative_attention_bias.weight, 200, 200, True, 128)
-    found = layer(x)[0]
-    torch.testing.assert_close(found, formula(q, k, v, add=bias[None], scale=1.0)["Y"].transpose(1, 2).flatten(2),
-                               rtol=1e-5, atol=1e-6)  # its softmax is float32
+def t5_modules():
+    """Whole modules but for the last projection, of an encoder and, causal by its mask, of a decoder."""
+    for name, decoder in (("encoder", False), ("decoder", True)):
+        config = T5Config(d_model=16, d_kv=8, num_heads=2, dropout_rate=0.0, is_decoder=decoder)
+        layer = T5Attention(config, has_relative_attention_bias=True, layer_idx=0).double().eval()
+        layer.relative_attention_bias.weight.data = randn(32, 2).double()
+        layer.o = torch.nn.Identity()
+        x = randn(1, 200, 16).double()
+        q, k, v = (part(x).view(1, 200, 2, 8).transpose(1, 2).detach() for part in (layer.q, layer.k, layer.v))
+        table = layer.relative_attention_bias.weight.detach()
+        keep = visible(1, 200, 200, "top_left" if decoder else "none")
+        mask = torch.zeros(1, 1, 200, 200).double().masked_fill(~keep, torch.finfo(torch.float32).min)
+        found = layer(x, mask=mask)[0].detach().view(1, 200, 2, 8).transpose(1, 2)
+        wanted = formula(q, k, v, add=t5_bias(table, 200, 200, not decoder, 128)[None], keep=keep, scale=1.0)["Y"]
+        torch.testing.assert_close(found, wanted, rtol=1e-5, atol=1e-6)  # its softmax is float32
+        case(f"t5_module_{name}", named(*(t.float() for t in (q, k, v)), relative_bias=table.float()), {"Y": found},
+             relative="t5", bidirectional=int(not decoder), scale=1.0, causal="top_left" if decoder else "none")
 
 
 def relative_biases():
-    t5_agrees()
     for name, q_len, kv_len, buckets, bidirectional, reach in (
             ("encoder", 150, 150, 32, True, 128), ("decoder", 5, 300, 32, False, 128), ("short", 20, 20, 8, True, 20),
             ("cross", 7, 60, 12, True, 33)):
@@ -243,8 +264,49 @@ def additive_scores():
          additive_formula(100 * q, k, v, vector, everything), ("Y", "lse"), score="additive")
 
 
+def multihead_attention():
+    """torch.nn.MultiheadAttention between its projections, with the weights of each head and their mean."""
+    module = torch.nn.MultiheadAttention(24, 4, batch_first=True, dtype=torch.float64).eval()
+    with torch.no_grad():
+        module.in_proj_bias.copy_(randn(72))
+        module.out_proj.weight.copy_(torch.eye(24))
+        x, memory = 2 * randn(2, 19, 24).double(), 2 * randn(2, 37, 24).double()
+        parts = (torch.nn.functional.linear(t, w, b) for t, w, b in zip(
+            (x, memory, memory), module.in_proj_weight.chunk(3), module.in_proj_bias.chunk(3)))
+        given = named(*(t.float() for t in parts))
+        padding = torch.arange(37) >= torch.tensor([20, 37])[:, None]
+        causal = torch.arange(37) > torch.arange(19)[:, None]
+        keep = ~(padding[:, None, None] | causal)
+        for name, masks, more in (("", {}, {}), ("_masked", {"key_padding_mask": padding, "attn_mask": causal},
+                                               {"attn_mask": keep})):
+            for average in (False, True):
+                y, weights = module(x, memory, memory, need_weights=True, average_attn_weights=average, **masks)
+                case(f"multihead{name}_{'average' if average else 'heads'}", {**given, **more},
+                     {"Y": y, "weights": weights.view(2, -1, 19, 37)}, scores="weights", q_num_heads=4, kv_num_heads=4,
+                     average_heads=int(average))
+
+
+def averages():
+    """Of some of the heads, which share those of keys, beside what else weights are made of."""
+    q, k, v = qkv(q_len=19, kv_len=70)
+    sinks, causal = torch.tensor([0.5, -2.0, 3.0, 0.0]), visible(2, 19, 70, "bottom_right", 40)
+    lengths, blocks = torch.tensor([0, 33]), torch.rand(4, 3, 9) < 0.5
+    for name, given, result, settings in (
+            ("sinks", {"sinks": sinks}, formula(q, k, v, keep=causal, sinks=sinks),
+             dict(causal="bottom_right", window_left=40)),
+            ("lengths", {"nonpad_kv_seqlen": lengths},
+             formula(q, k, v, keep=visible(2, 19, 70, lengths=lengths.tolist())), {}),
+            ("lists", lists(blocks), formula(q, k, v, keep=dense(blocks, 8, 8, 19, 70).expand(2, -1, -1, -1)),
+             dict(q_block=8, k_block=8)),
+            ("top", {}, formula(q, k, v, keep=top(formula(q, k, v)["masked"], 3)), dict(top_k=3))):
+        mean = result["weights"][:, 1:4, 2:17].mean(1, keepdim=True)
+        case(f"average_{name}", named(q, k, v, **given), {**result, "weights": mean}, ("Y", "lse"), scores="weights",
+             average_heads=1, score_head=1, score_row=2, score_rows=15, **settings)
+
+
 def main():
-    for write in (block_lists, graphs, known_shapes, prefixes, relative_biases, top_k, general_scores, additive_scores):
+    for write in (block_lists, graphs, known_shapes, prefixes, relative_biases, top_k, general_scores, additive_scores,
+                  longformer_modules, t5_modules, multihead_attention, averages):
         write()
     out = pathlib.Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT / "tests/data/attention_structure_golden.safetensors"
     attention.save(out)
