@@ -236,6 +236,10 @@ void main() {
   t.walk.steps.begin = all.begin + int(t.split) * share;
   t.walk.steps.end = min(t.walk.steps.begin + share, all.end);
   if (t.walk.steps.begin >= all.end && t.split != 0) return;  // the merge does not read this split
+#ifdef USER_FUNCTIONS
+  if (lane() == 0) user_step = -1;
+  barrier();
+#endif
   int step = next_seen(t, t.walk.steps.begin);
 #ifdef USER_FUNCTIONS
   if (USER_ASKS_FIRST != 0 && step >= t.walk.steps.end) {  // nothing is seen of this split
