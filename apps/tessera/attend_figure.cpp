@@ -149,11 +149,14 @@ class Drawing {
  private:
   int panel_width() const { return cell_ * static_cast<int>(keys_); }
   int panel_height() const { return cell_ * static_cast<int>(rows_); }
-  int left_of(std::size_t column) const { return left_ + static_cast<int>(column) * (panel_width() + kGap); }
+  int left_of(std::size_t column) const { return left_ + static_cast<int>(column) * pitch_; }
   int top_of(std::size_t line) const { return top_ + static_cast<int>(line) * (panel_height() + line_gap_); }
   int right() const { return left_of(panels_.columns - 1) + panel_width(); }
   int bottom() const { return top_of(panels_.lines - 1) + panel_height(); }
 
+  std::string panel_name(const tessera::AttentionHead& head) const {
+    return view_.mean ? "layer " + std::to_string(head.layer) : "head " + std::to_string(head.head);
+  }
   bool titled() const { return view_.attention.heads.size() > 1 && !panels_.by_layer; }
 
   std::string title() const {
@@ -165,6 +168,10 @@ class Drawing {
 
   void place() {
     const auto up = [](double x) { return static_cast<int>(std::ceil(x)); };
+    pitch_ = panel_width() + kGap;
+    if (panels_.columns > 1)  // names of narrow panels have room too
+      for (const tessera::AttentionHead& head : view_.attention.heads)
+        pitch_ = std::max(pitch_, up(width_(panel_name(head), kName)) + kGap / 2);
     const int heading = titled() || panels_.by_layer ? 20 : 0;
     line_gap_ = titled() ? 12 + heading : kGap;
     left_ = kMargin + 20 + (panels_.by_layer ? 20 : 0) + up(row_labels_.longest) + 7;
@@ -199,9 +206,7 @@ class Drawing {
     if (cell_ >= kGridCell) grid(map);
     frame(map);
     if (titled())
-      text({map.x + panel_width() / 2.0, map.y - 7.0,
-            view_.mean ? "layer " + std::to_string(head.layer) : "head " + std::to_string(head.head), kName,
-            Anchor::middle, false, true});
+      text({map.x + panel_width() / 2.0, map.y - 7.0, panel_name(head), kName, Anchor::middle, false, true});
     if (column == 0) row_labels(map);
     if (index + panels_.columns >= view_.attention.heads.size()) key_labels(map);
     figure_.maps.push_back(std::move(map));
@@ -235,8 +240,8 @@ class Drawing {
     if (!panels_.by_layer) return;
     const auto& heads = view_.attention.heads;
     for (std::size_t c = 0; c < panels_.columns; ++c)
-      text({left_of(c) + panel_width() / 2.0, top_ - 7.0, "head " + std::to_string(heads[c].head), kName,
-            Anchor::middle, false, true});
+      text({left_of(c) + panel_width() / 2.0, top_ - 7.0, panel_name(heads[c]), kName, Anchor::middle, false,
+            true});
     for (std::size_t l = 0; l < panels_.lines; ++l)
       text({kMargin + 32.0, top_of(l) + panel_height() / 2.0,
             "layer " + std::to_string(heads[l * panels_.columns].layer), kName, Anchor::middle, true, true});
@@ -269,7 +274,7 @@ class Drawing {
   const TextWidth& width_;
   Panels panels_;
   std::size_t rows_, keys_;
-  int cell_ = 1, left_ = 0, top_ = 0, line_gap_ = 0, key_name_ = 0;
+  int cell_ = 1, pitch_ = 0, left_ = 0, top_ = 0, line_gap_ = 0, key_name_ = 0;
   Labels row_labels_, key_labels_;
   bool upright_ = false;
   Figure figure_;

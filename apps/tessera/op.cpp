@@ -19,6 +19,7 @@ struct OpOptions {
   std::string name, out;
   std::vector<std::string> in, set, outputs, shapes;
   std::string score, mask;
+  bool has_score = false, has_mask = false;
   uint32_t time = 0;
   bool plan = false, json = false, help = false;
 };
@@ -164,15 +165,18 @@ bool parse_shape(const std::string& text, Tensor& out) {
   return true;
 }
 
-// The content of the file of this name, or the text itself.
-bool read_glsl(std::string& text) {
+// The text itself, or the content of the file of this name: a function has brackets.
+std::string glsl_fault(std::string& text) {
   std::error_code bad;
-  if (!std::filesystem::is_regular_file(text, bad)) return true;
+  if (text.find('(') != std::string::npos && !std::filesystem::is_regular_file(text, bad)) return {};
+  const std::string name = "'" + text + "'";
   auto content = read_text(text);
+  if (!content) return name + " is no function, and no file that can be read";
   // What comes after a zero byte would not be seen.
-  if (!content || content->find('\0') != std::string::npos) return false;
+  if (content->find('\0') != std::string::npos) return name + " is no text";
+  if (content->empty()) return name + " is empty";
   text = *std::move(content);
-  return true;
+  return {};
 }
 
 class OpRun {
@@ -196,9 +200,10 @@ class OpRun {
     auto context = CachedContext::create(options_.device);
     if (!context) return fail(context.failure());
     tessera::UserGlsl user{options_.score, options_.mask};
-    for (std::string* text : {&user.score, &user.mask})
-      if (const std::string name = *text; !read_glsl(*text))
-        return fail(name + " cannot be read, or is no text");
+    for (const auto& [text, given] :
+         {std::pair(&user.score, options_.has_score), {&user.mask, options_.has_mask}})
+      if (given)
+        if (const std::string fault = glsl_fault(*text); !fault.empty()) return fail(fault);
     tessera::OpDesc desc(options_.name, inputs_, options_.set, options_.outputs, user);
     const int status = options_.plan ? plan(**context, *desc) : execute(**context, *desc);
     if (status == 0) context->save();
@@ -380,7 +385,12 @@ void add_op(CLI::App& app, int& status) {
       ->type_name("N");
   sub->add_flag("--json", options->json, "One JSON object");
   add_device_options(*sub, options->device);
-  sub->callback([=, &status] { status = run(*sub, *options); });
+  sub->callback([=, &status] {
+    for (const auto& [option, given] :
+         {std::pair("--score", &options->has_score), {"--mask", &options->has_mask}})
+      if (const auto* known = sub->get_option_no_throw(option)) *given = known->count() > 0;
+    status = run(*sub, *options);
+  });
 }
 
 }  // namespace tool

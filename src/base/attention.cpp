@@ -31,6 +31,11 @@ void resolve_strides(AttentionAttrs& a) {
   fill(a.v_strides, a.cache || a.heads_first, a.kv_heads, rows, a.v_dim);
 }
 
+std::uint32_t score_slots(const AttentionAttrs& a) {
+  if (a.scores == AttentionScores::average) return 1;
+  return a.score_heads != 0 ? a.score_heads : a.heads - a.score_head;
+}
+
 std::uint64_t list_rows(const AttentionAttrs& a) {
   return (std::uint64_t{a.q_len} + a.q_block - 1) / a.q_block;
 }
@@ -63,20 +68,22 @@ VisibleKeys visible_keys(const AttentionAttrs& a, std::uint32_t first, std::uint
   // Of the first row, before they are cut to [0, keys]; each row's is one further.
   const std::int64_t begin =
       a.window_left == kNoWindow ? -reach - rows : centre - std::min<std::int64_t>(a.window_left, reach);
-  const std::int64_t right =
-      a.window_right == kNoWindow ? reach + rows : centre + std::min<std::int64_t>(a.window_right, reach) + 1;
-  const std::int64_t end = a.causal != Causal::none ? centre + 1 : right;
+  const std::int64_t end = a.causal != Causal::none ? centre + 1
+                           : a.window_right == kNoWindow
+                               ? reach + rows
+                               : centre + std::min<std::int64_t>(a.window_right, reach) + 1;
   const auto sum = [&](std::int64_t from, std::int64_t n) {
     return sum_to(from + n - 1, keys) - sum_to(from - 1, keys);
   };
-  // Rows that causality alone would end before the prefix; the window ends the first of them before it too.
+  // Early rows end with the prefix, the first of them where their right window does.
   const std::int64_t prefix = std::min<std::int64_t>(a.causal != Causal::none ? a.prefix_length : 0, keys);
   const std::int64_t early = prefix > 0 ? std::clamp<std::int64_t>(prefix - end, 0, rows) : 0;
-  const std::int64_t short_of = std::clamp<std::int64_t>(prefix - right, 0, early);
-  const std::int64_t ends =
-      sum(right, short_of) + (early - short_of) * prefix + sum(end + early, rows - early);
-  const std::int64_t seen = cut(std::max(end + rows - 1, std::min(prefix, right + rows - 1))) - cut(begin);
-  return {static_cast<double>(ends - sum(begin, rows)),
+  const std::int64_t right = std::min<std::int64_t>(a.window_right, reach);
+  const std::int64_t short_of_it = std::clamp<std::int64_t>(prefix - end - right, 0, early);
+  const std::int64_t last = end + rows - 1,
+                     seen = cut(std::max(last, std::min(prefix, last + right))) - cut(begin);
+  return {static_cast<double>(sum(end + right, short_of_it) + (early - short_of_it) * prefix +
+                              sum(end + early, rows - early) - sum(begin, rows)),
           static_cast<std::uint64_t>(std::max<std::int64_t>(seen, 0))};
 }
 

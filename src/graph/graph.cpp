@@ -80,6 +80,13 @@ const Graph* Program::find(std::string_view graph) const {
   return at == graphs.end() ? nullptr : &*at;
 }
 
+bool Program::uses(ValueId value) const {
+  const auto in = [&](const std::vector<ValueId>& ids) { return std::ranges::find(ids, value) != ids.end(); };
+  for (const Graph& graph : graphs)
+    if (std::ranges::any_of(graph.ops, [&](const Op& op) { return in(op.in) || in(op.out); })) return true;
+  return false;
+}
+
 bool Program::has_dynamic_rows(const Op& op) const {
   const std::vector<ValueId>& ids = op.kind == OpKind::kv_append ? op.in : op.out;
   return !ids.empty() && ids[0] < values.size() && values[ids[0]].dynamic_rows;

@@ -207,6 +207,7 @@ struct Program {
   // both kinds do not exist, except last_row. Embedding, rope, the appends and attention read
   // StepState.position either way; sample and advance have no rows.
   bool has_dynamic_rows(const Op& op) const;
+  bool uses(ValueId value) const;  // an op of some graph does
   // Shapes, dtypes, storage and order of every op fit; internal or bad_model names the op and value.
   Result<void> check() const;
 };

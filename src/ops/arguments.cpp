@@ -89,6 +89,11 @@ std::optional<std::int64_t> parse_integer(std::string_view text) {
   return value;
 }
 
+std::string text_of(double number) {
+  char text[32];
+  return {text, std::to_chars(text, text + sizeof(text), number, std::chars_format::fixed).ptr};
+}
+
 }  // namespace
 
 std::string shape_text(std::span<const std::uint64_t> shape) {
@@ -182,8 +187,10 @@ Result<void> Arguments::add_attribute(const OpInfo& info, const std::string& tex
     return refuse("there is no attribute " + quote(key, 80) + suggest(key, names(info.attributes)));
   const std::string name(known->name);
   if (!given_.emplace(known->name, value).second) return refuse("attribute '" + name + "' is given twice");
-  const auto out_of_range = [&] {
-    return refuse(name + " is " + quote(value, 40) + ", it must be " + std::string(known->allowed));
+  const auto out_of_range = [&](double number) {
+    std::string range(known->allowed);
+    if (number > known->most && range.starts_with(">=")) range += " and <= " + text_of(known->most);
+    return refuse(name + " is " + quote(value, 40) + ", it must be " + range);
   };
   if (known->kind == OpAttributeInfo::Kind::choice) {
     if (lists(known->allowed, value, '|')) return {};
@@ -193,12 +200,13 @@ Result<void> Arguments::add_attribute(const OpInfo& info, const std::string& tex
     const auto number = parse_integer(value);
     if (!number) return refuse(name + " is " + quote(value, 40) + ", which is no integer");
     const auto wide = static_cast<double>(*number);
-    return wide < known->least || wide > known->most ? Result<void>(out_of_range()) : Result<void>();
+    return wide < known->least || wide > known->most ? Result<void>(out_of_range(wide)) : Result<void>();
   }
   const auto number = parse_number(value);
   if (!number || !std::isfinite(*number) || !std::isfinite(static_cast<float>(*number)))
     return refuse(name + " is " + quote(value, 40) + ", which is no finite number");
-  return *number < known->least || *number > known->most ? Result<void>(out_of_range()) : Result<void>();
+  return *number < known->least || *number > known->most ? Result<void>(out_of_range(*number))
+                                                         : Result<void>();
 }
 
 Result<void> Arguments::add_output(const OpInfo& info, const std::string& name) {

@@ -146,7 +146,7 @@ class AttentionBuilder {
     const OpInput& input = args_.in(name);
     const Shape whole{s_.batch, s_.heads, s_.q_len, s_.kv_len};
     Shape shape(4, 1);
-    bool fits = input.rank() >= 1 && input.rank() <= 4;
+    bool fits = input.rank() <= 4;
     if (fits) std::ranges::copy(input.shape(), shape.end() - static_cast<std::ptrdiff_t>(input.rank()));
     for (std::size_t i = 0; fits && i < 4; ++i) {
       const bool is_short = may_be_short && i == 3 && shape[3] < whole[3];
@@ -165,7 +165,7 @@ class AttentionBuilder {
     const DType type = boolean ? DType::u8 : mask.real();
     ValueId& value = in_[at(AttentionIn::mask)];
     const std::uint64_t columns = shape[3];
-    if (columns == s_.kv_len) {
+    if (columns == s_.kv_len || mask.rank() == 0) {
       value = p_.given("attn_mask", type, shape);
       return {};
     }
@@ -231,7 +231,7 @@ class AttentionBuilder {
       return args_.refuse("prefix_lengths is " + shape_text(input->shape()) + ", Q has " +
                           std::to_string(s_.batch) + " sequences");
     TSR_TRY(std::vector<std::uint32_t> words,
-            args_.words("prefix_lengths", s_.kv_len, "there are " + std::to_string(s_.kv_len) + " keys"));
+            args_.words("prefix_lengths", 0xffffffff, "it must be 0 to 4294967295"));
     in_[at(AttentionIn::prefixes)] =
         p_.words("prefix_lengths", {s_.batch}, std::move(words), {"prefix_lengths"});
     return {};
@@ -306,7 +306,9 @@ class AttentionBuilder {
       user->buffers.push_back({input.substr(kPrefix.size()), type == "F32"   ? UserBuffer::Type::f32
                                                              : type == "U32" ? UserBuffer::Type::u32
                                                                              : UserBuffer::Type::i32});
-      in_.push_back(p_.given(input, type == "F32" ? DType::f32 : DType::u32, args_.in(input).shape()));
+      const Shape& shape = args_.in(input).shape();
+      in_.push_back(
+          p_.given(input, type == "F32" ? DType::f32 : DType::u32, shape.empty() ? Shape{1} : shape));
     }
     a_.user = std::move(user);
     return {};

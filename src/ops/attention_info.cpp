@@ -14,7 +14,8 @@ constexpr OpTensorInfo kIn[] = {
      "0 keys are allowed; with block_table (blocks, kv_heads, block_size, dim)", true},
     {"V", kReals, "like K, with v_dim for dim", false, {}, true},
     {"attn_mask", kMasks, "broadcasts to (batch, q_heads, q_len, kv_len)", true,
-     "BOOL and U8: nonzero keeps; others are added. Fewer columns than kv_len: the rest is masked"},
+     "BOOL and U8: nonzero keeps; others are added. Fewer columns than kv_len, one of several too: "
+     "the rest is masked"},
     {"past_key", kReals, "(batch, kv_heads, past, dim)", true, "keys before K: kv_len = past + keys", true},
     {"past_value", kReals, "(batch, kv_heads, past, v_dim)", true, {}, true},
     {"nonpad_kv_seqlen", kIntegers, "(batch)", true, "keys that count in each sequence, at most kv_len"},
@@ -57,14 +58,18 @@ constexpr OpAttributeInfo kAttrs[] = {
     {"scale", Kind::number, "", "finite", "1/sqrt(dim) without it; 1 with score=cosine and score=additive"},
     {"softcap", Kind::number, "0", ">= 0", "0: none", 0},
     {"qk_matmul_output_mode", Kind::integer, "0", "0 to 3",
-     "0: scores after the scale, 1: after the soft-cap, 2: masked, 3: weights", 0, 3},
+     "0: scores after the scale, 1: after the soft-cap (of both 0 for keys past nonpad_kv_seqlen), 2: "
+     "masked, "
+     "3: weights",
+     0, 3},
     {"softmax_precision", Kind::integer, "1", "1, 10 or 16",
      "ONNX's number of a type; softmax always runs in F32", 1, 16},
     {"causal", Kind::choice, "none", "none|top_left|bottom_right",
      "row i sees keys j <= i, or j <= i + n_k - q_len; instead of is_causal"},
     {"window_left", Kind::integer, "-1", ">= -1",
      "keys before the last causal one (of none: before i); -1: all", -1, kMost - 1},
-    {"window_right", Kind::integer, "-1", ">= -1", "keys after it; -1: all", -1, kMost - 1},
+    {"window_right", Kind::integer, "-1", ">= -1", "keys after it, with causal those of a prefix; -1: all",
+     -1, kMost - 1},
     {"score", Kind::choice, "dot", "dot|cosine|additive",
      "q.k; of the vectors divided by their lengths; sum of score_vector * tanh(q + k), where Q and K are "
      "the products that Bahdanau's score starts from"},
@@ -77,9 +82,11 @@ constexpr OpAttributeInfo kAttrs[] = {
      "K and V are caches that keep the last keys: key j at j % kv_len. Needs position and a causal window", 0,
      1},
     {"position", Kind::integer, "", ">= 0",
-     "K and V are caches with keys up to position + q_len - 1; n_k = position + q_len", 0, kMost},
-    {"prefix_length", Kind::integer, "0", ">= 0", "first keys that every row sees, beside the causal ones", 0,
-     kMost},
+     "K and V are caches with keys up to position + q_len - 1; n_k = position + q_len. Not with block_table, "
+     "whose sequences end with nonpad_kv_seqlen",
+     0, kMost},
+    {"prefix_length", Kind::integer, "0", ">= 0",
+     "first keys that every row sees beside the causal ones, as far as its windows reach", 0, kMost},
     {"relative", Kind::choice, "distance", "distance|t5|window",
      "of relative_bias. distance: entry clamp(j - (i + n_k - q_len), -r, r) + r of 2 r + 1; t5: T5's buckets "
      "of that distance; window: places (y, x) of a window, entry (y_i - y_j + height - 1) (2 width - 1) + "
@@ -123,7 +130,8 @@ const OpInfo kAttentionOp{
     "s = score(s, b, h, i, j), a function of the user's; s += attn_mask\n"
     "Y_i = sum_j exp(s[i,j]) v_j / (sum_j exp(s[i,j]) + exp(sink)) over the keys that masks leave\n"
     "A row that sees no key gives zeros. Query head h reads key head h / (q_heads / kv_heads).\n"
-    "n_k: keys of the sequence. Sums are F32 for tensors of any type.",
+    "n_k: keys of the sequence. Sums are F32 for tensors of any type. Inputs are finite, but for -inf in a "
+    "mask.",
     kIn,
     kOut,
     kAttrs};

@@ -160,7 +160,8 @@ Result<void> run_attention(const AttentionProgram& attention, const TransformerP
   std::vector<std::uint32_t> table(target.size());
   std::iota(table.begin(), table.end(), 0u);  // position j is in block j
   TSR_CHECK(write_items<std::uint32_t>(walker, transformer.table, table));
-  TSR_CHECK(write_items<std::uint32_t>(walker, transformer.lengths, {{rows}}));
+  if (attention.program->uses(transformer.lengths))  // by cross-attention, which may be cut off
+    TSR_CHECK(write_items<std::uint32_t>(walker, transformer.lengths, {{rows}}));
   for (std::uint32_t at = 0; at < target.size(); ++at) {
     TSR_CHECK(go_on(progress, at, target.size()));
     TSR_CHECK(write_items(walker, transformer.target, target.subspan(at, 1)));

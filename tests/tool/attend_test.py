@@ -75,6 +75,8 @@ class Attend(ToolTest):
         self.assertEqual("".join(t["text"] for t in cross["rows"] if t["text"] != "</s>"), text)
         decoder = self.weights("gacfg", "--kind", "self", model=TRANSLATOR, causal=True)
         self.assertEqual(decoder["rows"][0]["text"], "<s>")
+        first = self.weights("gacfg", "--kind", "self", "--layer", 0, model=TRANSLATOR, causal=True)
+        self.assertEqual(first["heads"], [h for h in decoder["heads"] if h["layer"] == 0])
         self.assertEqual(len(self.weights("gacfg", "--kind", "encoder", model=TRANSLATOR)["rows"]), 5)
         forced = self.weights("gacfg", "--target", "120", "--beam", 2, model=TRANSLATOR)
         self.assertEqual([token["text"] for token in forced["rows"]], ["1", "2", "0", "</s>"])
@@ -109,6 +111,9 @@ class Attend(ToolTest):
         names = [text.text for text in heads.iter(SVG + "text")]
         self.assertIn("head 0", names)
         self.assertIn("head 1", names)
+        one = ElementTree.fromstring(self.picture("narrow.svg", "a", "--layer", 0, "--kind", "cross", "--target", "120", model=TRANSLATOR))
+        places = [float(t.get("x")) for t in one.iter(SVG + "text") if (t.text or "").startswith("head ")]
+        self.assertTrue(all(b - a > 30 for a, b in zip(places, places[1:])), places)
         self.assertIn("layer 1", [t.text for t in ElementTree.fromstring(self.picture("all.svg", PROMPT)).iter(SVG + "text")])
         cross = ElementTree.fromstring(self.picture("cross.svg", "gac\u0639fg", "--target", "120", model=TRANSLATOR))
         self.assertIn("\u0639", [text.text for text in cross.iter(SVG + "text")])

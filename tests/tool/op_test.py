@@ -178,7 +178,8 @@ class Refused(OpTest):
         self.attention("sparsity and block_rows are two ways", ["sparsity=bigbird"], block_rows=rows, block_columns=columns)
         self.attention("prefix_length needs causal", ["prefix_length=2"])
         self.attention("prefix_length and prefix_lengths are two ways", ["prefix_length=2", "is_causal=1"], prefix_lengths=i64(2))
-        self.attention("prefix_lengths[0] is 8, there are 7 keys", ["is_causal=1"], prefix_lengths=i64(8))
+        self.attention("prefix_lengths[0] is 4294967296, it must be 0 to", ["is_causal=1"], prefix_lengths=i64(1 << 32))
+        self.attention("prefix_length is '4294967296', it must be >= 0 and <= 4294967295", ["is_causal=1", "prefix_length=4294967296"])
         self.attention("relative_bias is (5, 3), it must be (2 r + 1, 4)", relative_bias=f32(5, 3))
         self.attention("relative_bias is (4, 4), it must be (2 r + 1, 4)", relative_bias=f32(4, 4))
         self.attention("relative_bias has 3 buckets", ["relative=t5"], relative_bias=f32(3, 4))
@@ -574,7 +575,10 @@ class Device(OpTest):
         for want, got in zip(*(struct.unpack(f"<{len(c) // 4}f", c) for c in (expected[2], found[2]))):
             self.assertLess(abs(want - got), 1e-5)
         self.refused(*call, "--score", "float score(float s) {\n  return y;\n}", says="score_glsl, line 2: 'y'")
-        self.refused(*call, "--mask", "#if", says="mask_glsl, line 1: '#'")
+        self.refused(*call, "--mask", "#if (1)", says="mask_glsl, line 1: '#'")
+        self.refused(*call, "--mask", "none.glsl", says="'none.glsl' is no function, and no file")
+        self.refused(*call, "--mask", self.write("empty.glsl", b""), says="empty.glsl' is empty")
+        self.refused(*call, "--score", "", says="'' is no function, and no file")
         self.refused(*call, "--score", self.write("zero.glsl", score.encode() + b"\0"), says="zero.glsl")
 
     def test_rope_append(self):
