@@ -151,7 +151,8 @@ typedef struct tessera_bench_op {
   double median_s, min_s, max_s;
   uint64_t checked;   /* elements */
   double worst_ratio; /* error / bound */
-  /* Of attention: tiles of scores that are computed, and all there are; 0: the kernel has none (tessera_op_kernel) */
+  /* Of attention: tiles of scores that are computed, and all there are; 0: the kernel has none
+   * (tessera_op_kernel) */
   double tiles, all_tiles;
 } tessera_bench_op;
 
