@@ -145,7 +145,7 @@ class Refused(OpTest):
 
     def test_masks(self):
         whole = "(1, 4, 5, 7), (batch, q_heads, q_len, kv_len)"
-        for shape in ([4, 7], [5, 8], [3, 5, 7], [2, 1, 5, 7], [1, 1, 1, 5, 7], []):
+        for shape in ([4, 7], [5, 8], [3, 5, 7], [2, 1, 5, 7], [1, 1, 1, 5, 7]):
             said = ", ".join(map(str, shape))
             self.attention(f"attn_mask ({said}) does not broadcast to {whole}", attn_mask=f32(*shape))
         self.attention(f"bias (5, 6) does not broadcast to {whole}", bias=f32(5, 6))
@@ -179,7 +179,7 @@ class Refused(OpTest):
         self.attention("prefix_length needs causal", ["prefix_length=2"])
         self.attention("prefix_length and prefix_lengths are two ways", ["prefix_length=2", "is_causal=1"], prefix_lengths=i64(2))
         self.attention("prefix_lengths[0] is 4294967296, it must be 0 to", ["is_causal=1"], prefix_lengths=i64(1 << 32))
-        self.attention("prefix_length is '4294967296', it must be >= 0 and <= 4294967295", ["is_causal=1", "prefix_length=4294967296"])
+        self.attention("prefix_length is \"4294967296\", it must be >= 0 and <= 4294967295", ["is_causal=1", "prefix_length=4294967296"])
         self.attention("relative_bias is (5, 3), it must be (2 r + 1, 4)", relative_bias=f32(5, 3))
         self.attention("relative_bias is (4, 4), it must be (2 r + 1, 4)", relative_bias=f32(4, 4))
         self.attention("relative_bias has 3 buckets", ["relative=t5"], relative_bias=f32(3, 4))
@@ -557,6 +557,12 @@ class Device(OpTest):
         for kind in ("stored", "F16", "BF16", "Q8_0"):
             step = {"Q8_0": 4 / 127 * 1.01}.get(kind, 1e-5)  # a rounding may fall to the other side
             self.compare("kv_append", paged, ["position=2", f"cache_type={kind}"], atol=step)
+
+    def test_tensors_without_dimensions(self):
+        """A bias and a mask of one number are of all keys."""
+        plain = self.op("attention", qkv())["Y"]
+        for name in ("attn_mask", "bias"):
+            self.assertEqual(self.compare("attention", qkv() | {name: f32(values=[0.5])})["Y"][:2], plain[:2])
 
     def test_user_functions(self):
         """Where the tool was built with a compiler: the same as built-in forms on the reference."""
