@@ -90,7 +90,7 @@ function(tessera_shader_catalogue target)
                 --depfile ${spirv}.d -o ${spirv} ${source}
         ${validate}
         ${to_inc} -DSPIRV=${spirv} ${script}
-        DEPENDS ${source} ${TESSERA_SHADER_CMAKE_DIR}/spirv_to_inc.cmake
+        DEPENDS ${source} ${TESSERA_SHADER_CMAKE_DIR}/spirv_to_inc.cmake ${TESSERA_SHADER_CMAKE_DIR}/gzip_to_hex.cmake
         DEPFILE ${spirv}.d COMMENT "Shader ${name}" VERBATIM)
     else()
       set(origin prebuilt)
@@ -105,5 +105,34 @@ function(tessera_shader_catalogue target)
                         "inline constexpr std::string_view origin_${name} = \"${origin}\";\n")
   endforeach()
   file(CONFIGURE OUTPUT ${arg_OUT}/embed.inc CONTENT "${embed}")
+  add_custom_target(${target} DEPENDS ${outputs})
+endfunction()
+
+# tessera_shader_texts(TARGET CATALOGUE file OUT folder DEFINES ... DEPENDS file ... KERNELS name ...): for modules that
+# are made again with a user's functions, <OUT>/<name>.text.inc, the preprocessed text of the kernel with its own
+# defines and these, and <OUT>/texts.inc that includes all. DEPENDS: files that only these defines include.
+function(tessera_shader_texts target)
+  cmake_parse_arguments(arg "" "CATALOGUE;OUT" "DEFINES;DEPENDS;KERNELS" ${ARGN})
+  get_filename_component(folder ${arg_CATALOGUE} DIRECTORY)
+  tessera_read_catalogue(k ${arg_CATALOGUE})
+  list(TRANSFORM arg_DEFINES PREPEND -D)
+  set(embed "")
+  set(outputs "")
+  foreach(name ${arg_KERNELS})
+    set(source ${folder}/${k_SOURCE_${name}}.comp)
+    set(text ${arg_OUT}/${name}.text)
+    # The module of the same source carries the list of its includes.
+    add_custom_command(OUTPUT ${text}.inc
+      COMMAND ${TESSERA_GLSLANG} -E -S comp -I${PROJECT_SOURCE_DIR}/shaders ${k_DEFINES_${name}} ${arg_DEFINES} ${source}
+              > ${text}
+      COMMAND ${CMAKE_COMMAND} -DTEXT=${text} -DNAME=${name} -DOUT=${text}.inc
+              -P ${TESSERA_SHADER_CMAKE_DIR}/text_to_inc.cmake
+      DEPENDS ${arg_OUT}/${name}.spv ${arg_DEPENDS} ${TESSERA_SHADER_CMAKE_DIR}/text_to_inc.cmake
+              ${TESSERA_SHADER_CMAKE_DIR}/gzip_to_hex.cmake
+      COMMENT "Shader text ${name}" VERBATIM)
+    list(APPEND outputs ${text}.inc)
+    string(APPEND embed "#include \"${name}.text.inc\"\n")
+  endforeach()
+  file(CONFIGURE OUTPUT ${arg_OUT}/texts.inc CONTENT "${embed}")
   add_custom_target(${target} DEPENDS ${outputs})
 endfunction()

@@ -4,6 +4,7 @@
 #extension GL_GOOGLE_include_directive : require
 #extension GL_EXT_control_flow_attributes : require
 #include "lib/attention.glsl"
+#include "lib/attention_walk.glsl"
 #include "lib/attention_score.glsl"
 #include "lib/kv.glsl"
 #include "lib/out.glsl"
@@ -23,10 +24,10 @@ vec4 o[ROW_TILE * DIM_TILE];  // output before division
 float row_max[ROW_TILE];
 float lane_sum[ROW_TILE];     // of the lane's own columns
 
-void stage_v(Tile t, int key) {
+void stage_v(Tile t, int step) {
   [[dont_unroll]] for (uint i = lane(); i < V_COLS * V_DIM4; i += GROUP) {
     uint col = i / V_DIM4, d = i % V_DIM4;
-    kv_tile[col * V_PITCH + d] = load_v(v_row(t.keys, min(uint(key) + col, uint(t.end - 1))), d);
+    kv_tile[col * V_PITCH + d] = load_v(v_row(t.keys, read_key(t.walk, step + int(col))), d);
   }
 }
 
@@ -59,10 +60,10 @@ void softmax() {  // p = exp2(s - max), and what came before is rescaled to the 
   }
 }
 
-void weigh_v(Tile t, int key) {  // o += p v
+void weigh_v(Tile t, int step) {  // o += p v
   [[dont_unroll]] for (uint v0 = 0; v0 < COLS; v0 += V_COLS) {
     if (v0 != 0) barrier();
-    stage_v(t, key + int(v0));
+    stage_v(t, step + int(v0));
     barrier();
     for (uint c = 0; c < V_COLS; c += 4) {
       uint p_at = tile_row(0) * P_PITCH + (v0 + c) / 4, v_at = c * V_PITCH + tile_col(0);
@@ -99,27 +100,30 @@ void write_out(Tile t) {
 void main() {
   Tile t;
   t.sequence = sequence_of(gl_WorkGroupID.z);
-  t.group = p.heads / p.kv_heads;
+  t.group = p.group;
   t.head = gl_WorkGroupID.y * t.group;
   t.row = 0;
-  t.keys = keys_of(t.sequence.batch, gl_WorkGroupID.y);
-  t.count = uint(t.sequence.rows) * t.group;
-  t.first = (p.parts - 1 - gl_WorkGroupID.x) * ROWS;  // the longest first
+  t.keys = keys_of(t.sequence.batch, t.head);
+  uvec2 rows = tile_rows(t.sequence, p.tiles - 1 - gl_WorkGroupID.x, ROWS);  // the longest first
+  t.first = rows.x;
+  t.count = rows.y;
   if (t.first >= t.count) return;
   RowsSeen seen = rows_seen(t.sequence, int(row_of_folded(t, t.first)),
                             int(row_of_folded(t, min(t.first + ROWS, t.count) - 1)));
-  t.end = seen.any.end;
+  t.walk = walk_of(t.sequence, t.head, row_of_folded(t, t.first), seen.any);
   [[unroll]] for (uint i = 0; i < ROW_TILE * DIM_TILE; ++i) o[i] = vec4(0);
   [[unroll]] for (uint r = 0; r < ROW_TILE; ++r) row_max[r] = kLeastMax;
   [[unroll]] for (uint r = 0; r < ROW_TILE; ++r) lane_sum[r] = 0;
   stage_spans(t);
   if (Q_WHOLE != 0) stage_q(t, 0, CHUNKS * CHUNK);
-  for (int key = seen.any.begin; key < seen.any.end; key += int(COLS)) {
-    scores(t, key);
-    if (ADJUSTS) adjust_scores(t, key);
-    if (key < seen.all.begin || key + int(COLS) > seen.all.end) mask_scores(key);
+  int end = t.walk.steps.end;
+  for (int step = FIRST_TILE(t, ROWS, t.walk.steps.begin, COLS, end); step < end;
+       step = NEXT_TILE(step + int(COLS), COLS, end)) {
+    scores(t, step);
+    if (ADJUSTS) adjust_scores(t, step);
+    if (!steps_within(t.walk, seen.all, step, COLS)) mask_scores(t, step);
     softmax();
-    weigh_v(t, key);
+    weigh_v(t, step);
     barrier();
   }
   write_out(t);

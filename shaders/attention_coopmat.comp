@@ -10,6 +10,7 @@
 #extension GL_KHR_memory_scope_semantics : require
 #extension GL_KHR_shader_subgroup_basic : require
 #include "lib/attention.glsl"
+#include "lib/attention_walk.glsl"
 #include "lib/attention_score.glsl"
 #include "lib/kv.glsl"
 #include "lib/out.glsl"
@@ -82,9 +83,9 @@ void scores() {  // s = q k^T
   [[unroll]] for (uint i = 0; i < ROW_FRAGS * S_FRAGS; ++i) s[i] = s[i] * scale;
 }
 
-int key_of(int key, uint c, uint at) { return key + int((part() * S_FRAGS + c) * N + at % N); }
+int step_of(int step, uint c, uint at) { return step + int((part() * S_FRAGS + c) * N + at % N); }
 
-void adjust_scores(Tile t, int key) {
+void adjust_scores(Tile t, int step) {
   SUMS index;
   coopMatLoad(index, indices, 0, N, kByRow);
   [[unroll]] for (uint r = 0; r < ROW_FRAGS; ++r)
@@ -92,11 +93,12 @@ void adjust_scores(Tile t, int key) {
       uint at = uint(index[e]);
       ScoreRow row = score_row_of(t, strip() + r * M + at / N);
       [[unroll]] for (uint c = 0; c < S_FRAGS; ++c)
-        s[r * S_FRAGS + c][e] = adjust(row, s[r * S_FRAGS + c][e], min(key_of(key, c, at), int(last_key(t))));
+        s[r * S_FRAGS + c][e] =
+            adjust(row, s[r * S_FRAGS + c][e], int(read_key(t.walk, step_of(step, c, at))));
     }
 }
 
-void mask_scores(int key) {
+void mask_scores(Tile t, int step) {
   SUMS index;
   coopMatLoad(index, indices, 0, N, kByRow);
   [[unroll]] for (uint r = 0; r < ROW_FRAGS; ++r)
@@ -104,7 +106,7 @@ void mask_scores(int key) {
       uint at = uint(index[e]);
       Span seen = row_span[strip() + r * M + at / N];
       [[unroll]] for (uint c = 0; c < S_FRAGS; ++c)
-        s[r * S_FRAGS + c][e] = masked(seen, s[r * S_FRAGS + c][e], key_of(key, c, at));
+        s[r * S_FRAGS + c][e] = masked(t, seen, s[r * S_FRAGS + c][e], step_of(step, c, at));
     }
 }
 
@@ -212,7 +214,7 @@ void write_out(Tile t) {
 }
 
 void main() {
-  Tile t = tile_of(p.parts - 1 - gl_WorkGroupID.x);  // the longest first
+  Tile t = tile_of(p.tiles - 1 - gl_WorkGroupID.x);  // the longest first
   if (t.first >= t.count) return;
   for (uint i = lane(); i < M * N; i += GROUP) indices[i] = float(i);
   for (uint i = lane(); i < ROWS; i += GROUP) row_max[i] = kLeastMax;
@@ -220,13 +222,13 @@ void main() {
   stage_q(t);
   [[unroll]] for (uint i = 0; i < ROW_FRAGS * O_FRAGS; ++i) o[i] = SUMS(0.0);
   [[unroll]] for (uint r = 0; r < ROW_FRAGS; ++r) sum[r] = SUMS(0.0);
-  for (int key = t.seen.any.begin; key < t.seen.any.end; key += int(COLS)) {
-    stage_k(t, key);
-    stage_v(t, key);
+  for (int step = t.walk.steps.begin; step < t.walk.steps.end; step += int(COLS)) {
+    stage_k(t, step);
+    stage_v(t, step);
     barrier();
     scores();
-    if (ADJUSTS) adjust_scores(t, key);
-    if (mixed(t, key)) mask_scores(key);
+    if (ADJUSTS) adjust_scores(t, step);
+    if (mixed(t, step)) mask_scores(t, step);
     find_maxima();
     softmax();
     weigh_v();

@@ -9,6 +9,7 @@
 #extension GL_KHR_memory_scope_semantics : require
 #extension GL_KHR_shader_subgroup_basic : require
 #include "lib/attention.glsl"
+#include "lib/attention_walk.glsl"
 #include "lib/attention_score.glsl"
 #include "lib/kv.glsl"
 #include "lib/out.glsl"
@@ -61,14 +62,14 @@ float larger_at(const in uint row, const in uint col, const in float a, const in
 float weight_at(const in uint row, const in uint col, const in float s, const in float most) {
   return exp2(s - most);
 }
-float adjusted_at(const in uint row, const in uint col, const in float s, const in int key) {
-  return adjust(score_row_of(tile, strip() + row), s, min(key + int(col), int(last_key(tile))));
+float adjusted_at(const in uint row, const in uint col, const in float s, const in int step) {
+  return adjust(score_row_of(tile, strip() + row), s, int(read_key(tile.walk, step + int(col))));
 }
-float masked_at(const in uint row, const in uint col, const in float s, const in int key) {
-  return masked(row_span[strip() + row], s, key + int(col));
+float masked_at(const in uint row, const in uint col, const in float s, const in int step) {
+  return masked(tile, row_span[strip() + row], s, step + int(col));
 }
 
-SCORES scores(int key) {  // q k^T, as it goes into softmax
+SCORES scores(int step) {  // q k^T, as it goes into softmax
   SCORES s = SCORES(0.0);
   [[unroll]] for (uint d = 0; d < DIM_PAD; d += DIM_BLOCK) {
     coopmat<float16_t, SCOPE, STRIP, DIM_BLOCK, gl_MatrixUseA> q;
@@ -78,8 +79,8 @@ SCORES scores(int key) {  // q k^T, as it goes into softmax
     s = coopMatMulAdd(q, k, s);
   }
   s = s * score_scale();
-  if (ADJUSTS) coopMatPerElementNV(s, s, adjusted_at, key);
-  if (mixed(tile, key)) coopMatPerElementNV(s, s, masked_at, key);
+  if (ADJUSTS) coopMatPerElementNV(s, s, adjusted_at, step);
+  if (mixed(tile, step)) coopMatPerElementNV(s, s, masked_at, step);
   return s;
 }
 
@@ -123,18 +124,18 @@ void write_block(OUTPUT block, uint first4) {
 }
 
 void main() {
-  tile = tile_of(p.parts - 1 - gl_WorkGroupID.x);  // the longest first
+  tile = tile_of(p.tiles - 1 - gl_WorkGroupID.x);  // the longest first
   if (tile.first >= tile.count) return;
   stage_rows(tile);
   stage_q(tile);
   SCORES most = SCORES(kLeastMax), sum = SCORES(0.0);  // every column: the row's maximum; sums of this column
   OUTPUT o[V_BLOCKS];                                  // before division
   [[unroll]] for (uint d = 0; d < V_BLOCKS; ++d) o[d] = OUTPUT(0.0);
-  for (int key = tile.seen.any.begin; key < tile.seen.any.end; key += int(COLS)) {
-    stage_k(tile, key);
-    stage_v(tile, key);
+  for (int step = tile.walk.steps.begin; step < tile.walk.steps.end; step += int(COLS)) {
+    stage_k(tile, step);
+    stage_v(tile, step);
     barrier();
-    SCORES s = scores(key), before = most, factor, weight;
+    SCORES s = scores(step), before = most, factor, weight;
     coopMatReduceNV(most, s, gl_CooperativeMatrixReduceRowNV, larger);
     coopMatPerElementNV(most, most, larger_at, before);
     coopMatPerElementNV(factor, before, weight_at, most);

@@ -6,6 +6,7 @@
 #extension GL_EXT_control_flow_attributes : require
 #extension GL_KHR_shader_subgroup_arithmetic : require
 #include "lib/attention.glsl"
+#include "lib/attention_walk.glsl"
 #include "lib/attention_score.glsl"
 #include "lib/kv.glsl"
 #include "lib/out.glsl"
@@ -16,12 +17,12 @@ layout(local_size_x_id = kAttentionSpecGroup) in;  // one subgroup
 
 struct Tile {
   uint first;  // folded row: position in the sequence * group + head of the group
-  uint count;  // folded rows of the sequence
-  uint group;  // heads that share the KV head
-  uint head;   // the first of them
+  uint count;  // folded rows of the sequence, or up to the end of the block of rows
+  uint head;   // the first of those that are folded
+  uint split;
   Sequence sequence;
   Keys keys;
-  Span span;  // keys of this split
+  Walk walk;  // of this split
   Span all;   // keys that all rows see
 };
 
@@ -36,15 +37,23 @@ float s[ROWS];          // scores, then weights, of the lane's key
 float row_max[ROWS];
 float row_sum[ROWS];
 Row rows[ROWS];
+ScoreRow places[ROWS];  // found once: software drivers divide lane by lane
+
+void begin_rows(Tile t) {
+  [[unroll]] for (uint r = 0; r < ROWS; ++r) {
+    rows[r] = row_of(t.sequence, int(known_row(t, r) / p.group));
+    row_max[r] = kLeastMax;
+    row_sum[r] = 0;
+  }
+  [[unroll]] for (uint i = 0; i < ROWS * 2 * V_DIM8; ++i) o[i] = vec4(0);
+}
 
 void load_rows(Tile t) {
   [[unroll]] for (uint r = 0; r < ROWS; ++r) {
-    uint folded = known_row(t, r), row = folded / t.group;
-    rows[r] = row_of(t.sequence, int(row));
-    row_max[r] = kLeastMax;
-    row_sum[r] = 0;
-    uint at = q_row(t.sequence.batch, t.head + folded % t.group, row);
-    float scale = COSINE ? 1.0 : score_scale(), square = 0;
+    uint folded = known_row(t, r), row = folded / p.group;
+    uint head = t.head + folded % p.group, at = q_row(t.sequence.batch, head, row);
+    places[r] = score_row(t.sequence.batch, head, row, rows[r].diagonal);
+    float scale = SCALES_LATE ? 1.0 : score_scale(), square = 0;
     [[unroll]] for (uint d = 0; d < DIM4; ++d) {
       q[2 * r * DIM8 + d] = load_q(at, d) * scale;
       if (COSINE) square = dot_add(square, q[2 * r * DIM8 + d], q[2 * r * DIM8 + d]);
@@ -54,37 +63,36 @@ void load_rows(Tile t) {
       [[unroll]] for (uint d = 0; d < DIM4; ++d) q[2 * r * DIM8 + d] *= norm;
     }
   }
-  [[unroll]] for (uint i = 0; i < ROWS * 2 * V_DIM8; ++i) o[i] = vec4(0);
 }
 
-void scores(uint at) {  // s = scale q k^T; `at`: k of the lane's key
+void scores(Tile t, uint at) {  // s = scale q k^T; `at`: k of the lane's key
   float square = 0;
   [[unroll]] for (uint r = 0; r < ROWS; ++r) s[r] = 0;
   [[unroll]] for (uint d = 0; d < DIM8; ++d) {
-    vec4 k0, k1;
+    vec4 k0, k1, v0 = vec4(0), v1 = vec4(0);
+    if (ADDITIVE) v0 = load_vector(t.head, 2 * d), v1 = load_vector(t.head, 2 * d + 1);
     load8_k(at, d, k0, k1);
     if (COSINE) square = dot_add(dot_add(square, k0, k0), k1, k1);
     [[unroll]] for (uint r = 0; r < ROWS; ++r) {
-      s[r] = dot_add(s[r], q[2 * (r * DIM8 + d)], k0);
-      if (2 * d + 1 < DIM4) s[r] = dot_add(s[r], q[2 * (r * DIM8 + d) + 1], k1);
+      s[r] = score_add(s[r], q[2 * (r * DIM8 + d)], k0, v0);
+      if (2 * d + 1 < DIM4) s[r] = score_add(s[r], q[2 * (r * DIM8 + d) + 1], k1, v1);
     }
+  }
+  if (ADDITIVE) {
+    [[unroll]] for (uint r = 0; r < ROWS; ++r) s[r] *= score_scale();
   }
   if (!COSINE) return;
   float norm = inverse_norm(square);
   [[unroll]] for (uint r = 0; r < ROWS; ++r) s[r] *= norm;
 }
 
-void adjust_scores(Tile t, int key) {
-  [[unroll]] for (uint r = 0; r < ROWS; ++r) {
-    uint folded = known_row(t, r);
-    s[r] = adjust(score_row(t.sequence.batch, t.head + folded % t.group, folded / t.group, rows[r].diagonal),
-                  s[r], key);
-  }
+void adjust_scores(int key) {
+  [[unroll]] for (uint r = 0; r < ROWS; ++r) s[r] = adjust(places[r], s[r], key);
 }
 
-void mask_scores(Tile t, int key) {
+void mask_scores(int key) {
   [[unroll]] for (uint r = 0; r < ROWS; ++r)
-    if (key < rows[r].seen.begin || key >= min(rows[r].seen.end, t.span.end)) s[r] = kMasked;
+    if (key < rows[r].seen.begin || key >= rows[r].seen.end) s[r] = kMasked;
 }
 
 // s becomes exp2(s - max), with a running maximum of the lane's own keys, and o grows by s v.
@@ -108,23 +116,29 @@ void softmax_and_weigh_v(uint at) {  // `at`: v of the lane's key
   }
 }
 
-void write_out(Tile t) {  // sums over lanes, each brought to the common maximum
+void sum_lanes() {  // each brought to the common maximum
   [[unroll]] for (uint r = 0; r < ROWS; ++r) {
     float best = subgroupMax(row_max[r]), rescale = exp2(row_max[r] - best);
-    float total = subgroupAdd(row_sum[r] * rescale);
+    row_max[r] = best;
+    row_sum[r] = subgroupAdd(row_sum[r] * rescale);
     [[unroll]] for (uint d = 0; d < V_DIM4; ++d)
       o[2 * r * V_DIM8 + d] = subgroupAdd(o[2 * r * V_DIM8 + d] * rescale);
+  }
+}
+
+void write_out(Tile t) {
+  [[unroll]] for (uint r = 0; r < ROWS; ++r) {
     if (lane() == 0 && t.first + r < t.count) {
-      uint folded = t.first + r, batch = t.sequence.batch, row = folded / t.group, head = t.head + folded % t.group;
+      uint folded = t.first + r, batch = t.sequence.batch, row = folded / p.group, head = t.head + folded % p.group;
       if (DIRECT != 0) {
-        Finish f = finish(best, total, head);
+        Finish f = finish(row_max[r], row_sum[r], head);
         uint at = y_row(batch, head, row);
         [[unroll]] for (uint d = 0; d < V_DIM4; ++d) store_y(at, d, o[2 * r * V_DIM8 + d] * f.factor);
         store_lse(batch, head, row, f.lse);
       } else {
-        uint at = (((batch * p.q_len + row) * p.heads + head) * p.parts + gl_WorkGroupID.x) * (V_DIM4 + 1);
+        uint at = (((batch * p.q_len + row) * p.heads + head) * p.splits + t.split) * (V_DIM4 + 1);
         [[unroll]] for (uint d = 0; d < V_DIM4; ++d) y4[at + d] = o[2 * r * V_DIM8 + d];
-        y4[at + V_DIM4] = vec4(best, total, 0, 0);
+        y4[at + V_DIM4] = vec4(row_max[r], row_sum[r], 0, 0);
       }
     }
   }
@@ -133,29 +147,39 @@ void write_out(Tile t) {  // sums over lanes, each brought to the common maximum
 void main() {
   Tile t;
   t.sequence = sequence_of(gl_WorkGroupID.z);
-  t.group = p.heads / p.kv_heads;
-  uint kv_head = gl_WorkGroupID.y % p.kv_heads;
-  t.head = kv_head * t.group;
-  t.keys = keys_of(t.sequence.batch, kv_head);
-  t.count = uint(t.sequence.rows) * t.group;
-  // Long and short blocks in turn: software drivers give each thread a run of workgroups.
-  uint blocks = (p.q_len * t.group + ROWS - 1) / ROWS, i = gl_WorkGroupID.y / p.kv_heads;
-  t.first = ((i & 1u) == 0 ? blocks - 1 - i / 2 : i / 2) * ROWS;
+  t.head = gl_WorkGroupID.y * p.group;
+  t.keys = keys_of(t.sequence.batch, t.head);
+  t.split = gl_WorkGroupID.x % p.splits;
+  // Long and short tiles in turn: software drivers give each thread a run of workgroups.
+  uint i = gl_WorkGroupID.x / p.splits;
+  uvec2 folded = tile_rows(t.sequence, (i & 1u) == 0 ? p.tiles - 1 - i / 2 : i / 2, ROWS);
+  t.first = folded.x;
+  t.count = folded.y;
   if (t.first >= t.count) return;
-  // A split has its share of what all rows of the call see, as the merge knows it.
-  Span any = rows_seen(t.sequence, 0, t.sequence.rows - 1).any;
-  int share = split_keys(any, p.parts), begin = any.begin + int(gl_WorkGroupID.x) * share;
-  if (begin >= any.end && gl_WorkGroupID.x != 0) return;  // the merge does not read this split
-  RowsSeen seen = rows_seen(t.sequence, int(t.first / t.group), int(known_row(t, ROWS - 1) / t.group));
-  t.span = Span(max(seen.any.begin, begin), min(seen.any.end, p.parts == 1 ? seen.any.end : begin + share));
+  uint row = t.first / p.group;
+  RowsSeen seen = rows_seen(t.sequence, int(row), int(known_row(t, ROWS - 1) / p.group));
+  t.walk = walk_of(t.sequence, t.head, row, seen.any);
   t.all = seen.all;
-  load_rows(t);
-  for (int first = t.span.begin; first < t.span.end; first += int(GROUP)) {
-    int key = first + int(lane()), known = min(key, t.span.end - 1);
-    scores(k_row(t.keys, known));
-    if (ADJUSTS) adjust_scores(t, known);
-    if (first < t.all.begin || first + int(GROUP) > min(t.all.end, t.span.end)) mask_scores(t, key);
-    softmax_and_weigh_v(v_row(t.keys, known));
+  if (DIRECT == 0) {  // a split has its share of what all rows of the call see, as the merge knows it
+    Span any = walk_of_all(t.sequence, t.head, row).steps;
+    int share = split_keys(any, p.splits), begin = any.begin + int(t.split) * share;
+    if (begin >= any.end && t.split != 0) return;  // the merge does not read this split
+    t.walk.steps = Span(max(t.walk.steps.begin, begin), min(t.walk.steps.end, begin + share));
   }
+  // Lists may name nothing: lanes of software drivers that are off are quick to load and to sum.
+  bool visits = t.walk.steps.begin < t.walk.steps.end;
+  begin_rows(t);
+  if (visits) load_rows(t);
+  int end = t.walk.steps.end;
+  for (int first = FIRST_TILE(t, ROWS, t.walk.steps.begin, GROUP, end); first < end;
+       first = NEXT_TILE(first + int(GROUP), GROUP, end)) {
+    int step = first + int(lane());
+    uint key = read_key(t.walk, step);
+    scores(t, k_row(t.keys, key));
+    if (ADJUSTS) adjust_scores(int(key));
+    if (!steps_within(t.walk, t.all, first, GROUP)) mask_scores(key_of(t.walk, step));
+    softmax_and_weigh_v(v_row(t.keys, key));
+  }
+  if (visits) sum_lanes();
   write_out(t);
 }

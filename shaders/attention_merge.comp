@@ -4,28 +4,29 @@
 #extension GL_GOOGLE_include_directive : require
 #extension GL_EXT_control_flow_attributes : require
 #include "lib/attention.glsl"
+#include "lib/attention_walk.glsl"
 #include "lib/out.glsl"
 
 layout(constant_id = kMergeSpecDimLanes) const uint DIM_LANES = 16;
-layout(constant_id = kMergeSpecSplits) const uint SPLITS = 8;  // at most: p.parts are there
+layout(constant_id = kMergeSpecSplits) const uint SPLITS = 8;  // at most: p.splits are there
 layout(local_size_x_id = kAttentionSpecGroup) in;
 
 const uint SPLIT_LANES = GROUP / DIM_LANES;  // lanes that share out the splits
 
 layout(std430, binding = kMergePartials) readonly buffer Partials { vec4 partials[]; };
 
-shared float weight[SPLITS];      // (p.parts): maxima, then 2^(m_s-M)
-shared float sums[SPLITS];        // (p.parts)
+shared float weight[SPLITS];      // (p.splits): maxima, then 2^(m_s-M)
+shared float sums[SPLITS];        // (p.splits)
 shared vec4 sum_tile[GROUP];      // (SPLIT_LANES, DIM_LANES)
 
 void main() {
   uint lane = gl_LocalInvocationID.x, head = gl_WorkGroupID.x, row = gl_WorkGroupID.y;
   Sequence s = sequence_of(gl_WorkGroupID.z);
   if (row >= s.rows) return;
-  Span all = rows_seen(s, 0, s.rows - 1).any;
-  int share = split_keys(all, p.parts);
-  uint splits = clamp((all.end - all.begin + share - 1) / share, 1, int(p.parts));
-  uint first = ((s.batch * p.q_len + row) * p.heads + head) * p.parts * (V_DIM4 + 1);
+  Span all = walk_of_all(s, head, row).steps;
+  int share = split_keys(all, p.splits);
+  uint splits = clamp((all.end - all.begin + share - 1) / share, 1, int(p.splits));
+  uint first = ((s.batch * p.q_len + row) * p.heads + head) * p.splits * (V_DIM4 + 1);
 
   for (uint i = lane; i < splits; i += GROUP) {
     vec4 stat = partials[first + i * (V_DIM4 + 1) + V_DIM4];

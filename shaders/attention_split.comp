@@ -5,6 +5,7 @@
 #extension GL_GOOGLE_include_directive : require
 #extension GL_EXT_control_flow_attributes : require
 #include "lib/attention.glsl"
+#include "lib/attention_walk.glsl"
 #include "lib/attention_score.glsl"
 #include "lib/kv.glsl"
 #include "lib/out.glsl"
@@ -30,12 +31,12 @@ shared vec2 stat_tile[ROWS * KEY_LANES];   // (ROWS, KEY_LANES): maximum and sum
 
 struct Tile {
   uint first;  // folded row: position in the sequence * group + head of the group
-  uint count;  // folded rows of the sequence
-  uint group;  // heads that share the KV head
-  uint head;   // the first of them
+  uint count;  // folded rows of the sequence, or up to the end of the block of rows
+  uint head;   // the first of those that are folded
+  uint split;
   Sequence sequence;
   Keys keys;
-  Span span;   // keys of this split
+  Walk walk;   // of this split
 };
 
 uint lane() { return gl_LocalInvocationID.x; }
@@ -44,12 +45,12 @@ float row_max[ROWS];
 float row_sum[ROWS];
 
 void stage_q(Tile t) {
-  float scale = COSINE ? 1.0 : score_scale();
+  float scale = SCALES_LATE ? 1.0 : score_scale();
   for (uint i = lane(); i < ROWS * DIM4; i += GROUP) {
     uint folded = t.first + i / DIM4;
     vec4 q = vec4(0);
     if (folded < t.count)
-      q = load_q(q_row(t.sequence.batch, t.head + folded % t.group, folded / t.group), i % DIM4) * scale;
+      q = load_q(q_row(t.sequence.batch, t.head + folded % p.group, folded / p.group), i % DIM4) * scale;
     q_tile[i] = q;
   }
   if (!COSINE) return;
@@ -63,11 +64,18 @@ void stage_q(Tile t) {
   for (uint i = lane(); i < ROWS * DIM4; i += GROUP) q_tile[i] *= stat_tile[i / DIM4].x;
 }
 
+uvec4 read_keys(Tile t, int step) {
+  return uvec4(read_key(t.walk, step), read_key(t.walk, step + 1), read_key(t.walk, step + 2),
+               read_key(t.walk, step + 3));
+}
+
+float part_of(vec4 q, vec4 k, vec4 v) { return ADDITIVE ? additive(0, q, k, v) : dot(q, k); }
+
 // Parts of q k^T: lane (quad, part) takes every PARTS-th vec4 of four keys next to each other, which are
 // independent loads. Keys past the end are not read: the last key stands in for them.
-void score_parts(Tile t, int key) {
+void score_parts(Tile t, int step) {
   uint quad = lane() / PARTS, part = lane() % PARTS;
-  uvec4 keys = min(uint(key) + 4 * quad + uvec4(0, 1, 2, 3), uvec4(t.span.end - 1));
+  uvec4 keys = read_keys(t, step + 4 * int(quad));
   uvec4 row = uvec4(k_row(t.keys, keys.x), k_row(t.keys, keys.y), k_row(t.keys, keys.z), k_row(t.keys, keys.w));
   vec4 s[ROWS], squares = vec4(0);
   [[unroll]] for (uint r = 0; r < ROWS; ++r) s[r] = vec4(0);
@@ -75,9 +83,11 @@ void score_parts(Tile t, int key) {
     [[unroll]] for (uint i = 0; i < D_STEP; ++i) {
       uint d = d0 + i * PARTS;
       vec4 k0 = load_k(row.x, d), k1 = load_k(row.y, d), k2 = load_k(row.z, d), k3 = load_k(row.w, d);
+      vec4 v = vec4(0);
+      if (ADDITIVE) v = load_vector(t.head, d);
       [[unroll]] for (uint r = 0; r < ROWS; ++r) {
         vec4 q = q_tile[r * DIM4 + d];
-        s[r] += vec4(dot(q, k0), dot(q, k1), dot(q, k2), dot(q, k3));
+        s[r] += vec4(part_of(q, k0, v), part_of(q, k1, v), part_of(q, k2, v), part_of(q, k3, v));
       }
       if (COSINE) squares += vec4(dot(k0, k0), dot(k1, k1), dot(k2, k2), dot(k3, k3));
     }
@@ -92,7 +102,7 @@ vec4 sum_of_parts(uint r, uint quad) {
 }
 
 // The parts summed in order, adjusted and masked; the scores of a quad take the place of its first part.
-void sum_parts(Tile t, int key) {
+void sum_parts(Tile t, int step) {
   for (uint i = lane(); i < ROWS * QUADS; i += GROUP) {
     uint r = i / QUADS, quad = i % QUADS, folded = min(t.first + r, t.count - 1);
     vec4 s = sum_of_parts(r, quad);
@@ -101,23 +111,50 @@ void sum_parts(Tile t, int key) {
       s *= vec4(inverse_norm(squares.x), inverse_norm(squares.y), inverse_norm(squares.z),
                 inverse_norm(squares.w));
     }
-    Row row = row_of(t.sequence, int(folded / t.group));
-    ivec4 keys = key + 4 * int(quad) + ivec4(0, 1, 2, 3);
+    if (ADDITIVE) s *= score_scale();
+    Row row = row_of(t.sequence, int(folded / p.group));
     if (ADJUSTS) {
-      ScoreRow at = score_row(t.sequence.batch, t.head + folded % t.group, folded / t.group, row.diagonal);
-      [[unroll]] for (uint e = 0; e < 4; ++e) s[e] = adjust(at, s[e], min(keys[e], t.span.end - 1));
+      uvec4 keys = read_keys(t, step + 4 * int(quad));
+      ScoreRow at = score_row(t.sequence.batch, t.head + folded % p.group, folded / p.group, row.diagonal);
+      [[unroll]] for (uint e = 0; e < 4; ++e) s[e] = adjust(at, s[e], int(keys[e]));
     }
-    s = mix(s, vec4(kMasked), greaterThanEqual(keys, ivec4(min(row.seen.end, t.span.end))));
-    part_tile[r * PARTS * QUADS + quad] = mix(s, vec4(kMasked), lessThan(keys, ivec4(row.seen.begin)));
+    [[unroll]] for (uint e = 0; e < 4; ++e) {
+      int key = key_of(t.walk, step + int(4 * quad + e));
+      if (key < row.seen.begin || key >= row.seen.end) s[e] = kMasked;
+    }
+    part_tile[r * PARTS * QUADS + quad] = s;
   }
 }
 
+#ifdef USER_FUNCTIONS
+shared int user_step;  // the last one of which some row sees some key
+
+// The first step from `step` on, in steps of COLS, of whose keys the user's mask leaves one: others are not read.
+int next_seen(Tile t, int step) {
+  if (USER_ASKS_FIRST == 0) return step;
+  for (; step < t.walk.steps.end; step += int(COLS)) {
+    bool seen = false;
+    [[unroll]] for (uint r = 0; r < ROWS; ++r) {
+      uint folded = min(t.first + r, t.count - 1), head = t.head + folded % p.group, row = folded / p.group;
+      for (uint c = lane(); c < COLS; c += GROUP)
+        seen = seen || user_mask(t.sequence.batch, head, row, read_key(t.walk, step + int(c)));
+    }
+    if (seen) user_step = step;
+    barrier();
+    if (user_step == step) break;  // where not, a lane that is ahead cannot make it so
+  }
+  return step;
+}
+#else
+int next_seen(Tile t, int step) { return step; }
+#endif
+
 // o += p v over the quads of this lane, with a running maximum of the lane's own keys.
-void weigh_v(Tile t, int key) {
+void weigh_v(Tile t, int step) {
   uint d0 = lane() % DIM_LANES;
-  uint quads = min(QUADS, uint(t.span.end - key + 3) / 4);
+  uint quads = min(QUADS, uint(t.walk.steps.end - step + 3) / 4);
   for (uint quad = lane() / DIM_LANES; quad < quads; quad += KEY_LANES) {
-    uvec4 keys = min(uint(key) + 4 * quad + uvec4(0, 1, 2, 3), uvec4(t.span.end - 1));
+    uvec4 keys = read_keys(t, step + 4 * int(quad));
     uvec4 row =
         uvec4(v_row(t.keys, keys.x), v_row(t.keys, keys.y), v_row(t.keys, keys.z), v_row(t.keys, keys.w));
     vec4 v[4 * DIM_TILE];
@@ -144,14 +181,14 @@ void weigh_v(Tile t, int key) {
 void write_out(Tile t, uint r, uint d, vec4 sum, float best, float total) {
   uint folded = t.first + r;
   if (folded >= t.count) return;
-  uint batch = t.sequence.batch, row = folded / t.group, head = t.head + folded % t.group;
+  uint batch = t.sequence.batch, row = folded / p.group, head = t.head + folded % p.group;
   if (DIRECT != 0) {
     Finish f = finish(best, total, head);
     if (d < V_DIM4) store_y(y_row(batch, head, row), d, sum * f.factor);
     if (d == 0) store_lse(batch, head, row, f.lse);
     return;
   }
-  uint at = (((batch * p.q_len + row) * p.heads + head) * p.parts + gl_WorkGroupID.x) * (V_DIM4 + 1);
+  uint at = (((batch * p.q_len + row) * p.heads + head) * p.splits + t.split) * (V_DIM4 + 1);
   if (d < V_DIM4) y4[at + d] = sum;
   if (d == 0) y4[at + V_DIM4] = vec4(best, total, 0, 0);
 }
@@ -186,29 +223,41 @@ void merge_lanes(Tile t) {
 void main() {
   Tile t;
   t.sequence = sequence_of(gl_WorkGroupID.z);
-  t.group = p.heads / p.kv_heads;
-  uint kv_head = gl_WorkGroupID.y % p.kv_heads;
-  t.head = kv_head * t.group;
-  t.keys = keys_of(t.sequence.batch, kv_head);
-  t.count = uint(t.sequence.rows) * t.group;
-  t.first = gl_WorkGroupID.y / p.kv_heads * ROWS;
+  t.head = gl_WorkGroupID.y * p.group;
+  t.keys = keys_of(t.sequence.batch, t.head);
+  t.split = gl_WorkGroupID.x % p.splits;
+  uvec2 rows = tile_rows(t.sequence, gl_WorkGroupID.x / p.splits, ROWS);
+  t.first = rows.x;
+  t.count = rows.y;
   if (t.first >= t.count) return;
-  Span all = rows_seen(t.sequence, 0, t.sequence.rows - 1).any;
-  int share = split_keys(all, p.parts);
-  t.span.begin = all.begin + int(gl_WorkGroupID.x) * share;
-  t.span.end = min(t.span.begin + share, all.end);
-  if (t.span.begin >= all.end && gl_WorkGroupID.x != 0) return;  // the merge does not read this split
+  t.walk = walk_of_all(t.sequence, t.head, t.first / p.group);
+  Span all = t.walk.steps;
+  int share = split_keys(all, p.splits);
+  t.walk.steps.begin = all.begin + int(t.split) * share;
+  t.walk.steps.end = min(t.walk.steps.begin + share, all.end);
+  if (t.walk.steps.begin >= all.end && t.split != 0) return;  // the merge does not read this split
+#ifdef USER_FUNCTIONS
+  if (lane() == 0) user_step = -1;
+  barrier();
+#endif
+  int step = next_seen(t, t.walk.steps.begin);
+#ifdef USER_FUNCTIONS
+  if (USER_ASKS_FIRST != 0 && step >= t.walk.steps.end) {  // nothing is seen of this split
+    for (uint i = lane(); i < ROWS * V_DIM4; i += GROUP) write_out(t, i / V_DIM4, i % V_DIM4, vec4(0), kLeastMax, 0);
+    return;
+  }
+#endif
   [[unroll]] for (uint i = 0; i < ROWS * DIM_TILE; ++i) o[i] = vec4(0);
   [[unroll]] for (uint r = 0; r < ROWS; ++r) row_max[r] = kLeastMax;
   [[unroll]] for (uint r = 0; r < ROWS; ++r) row_sum[r] = 0;
   stage_q(t);
-  for (int key = t.span.begin; key < t.span.end; key += int(COLS)) {
+  for (; step < t.walk.steps.end; step = next_seen(t, step + int(COLS))) {
     barrier();
-    score_parts(t, key);
+    score_parts(t, step);
     barrier();
-    sum_parts(t, key);
+    sum_parts(t, step);
     barrier();
-    weigh_v(t, key);
+    weigh_v(t, step);
   }
   merge_lanes(t);
 }

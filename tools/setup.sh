@@ -4,11 +4,12 @@
 
 setup_packages_libraries=(libvulkan-dev libcli11-dev nlohmann-json3-dev libpcre2-dev libutf8proc-dev zlib1g-dev)
 setup_packages_test_libraries=(libgtest-dev libgmock-dev)
-setup_packages_demo=(libpng-dev libfreetype-dev fonts-dejavu-core)
+setup_packages_pictures=(libpng-dev libfreetype-dev fonts-dejavu-core)
+setup_packages_glsl=(glslang-dev)
 setup_packages_build=(g++ cmake ninja-build pkg-config glslang-tools spirv-tools libvulkan1 mesa-vulkan-drivers
   "${setup_packages_libraries[@]}")
-setup_packages_test=("${setup_packages_build[@]}" "${setup_packages_test_libraries[@]}" "${setup_packages_demo[@]}"
-  python3)
+setup_packages_test=("${setup_packages_build[@]}" "${setup_packages_test_libraries[@]}" "${setup_packages_pictures[@]}"
+  "${setup_packages_glsl[@]}" python3)
 setup_packages_ci=("${setup_packages_test[@]}" ccache clang clang-tidy-14 clang-format-14 libclang-rt-14-dev
   vulkan-validationlayers g++-aarch64-linux-gnu qemu-user)
 

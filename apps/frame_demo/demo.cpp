@@ -8,7 +8,6 @@
 #include "../shared/command_line.h"
 #include "../shared/terminal.h"
 #include "plot.h"
-#include "png_file.h"
 #include "renderer.h"
 #include "timed_queue.h"
 
@@ -215,7 +214,7 @@ Expected<Done> Demo::without_tessera() {
 Expected<Done> Demo::save(const std::string& name, const Picture& picture) {
   const std::string path = (std::filesystem::path(options_.out) / name).string();
   report_.files.push_back(path);
-  return write_png(path, picture);
+  return tool::write_png(path, picture);
 }
 
 Expected<Done> Demo::pictures() {

@@ -1,11 +1,10 @@
 #include "font.h"
 
-#include <ft2build.h>
-#include FT_FREETYPE_H
-
 #include <algorithm>
 #include <cmath>
-#include <memory>
+
+#include "../shared/characters.h"
+#include "../shared/font_face.h"
 
 namespace demo {
 namespace {
@@ -22,53 +21,28 @@ std::vector<char32_t> characters() {
   return out;
 }
 
-// The character at the front of `text`, which is not empty; removes it. A damaged one is '?'.
-char32_t next_character(std::string_view& text) {
-  const auto lead = static_cast<unsigned char>(text.front());
-  const std::size_t bytes = lead < 0x80 ? 1 : lead >= 0xf0 ? 4 : lead >= 0xe0 ? 3 : 2;
-  char32_t c = bytes == 1 ? lead : lead & (0x7fu >> bytes);
-  if (bytes > text.size()) {
-    text = {};
-    return '?';
-  }
-  for (std::size_t i = 1; i < bytes; ++i) c = c << 6 | (static_cast<unsigned char>(text[i]) & 0x3fu);
-  text.remove_prefix(bytes);
-  return c;
-}
-
 }  // namespace
 
 // Renders letters row by row into a picture of fixed width that grows downwards.
 class Font::Baker {
  public:
-  explicit Baker(Font& font) : font_(font) {}
-  ~Baker() {
-    if (face_ != nullptr) FT_Done_Face(face_);
-    if (library_ != nullptr) FT_Done_FreeType(library_);
-  }
-  Baker(const Baker&) = delete;
-  Baker& operator=(const Baker&) = delete;
+  Baker(Font& font, tool::FontFace& face) : font_(font), face_(face) {}
 
-  bool open(const std::string& path) {
-    return FT_Init_FreeType(&library_) == 0 && FT_New_Face(library_, path.c_str(), 0, &face_) == 0;
-  }
   bool bake(std::size_t size) {
-    const auto pixels = static_cast<FT_UInt>(std::lround(kUnits[size] * font_.scale_));
-    if (FT_Set_Pixel_Sizes(face_, 0, std::max(pixels, 1u)) != 0) return false;
-    font_.sizes_[size].line_height = static_cast<int>(face_->size->metrics.height >> 6);
+    if (!face_.resize(static_cast<unsigned>(std::lround(kUnits[size] * font_.scale_)))) return false;
+    font_.sizes_[size].line_height = face_.line_height();
     for (const char32_t c : characters()) {
-      if (FT_Get_Char_Index(face_, c) == 0) continue;
-      if (FT_Load_Char(face_, c, FT_LOAD_RENDER | FT_LOAD_TARGET_LIGHT) != 0) return false;
-      if (!add(font_.sizes_[size].letters[c], *face_->glyph)) return false;
+      if (!face_.has(c)) continue;
+      tool::FontFace::Letter picture;
+      if (!face_.load(c, picture) || !add(font_.sizes_[size].letters[c], picture)) return false;
     }
     return font_.sizes_[size].letters.contains('?');
   }
 
  private:
-  bool add(Letter& letter, const FT_GlyphSlotRec_& slot) {
-    const FT_Bitmap& bitmap = slot.bitmap;
-    const int width = static_cast<int>(bitmap.width), height = static_cast<int>(bitmap.rows);
-    if (width > kAtlasWidth || bitmap.pixel_mode != FT_PIXEL_MODE_GRAY) return false;
+  bool add(Letter& letter, const tool::FontFace::Letter& picture) {
+    const int width = picture.width, height = picture.height;
+    if (width > kAtlasWidth) return false;
     if (x_ + width > kAtlasWidth) {
       x_ = 0;
       y_ += row_;
@@ -80,33 +54,32 @@ class Font::Baker {
     atlas.height = std::max(atlas.height, y_ + row_);
     atlas.cover.resize(static_cast<std::size_t>(atlas.width) * static_cast<std::size_t>(atlas.height));
     for (int row = 0; row < height; ++row)
-      std::copy_n(bitmap.buffer + row * bitmap.pitch, width, &atlas.cover[(y_ + row) * kAtlasWidth + x_]);
+      std::copy_n(picture.cover + row * picture.pitch, width, &atlas.cover[(y_ + row) * kAtlasWidth + x_]);
     letter = {static_cast<std::uint16_t>(x_),
               static_cast<std::uint16_t>(y_),
               static_cast<std::uint16_t>(width),
               static_cast<std::uint16_t>(height),
-              slot.bitmap_left,
-              slot.bitmap_top,
-              static_cast<int>(slot.advance.x >> 6)};
+              picture.left,
+              picture.top,
+              picture.advance};
     x_ += width;
     return true;
   }
 
   Font& font_;
-  FT_Library library_ = nullptr;
-  FT_Face face_ = nullptr;
+  tool::FontFace& face_;
   int x_ = 0, y_ = 0, row_ = 0;
 };
 
 tessera::Expected<Font> Font::create(const std::string& path, float scale) {
   Font font;
   font.scale_ = scale;
-  {
-    Baker baker(font);
-    bool baked = baker.open(path);
-    for (std::size_t size = 0; size < kUnits.size() && baked; ++size) baked = baker.bake(size);
-    if (!baked) return tessera::Failure{TESSERA_IO, "'" + path + "' is no font that can be read"};
-  }
+  auto face = tool::FontFace::open(path);
+  if (!face) return face.failure();
+  Baker baker(font, *face);
+  for (std::size_t size = 0; size < kUnits.size(); ++size)
+    if (!baker.bake(size))
+      return tessera::Failure{TESSERA_IO, "'" + path + "' is a font whose letters cannot be drawn"};
   return font;
 }
 
@@ -118,7 +91,7 @@ const Font::Letter& Font::letter(TextSize size, char32_t character) const {
 
 int Font::pixels(TextSize size, std::string_view text) const {
   int sum = 0;
-  while (!text.empty()) sum += letter(size, next_character(text)).advance;
+  while (!text.empty()) sum += letter(size, tool::next_character(text)).advance;
   return sum;
 }
 
@@ -134,7 +107,7 @@ void Font::draw(std::vector<Glyph>& out, TextSize size, Vec2 at, std::string_vie
   int x = static_cast<int>(std::lround(at.x * scale_));
   const int y = static_cast<int>(std::lround(at.y * scale_));
   while (!text.empty()) {
-    const Letter& l = letter(size, next_character(text));
+    const Letter& l = letter(size, tool::next_character(text));
     if (l.width > 0)
       out.push_back({static_cast<std::int16_t>(x + l.left), static_cast<std::int16_t>(y - l.top), l.u, l.v,
                      l.width, l.height, color});
@@ -160,7 +133,7 @@ std::vector<std::string> Font::wrap(TextSize size, std::string_view text, float 
         next = rest.substr(1);
       }
       const bool space = rest.front() == ' ';
-      used += letter(size, next_character(rest)).advance;
+      used += letter(size, tool::next_character(rest)).advance;
       if (used <= room || space) continue;
       if (line.data() == nullptr) {  // one word, too long
         line = upto().empty() ? text.substr(0, text.size() - rest.size()) : upto();

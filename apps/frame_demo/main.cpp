@@ -108,8 +108,7 @@ void add_options(CLI::App& app, demo::Options& options, bool& json) {
   app.add_option("-o,--out", options.out,
                  "Folder of the pictures and the plot; made when it is not there (frame_demo)")
       ->type_name("FOLDER");
-  app.add_option("--font", options.font, "TrueType or OpenType font (" TESSERA_DEMO_FONT ")")
-      ->type_name("FILE");
+  app.add_option("--font", options.font, "TrueType or OpenType font (" TESSERA_FONT ")")->type_name("FILE");
   app.add_option("--device", options.device, "An index or part of a name of a Vulkan device; else the best")
       ->type_name("D");
   app.add_option("--cap", options.caps,
@@ -140,7 +139,7 @@ int main(int argc, char** argv) {
       "  frame_demo --size 1280x720 --frames 900 --pictures 9 -o night\n"
       "  frame_demo --json | jq '.with.p99_ms - .without.p99_ms'");
   demo::Options options;
-  options.font = TESSERA_DEMO_FONT;
+  options.font = TESSERA_FONT;
   bool json = false;
   add_options(app, options, json);
   try {

@@ -5,6 +5,7 @@
 #include <chrono>
 #include <optional>
 
+#include "../shared/png_file.h"
 #include "draw.h"
 #include "font.h"
 #include "gpu.h"
@@ -14,10 +15,7 @@ namespace demo {
 
 using Clock = std::chrono::steady_clock;
 
-struct Picture {
-  std::uint32_t width = 0, height = 0;
-  std::vector<std::uint8_t> rgba;
-};
+using tool::Picture;
 
 struct FinishedFrame {
   std::size_t id = 0;

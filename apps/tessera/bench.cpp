@@ -110,19 +110,24 @@ Json op_json(const Run& run, const tessera_bench_op& op) {
   out["of_copy"] = part(gbytes, run.copy * 1e-9);
   out["checked"] = op.checked;
   out["error_of_bound"] = op.worst_ratio;
+  const bool timed = op.failed[0] == '\0' && op.tiles > 0;
+  out["tiles"] = op.all_tiles > 0 ? Json(op.tiles) : Json();
+  out["all_tiles"] = op.all_tiles > 0 ? Json(op.all_tiles) : Json();
+  out["s_per_tile"] = timed ? Json(op.median_s / op.tiles) : Json();
   return out;
 }
 
 void print_op(const Json& op) {
-  std::printf("%-38s ", op["name"].get<std::string>().c_str());
+  std::printf("%-47s ", op["name"].get<std::string>().c_str());
   if (!op["failed"].is_null()) {
     std::printf("  %s\n", op["failed"].get<std::string>().c_str());
     return;
   }
-  std::printf("%10s %10s %10s %9s %6s %8s %6s\n", number(op["median_s"], "%.4f", 1e3).c_str(),
+  std::printf("%10s %10s %10s %9s %6s %8s %6s %10s %8s\n", number(op["median_s"], "%.4f", 1e3).c_str(),
               number(op["min_s"], "%.4f", 1e3).c_str(), number(op["max_s"], "%.4f", 1e3).c_str(),
               number(op["gflop_per_s"], "%.2f").c_str(), number(op["of_flop_peak"], "%.0f%%", 100).c_str(),
-              number(op["gbyte_per_s"], "%.2f").c_str(), number(op["of_copy"], "%.0f%%", 100).c_str());
+              number(op["gbyte_per_s"], "%.2f").c_str(), number(op["of_copy"], "%.0f%%", 100).c_str(),
+              number(op["tiles"], "%.0f").c_str(), number(op["s_per_tile"], "%.1f", 1e9).c_str());
   std::fflush(stdout);
 }
 
@@ -145,8 +150,8 @@ tessera_bench_desc make_desc(Run& run) {
                   flops * 1e-9);
     to.device.begin(driver, gpu_clock, peaks);
     if (to.options.json) return;
-    std::printf("%-38s %10s %10s %10s %9s %6s %8s %6s\n", "op", "median ms", "min", "max", "GFLOP/s", "peak",
-                "GB/s", "copy");
+    std::printf("%-47s %10s %10s %10s %9s %6s %8s %6s %10s %8s\n", "op", "median ms", "min", "max", "GFLOP/s",
+                "peak", "GB/s", "copy", "tiles", "ns/tile");
   };
   desc.op = [](void* user, const tessera_bench_op* op) {
     auto& to = *static_cast<Run*>(user);

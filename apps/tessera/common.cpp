@@ -1,5 +1,9 @@
 #include "common.h"
 
+#ifdef TESSERA_GLSL
+#include "tessera/tessera_glsl.h"
+#endif
+
 #include <unistd.h>
 
 #include <atomic>
@@ -178,6 +182,9 @@ tessera::Expected<CachedContext> CachedContext::create(const DeviceOptions& opti
     };
     desc.load_pipeline_cache_user = desc.load_rates_user = &files;
   }
+#ifdef TESSERA_GLSL
+  desc.compile_glsl = tessera_glsl_compile;
+#endif
   auto context = tessera::Context::create(desc);
   if (!context) return context.failure();
   CachedContext cached;

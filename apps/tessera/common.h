@@ -53,6 +53,7 @@ tessera::Expected<std::string> read_text(const std::string& path);
 
 // Each subcommand adds itself; the callback leaves the exit status in `status`.
 void add_generate(CLI::App& app, int& status);
+void add_attend(CLI::App& app, int& status);
 void add_devices(CLI::App& app, int& status);
 void add_bench(CLI::App& app, int& status);
 void add_shaders(CLI::App& app, int& status);

@@ -18,6 +18,7 @@ int main(int argc, char** argv) {
   int status = 0;
   tool::add_generate(app, status);
   tool::add_translate(app, status);
+  tool::add_attend(app, status);
   tool::add_devices(app, status);
   tool::add_verify(app, status);
   tool::add_shaders(app, status);

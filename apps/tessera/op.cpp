@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <charconv>
 #include <cstdio>
+#include <filesystem>
 #include <map>
 #include <nlohmann/json.hpp>
 
@@ -17,6 +18,8 @@ struct OpOptions {
   DeviceOptions device;
   std::string name, out;
   std::vector<std::string> in, set, outputs, shapes;
+  std::string score, mask;
+  bool has_score = false, has_mask = false;
   uint32_t time = 0;
   bool plan = false, json = false, help = false;
 };
@@ -162,6 +165,20 @@ bool parse_shape(const std::string& text, Tensor& out) {
   return true;
 }
 
+// The text itself, or the content of the file of this name: a function has brackets.
+std::string glsl_fault(std::string& text) {
+  std::error_code bad;
+  if (text.find('(') != std::string::npos && !std::filesystem::is_regular_file(text, bad)) return {};
+  const std::string name = "'" + text + "'";
+  auto content = read_text(text);
+  if (!content) return name + " is no function, and no file that can be read";
+  // What comes after a zero byte would not be seen.
+  if (content->find('\0') != std::string::npos) return name + " is no text";
+  if (content->empty()) return name + " is empty";
+  text = *std::move(content);
+  return {};
+}
+
 class OpRun {
  public:
   explicit OpRun(const OpOptions& options) : options_(options) {}
@@ -182,7 +199,12 @@ class OpRun {
     }
     auto context = CachedContext::create(options_.device);
     if (!context) return fail(context.failure());
-    tessera::OpDesc desc(options_.name, inputs_, options_.set, options_.outputs);
+    tessera::UserGlsl user{options_.score, options_.mask};
+    for (const auto& [text, given] :
+         {std::pair(&user.score, options_.has_score), {&user.mask, options_.has_mask}})
+      if (given)
+        if (const std::string fault = glsl_fault(*text); !fault.empty()) return fail(fault);
+    tessera::OpDesc desc(options_.name, inputs_, options_.set, options_.outputs, user);
     const int status = options_.plan ? plan(**context, *desc) : execute(**context, *desc);
     if (status == 0) context->save();
     return status;
@@ -350,13 +372,25 @@ void add_op(CLI::App& app, int& status) {
   sub->add_option("--shape", options->shapes, "For --plan: an input by its shape and type (F32 without one)")
       ->type_name("NAME=[TYPE:]N,N,..")
       ->allow_extra_args(false);
+#ifdef TESSERA_GLSL
+  sub->add_option("--score", options->score,
+                  "Of attention: float score(float s, uint b, uint h, uint q, uint k) in GLSL")
+      ->type_name("FILE|TEXT");
+  sub->add_option("--mask", options->mask, "Of attention: bool mask(uint b, uint h, uint q, uint k) in GLSL")
+      ->type_name("FILE|TEXT");
+#endif
   sub->add_flag("--plan", options->plan, "Kernels, scratch memory, arithmetic and traffic; nothing runs");
   sub->add_option("--time", options->time, "Run it N times and print the device's times")
       ->check(CLI::Range(1u, 1000000u))
       ->type_name("N");
   sub->add_flag("--json", options->json, "One JSON object");
   add_device_options(*sub, options->device);
-  sub->callback([=, &status] { status = run(*sub, *options); });
+  sub->callback([=, &status] {
+    for (const auto& [option, given] :
+         {std::pair("--score", &options->has_score), {"--mask", &options->has_mask}})
+      if (const auto* known = sub->get_option_no_throw(option)) *given = known->count() > 0;
+    status = run(*sub, *options);
+  });
 }
 
 }  // namespace tool

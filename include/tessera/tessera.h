@@ -183,6 +183,24 @@ typedef struct tessera_host_device {
   void* memory_user;
 } tessera_host_device;
 
+/* One compute shader in GLSL for Vulkan 1.2 (SPIR-V 1.5), whole: `source` includes nothing and is
+ * zero-terminated. */
+typedef struct tessera_glsl_request {
+  size_t size;
+  const char* kernel; /* "attention_keys": what it is a variant of */
+  const char* source;
+  size_t bytes;    /* of source */
+  const char* key; /* a hash of source, under which a host may keep the module */
+  /* One of them is called with `answer`: `module` with the SPIR-V, `log` with the compiler's messages as they
+   * are (glslang's "ERROR: 1:3: ..." are understood: text 1 is score_glsl, 2 mask_glsl). */
+  void* answer;
+  void (*module)(void* answer, const void* spirv, size_t bytes);
+  void (*log)(void* answer, const char* text);
+} tessera_glsl_request;
+/* Nonzero: it failed. May be called from any thread that is inside a call of the library, from several at
+ * once. */
+typedef int (*tessera_compile_glsl_fn)(void* user, const tessera_glsl_request* request);
+
 typedef struct tessera_context_desc {
   size_t size;
   const char* device;      /* NULL or "": the best. An index, part of a name (any case), or "reference" */
@@ -223,6 +241,10 @@ typedef struct tessera_context_desc {
    * has a family that only copies. */
   int low_priority;
   int transfer_queue;
+  /* For score_glsl and mask_glsl: tessera_glsl_compile (tessera_glsl.h), or a compiler of the host's. Each
+   * text is compiled once a context. NULL: they are refused. */
+  tessera_compile_glsl_fn compile_glsl;
+  void* compile_glsl_user;
 } tessera_context_desc;
 
 TESSERA_API tessera_status tessera_context_create(const tessera_context_desc* desc, tessera_context** context,
@@ -716,6 +738,12 @@ typedef struct tessera_op_desc {
   uint32_t repeat; /* how often it runs; 0: once */
   double*
       seconds; /* NULL, or room for the time of each run: the device's timestamps, or the reference's time */
+  /* Of attention: functions in GLSL that change each score and say which there are,
+   *   float score(float s, uint b, uint h, uint q, uint k)    bool mask(uint b, uint h, uint q, uint k)
+   * docs/user_functions.md. Inputs "user.NAME" are what they read as NAME[i]. NULL or "": none.
+   * invalid_argument names the line; unsupported without compile_glsl, and on the reference. */
+  const char* score_glsl;
+  const char* mask_glsl;
 } tessera_op_desc;
 
 /* invalid_argument names the op and the tensor, attribute or element that does not fit; nothing has run then,

@@ -115,10 +115,18 @@ struct Tensor {
 };
 
 // An operation for the C calls; what it is made of must outlive it.
+// tessera_op_desc::score_glsl and mask_glsl; empty: none.
+struct UserGlsl {
+  std::string score, mask;
+};
+
 class OpDesc {
  public:
   OpDesc(const std::string& name, std::span<const Tensor> inputs, std::span<const std::string> attributes,
-         std::span<const std::string> outputs) {
+         std::span<const std::string> outputs, const UserGlsl& functions = {})
+      : user_(functions) {
+    desc_.score_glsl = user_.score.c_str();
+    desc_.mask_glsl = user_.mask.c_str();
     for (const Tensor& input : inputs) inputs_.push_back(input.view());
     for (const std::string& attribute : attributes) attributes_.push_back(attribute.c_str());
     for (const std::string& output : outputs) outputs_.push_back(output.c_str());
@@ -137,6 +145,7 @@ class OpDesc {
  private:
   std::vector<tessera_tensor> inputs_;
   std::vector<const char*> attributes_, outputs_;
+  UserGlsl user_;
   tessera_op_desc desc_ = init<tessera_op_desc>();
 };
 
@@ -488,9 +497,10 @@ class Context {
   // One operation: its outputs, the optional ones that are named in `outputs` among them.
   Expected<std::vector<Tensor>> op(const std::string& name, std::span<const Tensor> inputs,
                                    std::span<const std::string> attributes = {},
-                                   std::span<const std::string> outputs = {}) const {
+                                   std::span<const std::string> outputs = {},
+                                   const UserGlsl& functions = {}) const {
     std::vector<std::unique_ptr<Tensor>> made;
-    OpDesc called(name, inputs, attributes, outputs);
+    OpDesc called(name, inputs, attributes, outputs, functions);
     tessera_op_desc& desc = *called;
     desc.user = &made;
     desc.output = [](void* user, const tessera_tensor* tensor) -> void* {
@@ -507,8 +517,8 @@ class Context {
   }
   Expected<OpPlan> plan(const std::string& name, std::span<const Tensor> inputs,
                         std::span<const std::string> attributes = {},
-                        std::span<const std::string> outputs = {}) const {
-    return plan(*OpDesc(name, inputs, attributes, outputs));
+                        std::span<const std::string> outputs = {}, const UserGlsl& functions = {}) const {
+    return plan(*OpDesc(name, inputs, attributes, outputs, functions));
   }
   Expected<OpPlan> plan(const tessera_op_desc& desc) const {
     tessera_error error;

@@ -68,6 +68,48 @@ TESSERA_API tessera_status tessera_write_tensors(const char* path, const tessera
 TESSERA_API tessera_status tessera_session_print_schedule(tessera_session* session, tessera_bytes_fn sink,
                                                           void* user, tessera_error* error);
 
+/* Attention weights: how much each row (a token's query) takes of each key (another token), head by head. */
+typedef enum tessera_attention_kind {
+  TESSERA_ATTENTION_DECODER = 0, /* self-attention of a decoder: a row sees itself and what is before it */
+  TESSERA_ATTENTION_ENCODER = 1, /* self-attention of a translator's encoder */
+  TESSERA_ATTENTION_CROSS = 2    /* of a translator's decoder over the encoder's output: an alignment */
+} tessera_attention_kind;
+
+typedef struct tessera_attention_map { /* of one head; lives during the callback */
+  size_t size;
+  uint32_t layer, head; /* from 0 */
+  uint32_t rows, keys;
+  const float* weights; /* (rows, keys): the softmax of each row; 0 where it does not see a key */
+  /* The tokens that rows and keys stand for; of cross-attention, rows are what the decoder chooses there. */
+  const uint32_t *row_ids, *key_ids;
+  /* Their bytes, as tessera_token_piece gives them, zero-terminated; "" without a tokenizer. */
+  const char *const *row_texts, *const *key_texts;
+} tessera_attention_map;
+
+typedef struct tessera_attention_desc {
+  size_t size;
+  tessera_attention_kind kind;
+  uint32_t layer, layers; /* `layers` of them from `layer` on; 0: all that follow */
+  uint32_t head, heads;   /* likewise */
+  const char* target; /* of a translator: what the text is translated to; NULL: what it makes of it itself */
+  tessera_precision precision;                             /* of a model, as in a session */
+  void (*map)(void* user, const tessera_attention_map* m); /* layers in order, of each its heads */
+  void* user;
+  tessera_progress_fn progress; /* stage "attention", after those of a session's creation */
+  void* progress_user;
+} tessera_attention_desc;
+
+/* The weights of `ids` by a session of the call's own, which holds no layer behind the last one that is asked
+ * for. Its kernels are a session's, and one that computes the softmax again from what they leave: nothing
+ * changes for the tokens. invalid_argument: no tokens, more than the model's context, layers or heads that it
+ * does not have, or weights of more than 1 GiB. */
+TESSERA_API tessera_status tessera_model_attention(tessera_model* model, const uint32_t* ids, size_t count,
+                                                   const tessera_attention_desc* desc, tessera_error* error);
+/* The same of a text and its translation; used from one thread at a time, like the translator. */
+TESSERA_API tessera_status tessera_translator_attention(tessera_translator* translator, const char* text,
+                                                        size_t bytes, const tessera_attention_desc* desc,
+                                                        tessera_error* error);
+
 /* What the driver makes of every default pipeline (src/kernels/default_variants.h), in its own words through
  * VK_KHR_pipeline_executable_properties and in a common vocabulary. Figures below 0 are not reported. Makes
  * nothing but instance, device, layouts and pipelines, so that drivers without a GPU behind them do. */
@@ -109,6 +151,9 @@ typedef struct tessera_bench_op {
   double median_s, min_s, max_s;
   uint64_t checked;   /* elements */
   double worst_ratio; /* error / bound */
+  /* Of attention: tiles of scores that are computed, and all there are; 0: the kernel has none
+   * (tessera_op_kernel) */
+  double tiles, all_tiles;
 } tessera_bench_op;
 
 typedef struct tessera_bench_desc {

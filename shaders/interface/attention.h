@@ -68,12 +68,26 @@ TSR_CONST uint kMergeSpecDimLanes = 8;
 TSR_CONST uint kMergeSpecSplits = 9;
 TSR_CONST uint kMergeSpecs = 10;
 
-// attention_scores: out is (batch, score_heads, score_rows, kv_len), f32, and the lse is read.
+// attention_keep
+TSR_CONST uint kKeepScores = 0;  // of attention_scores, masked, of all heads and rows
+
+// mask_tiles: (batch, heads / group, tiles of rows) times a header and words of 16 tiles of keys. The header: keys
+// [x, y) are those of tiles that some row sees a key of, [z, w) of tiles that no row misses one of.
+TSR_CONST uint kMaskTilesHeader = 4;
+TSR_CONST uint kMaskTilesBroken = 0x80000000u;  // in y and w: not of all tiles between
+TSR_CONST uint kMaskTilesSpecRows = 8;          // folded rows of a tile
+TSR_CONST uint kMaskTilesSpecCols = 9;          // keys of a tile
+TSR_CONST uint kMaskTilesSpecLanes = 10;        // that share a word; a divisor of the group
+TSR_CONST uint kMaskTilesSpecWhole = 11;        // 1: a lane asks about tiles of few rows whole, in straight code
+TSR_CONST uint kMaskTilesSpecs = 12;
+
+// attention_scores: out is (batch, score_heads or 1, score_rows, kv_len), f32, and the lse is read.
 // AttentionParams::score_kind: AttentionScores' numbers.
 TSR_CONST uint kScoresRaw = 1;
 TSR_CONST uint kScoresCapped = 2;
 TSR_CONST uint kScoresMasked = 3;
 TSR_CONST uint kScoresWeights = 4;
+TSR_CONST uint kScoresAverage = 5;
 
 // An attention kernel has no push constants.
 #ifdef __cplusplus

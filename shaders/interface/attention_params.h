@@ -8,18 +8,23 @@ TSR_INTERFACE_BEGIN
 TSR_CONST uint kAttentionQ = 0;
 TSR_CONST uint kAttentionK = 1;
 TSR_CONST uint kAttentionV = 2;
-TSR_CONST uint kAttentionState = 3;
+TSR_CONST uint kAttentionState = 3;   // or lengths, u32 (batch): there are never both
 TSR_CONST uint kAttentionParams = 4;  // AttentionParams
 TSR_CONST uint kAttentionOut = 5;     // y; of attention_split with several splits: the partials
 TSR_CONST uint kAttentionMask = 6;
 TSR_CONST uint kAttentionBias = 7;
-TSR_CONST uint kAttentionSlopes = 8;      // f32 (heads)
+TSR_CONST uint kAttentionSlopes = 8;      // f32 (heads), or the relative bias, f32 (entries, heads)
 TSR_CONST uint kAttentionSinks = 9;       // f32 (heads), natural log domain
-TSR_CONST uint kAttentionLengths = 10;    // u32 (batch)
-TSR_CONST uint kAttentionDocuments = 11;  // u32 (2, documents + 1): first row of each in q, then first key
+TSR_CONST uint kAttentionVector = 10;     // of additive scores, f32 (heads, head_dim)
+// u32 (2, documents + 1): first row of each in q, then first key; or prefix lengths, u32 (batch)
+TSR_CONST uint kAttentionDocuments = 11;
 TSR_CONST uint kAttentionTable = 12;      // u32 (batch, table_stride)
 TSR_CONST uint kAttentionLse = 13;        // f32 (batch, heads, q_len), natural log
-TSR_CONST uint kAttentionBindings = 14;
+// u32: first entries (batch|1, heads|1, blocks of rows + 1), then entries, the key blocks of each list, ascending
+TSR_CONST uint kAttentionLists = 14;
+// Of top_k, a bit for each key that a row keeps: (batch, heads, q_len, keep_row words)
+TSR_CONST uint kAttentionKeep = 15;
+TSR_CONST uint kAttentionBindings = 16;
 
 // Bits of the flags constant of every attention kernel.
 TSR_CONST uint kAttentionHasState = 1;
@@ -35,9 +40,16 @@ TSR_CONST uint kAttentionRing = 512;
 TSR_CONST uint kAttentionCausal = 1024;
 TSR_CONST uint kAttentionBottomRight = 2048;  // centre is i + n_k - n_q
 TSR_CONST uint kAttentionWindow = 4096;       // window_left or window_right is set
+TSR_CONST uint kAttentionHasLists = 8192;
+TSR_CONST uint kAttentionHasPrefix = 16384;
+TSR_CONST uint kAttentionHasPrefixes = 32768;  // one for each sequence
 // A type (DType's number) plus 1, 0 when absent.
 TSR_CONST uint kAttentionMaskShift = 16;  // 4 bits
 TSR_CONST uint kAttentionBiasShift = 20;  // 4 bits
+TSR_CONST uint kAttentionRelativeDistance = 1 << 24;
+TSR_CONST uint kAttentionRelativeWindow = 1 << 25;
+TSR_CONST uint kAttentionHasKeep = 1 << 26;
+TSR_CONST uint kAttentionAdditive = 1 << 27;
 
 // A storage buffer, because it is larger than push constants may be. Strides are in elements, except those of
 // q8_0 keys and values, in words.
@@ -50,11 +62,18 @@ struct AttentionParams {
   uint mask_batch, mask_head, mask_row, mask_key;
   uint bias_batch, bias_head, bias_row, bias_key;
   uint window_left, window_right;  // kNoWindow: open
+  uint prefix;
+  uint relative_size;  // reach of distances, or width of the window
+  uint top_k, keep_row;
   uint documents;
   uint block_size, blocks, table_stride;  // paged: blocks there are
   uint score_head, score_heads, score_row, score_rows, score_kind;
   float scale, softcap;
-  uint parts;  // tiles of rows, or splits
+  uint tiles, splits;  // of rows; of keys
+  uint group;          // heads that share a KV head and are folded into rows
+  // Lists: rows and keys of a block; of a first entry the strides; where entries begin, how many there are, and
+  // how many one list has at most; row tiles of a block.
+  uint q_block, k_block, list_batch, list_head, list_entries, list_count, list_most, list_tiles;
 };
 
 TSR_INTERFACE_END

@@ -24,14 +24,22 @@ const bool PAGED = (FLAGS & kAttentionPaged) != 0;
 const bool RING = (FLAGS & kAttentionRing) != 0;
 const bool CAUSAL = (FLAGS & kAttentionCausal) != 0;
 const bool BOTTOM_RIGHT = (FLAGS & kAttentionBottomRight) != 0;
+const bool HAS_PREFIX = (FLAGS & kAttentionHasPrefix) != 0;
+const bool HAS_PREFIXES = (FLAGS & kAttentionHasPrefixes) != 0;
+const bool RELATIVE_DISTANCE = (FLAGS & kAttentionRelativeDistance) != 0;
+const bool RELATIVE_WINDOW = (FLAGS & kAttentionRelativeWindow) != 0;
+const bool HAS_KEEP = (FLAGS & kAttentionHasKeep) != 0;
+const bool ADDITIVE = (FLAGS & kAttentionAdditive) != 0;
+const bool HAS_LISTS = (FLAGS & kAttentionHasLists) != 0;
 const bool WINDOW = (FLAGS & kAttentionWindow) != 0;
 const uint DIM4 = (DIM + 3) / 4;
 const uint V_DIM4 = (V_DIM + 3) / 4;
 
 layout(std430, binding = kAttentionState) readonly buffer State { uint state[]; };
 layout(std430, binding = kAttentionParams) readonly buffer Params { AttentionParams p; };
-layout(std430, binding = kAttentionLengths) readonly buffer Lengths { uint lengths[]; };
+layout(std430, binding = kAttentionState) readonly buffer Lengths { uint lengths[]; };
 layout(std430, binding = kAttentionDocuments) readonly buffer Documents { uint documents[]; };
+layout(std430, binding = kAttentionDocuments) readonly buffer Prefixes { uint prefixes[]; };
 
 const float kLog2E = 1.44269504088896340736;
 // A masked score, and the least a running maximum can be: exp2(kMasked - kLeastMax) is 0, not NaN, so that a
@@ -91,6 +99,7 @@ Row row_of(Sequence s, int row) {
   int diagonal = row + keys - rows;
   int centre = BOTTOM_RIGHT ? diagonal : row;
   int begin = 0, end = CAUSAL ? centre + 1 : keys;
+  if (HAS_PREFIX) end = max(end, int(min(HAS_PREFIXES ? prefixes[s.batch] : p.prefix, kMostPosition)));
   if (WINDOW && p.window_left != kOpenWindow) begin = centre - int(p.window_left);
   if (WINDOW && p.window_right != kOpenWindow) end = min(end, centre + int(p.window_right) + 1);
   return Row(Span(first_key + clamp(begin, 0, keys), first_key + clamp(end, 0, keys)), first_key + diagonal);

@@ -7,13 +7,14 @@ layout(std430, binding = kAttentionTable) readonly buffer Table { uint table[]; 
 
 uint q_row(uint batch, uint head, uint row) { return batch * p.q_batch + head * p.q_head + row * p.q_row; }
 
-// One KV head of one sequence.
+// Of one sequence, the KV head that a head reads.
 struct Keys {
   uint k;      // start of row 0, of block 0 when paged
   uint v;
   uint table;  // of the sequence
 };
-Keys keys_of(uint batch, uint kv_head) {
+Keys keys_of(uint batch, uint head) {
+  uint kv_head = head / (p.heads / p.kv_heads);
   Keys c = Keys(kv_head * p.k_head, kv_head * p.v_head, 0);
   if (PAGED) {
     c.table = batch * p.table_stride;

@@ -14,6 +14,17 @@ using namespace tessera::api;
 
 namespace {
 
+// Without a compiler there are no users' functions.
+void give_compiler(std::vector<bench::OpCase>& cases, const std::shared_ptr<GlslModules>& glsl) {
+  if (!glsl) std::erase_if(cases, [](const bench::OpCase& c) { return c.user != nullptr; });
+  for (bench::OpCase& c : cases) {
+    if (!c.user) continue;
+    UserFunctions user = *c.user;
+    user.modules = glsl;
+    c.user = std::make_shared<const UserFunctions>(std::move(user));
+  }
+}
+
 template <typename Desc>
 Result<std::vector<bench::OpCase>> wanted_cases(const Desc& desc) {
   TSR_TRY(const Precision precision, make_precision(desc.precision));
@@ -50,6 +61,8 @@ tessera_bench_op bench_op(const bench::OpCase& c, const bench::OpTime& time) {
   op.max_s = time.max_s;
   op.checked = time.checked;
   op.worst_ratio = time.worst_ratio;
+  op.tiles = time.tiles.computed;
+  op.all_tiles = time.tiles.all;
   return op;
 }
 
@@ -95,10 +108,11 @@ bench::OpTime too_slow(const bench::OpCase& c, const bench::Peaks& peaks) {
   return out;
 }
 
-Result<void> run(Device& device, const tessera_bench_desc& desc) {
+Result<void> run(Device& device, const tessera_bench_desc& desc, const std::shared_ptr<GlslModules>& glsl) {
   const Progress progress = make_progress(desc.progress, desc.progress_user);
   TSR_TRY(const std::string form, make_form(desc.form));
-  TSR_TRY(const std::vector<bench::OpCase> cases, wanted_cases(desc));
+  TSR_TRY(std::vector<bench::OpCase> cases, wanted_cases(desc));
+  give_compiler(cases, glsl);
   if (cases.empty()) return Error{Code::invalid_argument, "no op has such a name"};
   TSR_TRY(const bench::Peaks peaks, bench::measure_peaks(device));
   if (desc.device != nullptr)
@@ -192,7 +206,7 @@ extern "C" tessera_status tessera_bench_ops(tessera_context* context, const tess
     TSR_TRY(const tessera_bench_desc d, sized(desc, "tessera_bench_desc"));
     if (context->device == nullptr)
       return Error{Code::invalid_argument, "the reference is not benchmarked: choose a Vulkan device"};
-    return run(*context->device, d);
+    return run(*context->device, d, context->glsl);
   });
 }
 

@@ -3,6 +3,7 @@
 #include <cstring>
 #include <limits>
 
+#include "api/glsl.h"
 #include "api/handles.h"
 #include "base/text.h"
 #include "kernels/choose.h"
@@ -299,6 +300,7 @@ tessera_status tessera_context_create(const tessera_context_desc* desc, tessera_
             [](void* arg, uint32_t i) { (*static_cast<const std::function<void(std::uint32_t)>*>(arg))(i); },
             const_cast<void*>(static_cast<const void*>(&job)));
       };
+    made->glsl = make_glsl_modules(d);
     if (asks_for_reference(d)) {
       made->device_name = "reference";
       if (d.host != nullptr)

@@ -13,7 +13,9 @@
 #include "models/decoder.h"
 #include "schedule/gpu_walker.h"
 #include "session/generate.h"
+#include "session/seq2seq_session.h"
 #include "tessera/tessera.h"
+#include "text/token_list.h"
 #include "text/tokenizer.h"
 #include "verify/verify.h"
 
@@ -22,6 +24,7 @@ struct tessera_context {
   std::string device_name;
   std::string cache_key, rates_key;
   tessera::RunJobs run_jobs;
+  std::shared_ptr<tessera::GlslModules> glsl;  // null: the host has no compiler
 };
 
 struct tessera_model {
@@ -39,6 +42,14 @@ struct tessera_session {
   std::optional<tessera::Generator> generator;  // none without a tokenizer
   double load_seconds = 0;
   bool busy = false;  // a call of it is under way
+};
+
+struct tessera_translator {
+  tessera_context* context = nullptr;
+  tessera::TokenList source, target;
+  std::shared_ptr<const tessera::ModelFile> file;  // of the weights
+  tessera::Precision precision{};
+  std::unique_ptr<tessera::Seq2SeqSession> session;
 };
 
 namespace tessera::api {

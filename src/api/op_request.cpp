@@ -17,12 +17,14 @@ Result<OpTensor> make_tensor(const tessera_tensor& from, const std::string& what
   return out;
 }
 
-Result<OpRequest> make_request(const tessera_op_desc& desc, bool shapes_only) {
+Result<OpRequest> make_request(const tessera_context& context, const tessera_op_desc& desc,
+                               bool shapes_only) {
   TSR_CHECK(require(desc.op, "op"));
   if (desc.attribute_count != 0) TSR_CHECK(require(desc.attributes, "attributes"));
   if (desc.output_count != 0) TSR_CHECK(require(desc.outputs, "outputs"));
   TSR_TRY(const auto inputs, sized_array(desc.inputs, desc.input_count, "inputs"));
-  OpRequest request{.op = desc.op, .inputs = {}, .attributes = {}, .outputs = {}, .shapes_only = shapes_only};
+  OpRequest request{
+      .op = desc.op, .inputs = {}, .attributes = {}, .outputs = {}, .user = {}, .shapes_only = shapes_only};
   for (std::size_t i = 0; i < inputs.size(); ++i) {
     TSR_TRY(OpTensor tensor, make_tensor(inputs[i], "input " + std::to_string(i)));
     if (shapes_only) tensor.data = {};
@@ -32,6 +34,10 @@ Result<OpRequest> make_request(const tessera_op_desc& desc, bool shapes_only) {
     request.attributes.emplace_back(desc.attributes[i] == nullptr ? "" : desc.attributes[i]);
   for (std::uint32_t i = 0; i < desc.output_count; ++i)
     request.outputs.emplace_back(desc.outputs[i] == nullptr ? "" : desc.outputs[i]);
+  const auto text = [](const char* from) { return std::string(from == nullptr ? "" : from); };
+  if (UserFunctions user{text(desc.score_glsl), text(desc.mask_glsl), {}, context.glsl};
+      !user.score.empty() || !user.mask.empty())
+    request.user = std::make_shared<const UserFunctions>(std::move(user));
   return request;
 }
 

@@ -9,7 +9,7 @@ namespace tessera::api {
 // `what` names it in errors: "input 0".
 Result<OpTensor> make_tensor(const tessera_tensor& from, const std::string& what);
 // shapes_only: without the inputs' data.
-Result<OpRequest> make_request(const tessera_op_desc& desc, bool shapes_only);
+Result<OpRequest> make_request(const tessera_context& context, const tessera_op_desc& desc, bool shapes_only);
 // Of an output without data; lives as long as `output`.
 tessera_tensor describe(const OpOutput& output);
 

@@ -66,7 +66,7 @@ tessera_status tessera_op_run(tessera_context* context, const tessera_op_desc* d
   return guarded(error, [&]() -> Result<void> {
     TSR_CHECK(require(context, "context"));
     TSR_TRY(const tessera_op_desc d, sized(desc, "tessera_op_desc"));
-    TSR_TRY(const OpRequest request, make_request(d, false));
+    TSR_TRY(const OpRequest request, make_request(*context, d, false));
     TSR_TRY(const BuiltOp op, build_op(request));
     std::vector<void*> places;
     for (const OpOutput& output : op.outputs) {

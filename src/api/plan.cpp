@@ -267,7 +267,7 @@ tessera_status tessera_plan_create(tessera_context* context, const tessera_op_de
     TSR_CHECK(require(context, "context"));
     TSR_CHECK(require(plan, "plan"));
     TSR_TRY(const tessera_op_desc d, sized(desc, "tessera_op_desc"));
-    TSR_TRY(OpRequest request, make_request(d, true));
+    TSR_TRY(OpRequest request, make_request(*context, d, true));
     if (context->device == nullptr) {
       TSR_CHECK(build_op(request));
       return Error{Code::invalid_argument, "the reference has no kernels to plan: choose a device"};

@@ -3,18 +3,10 @@
 #include "api/handles.h"
 #include "formats/model_folder.h"
 #include "graph/fuse.h"
-#include "session/seq2seq_session.h"
-#include "text/token_list.h"
 #include "verify/verify.h"
 
 using namespace tessera;
 using namespace tessera::api;
-
-struct tessera_translator {
-  tessera_context* context = nullptr;
-  TokenList source, target;
-  std::unique_ptr<Seq2SeqSession> session;
-};
 
 namespace {
 
@@ -44,7 +36,9 @@ Result<TokenList> open_vocabulary(const ModelFolder& folder, const std::string& 
 
 struct Loaded {
   TokenList source, target;
+  std::shared_ptr<const ModelFile> file;
   TransformerProgram transformer;
+  Precision precision{};
 };
 
 Result<Loaded> load(const tessera_translator_desc& desc) {
@@ -61,8 +55,9 @@ Result<Loaded> load(const tessera_translator_desc& desc) {
   options.max_source = desc.max_source ? desc.max_source : kDefaultTokens;
   options.max_target = desc.max_target ? desc.max_target : kDefaultTokens;
   TSR_TRY(options.precision, make_precision(desc.precision));
-  TSR_TRY(loaded.transformer,
-          build_transformer(std::make_shared<const ModelFile>(std::move(file)), config, options));
+  loaded.precision = options.precision;
+  loaded.file = std::make_shared<const ModelFile>(std::move(file));
+  TSR_TRY(loaded.transformer, build_transformer(loaded.file, config, options));
   TSR_CHECK(loaded.source.fit(loaded.transformer.source_vocab));
   TSR_CHECK(loaded.target.fit(loaded.transformer.target_vocab));
   return loaded;
@@ -157,6 +152,8 @@ tessera_status tessera_translator_create(tessera_context* context, const tessera
     made->context = context;
     made->source = std::move(loaded.source);
     made->target = std::move(loaded.target);
+    made->file = std::move(loaded.file);
+    made->precision = loaded.precision;
     made->session =
         std::make_unique<Seq2SeqSession>(std::move(walker), std::move(loaded.transformer), progress);
     *translator = made.release();

@@ -31,6 +31,27 @@ void resolve_strides(AttentionAttrs& a) {
   fill(a.v_strides, a.cache || a.heads_first, a.kv_heads, rows, a.v_dim);
 }
 
+std::uint32_t score_slots(const AttentionAttrs& a) {
+  if (a.scores == AttentionScores::average) return 1;
+  return a.score_heads != 0 ? a.score_heads : a.heads - a.score_head;
+}
+
+std::uint64_t list_rows(const AttentionAttrs& a) {
+  return (std::uint64_t{a.q_len} + a.q_block - 1) / a.q_block;
+}
+std::uint64_t list_keys(const AttentionAttrs& a) {
+  return (std::uint64_t{a.kv_len} + a.k_block - 1) / a.k_block;
+}
+std::uint64_t list_firsts(const AttentionAttrs& a) {
+  return (a.lists_by_batch ? a.batch : 1ull) * (a.lists_by_head ? a.heads : 1) * (list_rows(a) + 1);
+}
+
+std::uint64_t relative_entries(const AttentionAttrs& a) {
+  if (a.relative == RelativeBias::none) return 0;
+  if (a.relative == RelativeBias::distance) return 2 * std::uint64_t{a.relative_size} + 1;
+  return (2 * std::uint64_t{a.q_len / a.relative_size} - 1) * (2 * std::uint64_t{a.relative_size} - 1);
+}
+
 std::string_view append_epilogue_fault(std::uint64_t head_dim, std::uint64_t v_dim, std::uint64_t rope_dims,
                                        DType cache, Precision precision) {
   if ((head_dim | v_dim | rope_dims) % 4 != 0) return "head_dim, v_dim and rope_dims must be multiples of 4";
@@ -51,9 +72,18 @@ VisibleKeys visible_keys(const AttentionAttrs& a, std::uint32_t first, std::uint
                            : a.window_right == kNoWindow
                                ? reach + rows
                                : centre + std::min<std::int64_t>(a.window_right, reach) + 1;
-  const auto sum = [&](std::int64_t from) { return sum_to(from + rows - 1, keys) - sum_to(from - 1, keys); };
-  const std::int64_t seen = cut(end + rows - 1) - cut(begin);
-  return {static_cast<double>(sum(end) - sum(begin)),
+  const auto sum = [&](std::int64_t from, std::int64_t n) {
+    return sum_to(from + n - 1, keys) - sum_to(from - 1, keys);
+  };
+  // Early rows end with the prefix, the first of them where their right window does.
+  const std::int64_t prefix = std::min<std::int64_t>(a.causal != Causal::none ? a.prefix_length : 0, keys);
+  const std::int64_t early = prefix > 0 ? std::clamp<std::int64_t>(prefix - end, 0, rows) : 0;
+  const std::int64_t right = std::min<std::int64_t>(a.window_right, reach);
+  const std::int64_t short_of_it = std::clamp<std::int64_t>(prefix - end - right, 0, early);
+  const std::int64_t last = end + rows - 1,
+                     seen = cut(std::max(last, std::min(prefix, last + right))) - cut(begin);
+  return {static_cast<double>(sum(end + right, short_of_it) + (early - short_of_it) * prefix +
+                              sum(end + early, rows - early) - sum(begin, rows)),
           static_cast<std::uint64_t>(std::max<std::int64_t>(seen, 0))};
 }
 

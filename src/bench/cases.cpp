@@ -1,5 +1,9 @@
 #include "bench/cases.h"
 
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+
 namespace tessera::bench {
 namespace {
 
@@ -99,6 +103,102 @@ void add_attentions(std::vector<OpCase>& out) {
   }
 }
 
+// Fewer blocks, and all keys without and with lists: time is to follow the blocks.
+void add_sparse_attentions(std::vector<OpCase>& out) {
+  OpCase c{.kind = OpKind::attention, .rows = 2048, .heads = 8, .kv_heads = 8, .head_dim = 64, .keys = 2048};
+  const std::string name = "attention/d64/h8kv8/" + by(c.rows, c.keys) + "/sparse/";
+  c.name = name + "dense";
+  out.push_back(c);
+  for (const std::uint32_t block : {16u, 64u})
+    for (const std::uint32_t percent : {1u, 10u, 50u, 100u}) {
+      c.block = block;
+      c.percent = percent;
+      c.name = name + by(block, block) + "/" + std::to_string(percent) + "%";
+      out.push_back(c);
+    }
+}
+
+std::shared_ptr<const UserFunctions> user_form(const OpCase& c) {
+  using Type = UserBuffer::Type;
+  // The row's place among the keys.
+  const std::string at = "int(q + " + std::to_string(c.keys - c.rows) + ")";
+  const std::string most = std::to_string(kPairDistance), heads = std::to_string(c.heads);
+  const auto score = [](const std::string& value, std::vector<UserBuffer> buffers = {}) {
+    const std::string head = "float score(float s, uint b, uint h, uint q, uint k) { return ";
+    return UserFunctions{head + value + "; }", "", std::move(buffers)};
+  };
+  const auto mask = [](const std::string& value, std::vector<UserBuffer> buffers = {}) {
+    const std::string head = "bool mask(uint b, uint h, uint q, uint k) { return ";
+    return UserFunctions{"", head + value + "; }", std::move(buffers)};
+  };
+  const auto function = [&] {
+    switch (c.pair) {
+      case UserPair::alibi:
+        return score("s - slopes[h] * abs(float(" + at + " - int(k)))", {{"slopes", Type::f32}});
+      case UserPair::softcap: {
+        const std::string cap = std::to_string(kPairSoftcap);
+        return score(cap + " * tanh(s / " + cap + ")");
+      }
+      case UserPair::relative_bias:
+        return score("s + bias[uint(clamp(int(k) - " + at + ", -" + most + ", " + most + ") + " + most +
+                         ") * " + heads + " + h]",
+                     {{"bias", Type::f32}});
+      case UserPair::causal: return mask("int(k) <= " + at);
+      case UserPair::window:
+        return mask("int(k) <= " + at + " && " + at + " - int(k) <= " + std::to_string(c.window_left));
+      case UserPair::documents: return mask("document[" + at + "] == document[k]", {{"document", Type::u32}});
+      default: return score("s");
+    }
+  };
+  return std::make_shared<const UserFunctions>(function());
+}
+
+// Each beside what attention has for the same: a user's form is to cost at most 1.2 times as much.
+void add_user_pairs(std::vector<OpCase>& out) {
+  struct Pair {
+    UserPair pair;
+    const char* name;
+    bool causal;
+  };
+  constexpr Pair kPairs[] = {
+      {UserPair::identity, "identity", false},  {UserPair::alibi, "alibi", true},
+      {UserPair::softcap, "softcap", false},    {UserPair::relative_bias, "relative_bias", true},
+      {UserPair::causal, "causal", true},       {UserPair::window, "window255", true},
+      {UserPair::documents, "documents", false}};
+  for (const Pair& pair : kPairs)
+    for (const std::uint32_t rows : {1u, 512u, 2048u}) {
+      OpCase c{.kind = OpKind::attention,
+               .rows = rows,
+               .heads = 8,
+               .kv_heads = 8,
+               .head_dim = 64,
+               .keys = rows == 1 ? 4096 : rows,
+               .causal = pair.causal,
+               .window_left = pair.pair == UserPair::window ? 255 : kNoWindow};
+      c.pair = pair.pair;
+      const std::string name = std::string("attention/user/") + pair.name + "/" + by(c.rows, c.keys);
+      c.name = name + "/built_in";
+      out.push_back(c);
+      c.name = name + "/glsl";
+      c.user = user_form(c);
+      out.push_back(std::move(c));
+    }
+}
+
+// Decays of a row's elements, and of a head at once, as models with each rule have them.
+void add_linear_attentions(std::vector<OpCase>& out) {
+  for (const UpdateRule rule :
+       {UpdateRule::linear, UpdateRule::gated, UpdateRule::delta, UpdateRule::gated_delta})
+    for (const std::uint32_t dim : {64u, 128u})
+      for (const std::uint32_t rows : {1u, 512u, 2048u}) {
+        OpCase c{.kind = OpKind::linear_attention, .rows = rows, .heads = 8, .kv_heads = 8, .head_dim = dim};
+        c.rule = rule;
+        c.name = "linear_attention/" + std::string(name(rule)) + "/d" + std::to_string(dim) + "/h8/n" +
+                 std::to_string(rows);
+        out.push_back(c);
+      }
+}
+
 void add_memory_ops(std::vector<OpCase>& out) {
   for (const std::uint32_t rows : {1u, 512u}) {
     const std::string shape = "/" + by(rows, 4096);
@@ -146,6 +246,13 @@ void add_samples(std::vector<OpCase>& out) {
   }
 }
 
+// Of attention: of a row and a key that it sees, of a head.
+double pairs(const OpCase& c) {
+  if (c.block == 0) return c.visible().pairs;
+  const std::uint32_t blocks = (c.rows + c.block - 1) / c.block;
+  return static_cast<double>(c.lists(0, blocks).size() - blocks - 1) * c.block * c.block;
+}
+
 double weight_bytes(const OpCase& c, double elements) {
   return elements / info(c.type).block_elems * info(c.type).block_bytes;
 }
@@ -153,6 +260,7 @@ double weight_bytes(const OpCase& c, double elements) {
 }  // namespace
 
 VisibleKeys OpCase::visible() const {
+  if (pair == UserPair::documents) return {double(rows) * kPairDocument, std::max(rows, kPairDocument)};
   AttentionAttrs a;
   a.q_len = rows;
   a.kv_len = keys;
@@ -161,11 +269,35 @@ VisibleKeys OpCase::visible() const {
   return visible_keys(a, 0, rows);
 }
 
+std::vector<std::uint32_t> OpCase::lists(std::uint32_t first, std::uint32_t count) const {
+  const std::uint32_t across = (keys + block - 1) / block, blocks = (rows + block - 1) / block * across;
+  std::vector<std::uint32_t> order(blocks);
+  std::iota(order.begin(), order.end(), 0u);
+  std::uint64_t state = 1;
+  for (std::uint32_t i = 1; i < blocks; ++i) {
+    state = state * 6364136223846793005u + 1442695040888963407u;
+    std::swap(order[i], order[(state >> 33) % (i + 1)]);
+  }
+  order.resize(static_cast<std::size_t>(std::lround(blocks * (percent / 100.0))));
+  std::ranges::sort(order);
+  std::vector<std::uint32_t> firsts, entries;
+  for (std::uint32_t row = first; row < first + count; ++row) {
+    firsts.push_back(static_cast<std::uint32_t>(entries.size()));
+    const auto begin = std::ranges::lower_bound(order, row * across);
+    for (auto it = begin; it != order.end() && *it / across == row; ++it) entries.push_back(*it % across);
+  }
+  firsts.push_back(static_cast<std::uint32_t>(entries.size()));
+  firsts.insert(firsts.end(), entries.begin(), entries.end());
+  return firsts;
+}
+
 double OpCase::flops() const {
   if (kind == OpKind::matmul) return 2.0 * rows * n * dim;
   if (kind == OpKind::feed_forward) return (gated ? 6.0 : 4.0) * rows * n * dim;
   if (kind == OpKind::mlp) return 2.0 * rows * layers * dim * dim;
-  if (kind == OpKind::attention) return 4.0 * heads * head_dim * visible().pairs;
+  if (kind == OpKind::linear_attention)
+    return 2.0 * rows * heads * head_dim * head_dim * (is_delta(rule) ? 3 : 2);
+  if (kind == OpKind::attention) return 4.0 * heads * head_dim * pairs(*this);
   return 0;
 }
 
@@ -180,6 +312,9 @@ double OpCase::bytes() const {
     case OpKind::mlp: return weight_bytes(*this, double(layers) * dim * dim) + 2 * elements;
     case OpKind::attention:
       return 2 * q + 2.0 * kv_heads * double(visible().keys) * head_dim * info(kv_type).block_bytes;
+    case OpKind::linear_attention:
+      return 4 * q + 4.0 * rows * heads * (rule == UpdateRule::gated ? head_dim : 1) +
+             4.0 * heads * head_dim * head_dim * (rows == 1 ? 2 : 0);
     case OpKind::norm: return elements * (residual ? 4 : 2);
     case OpKind::rope: return 2 * q;
     case OpKind::glu:
@@ -195,6 +330,9 @@ std::vector<OpCase> op_cases() {
   add_matmuls(out);
   add_feed_forwards(out);
   add_attentions(out);
+  add_sparse_attentions(out);
+  add_user_pairs(out);
+  add_linear_attentions(out);
   add_memory_ops(out);
   add_samples(out);
   return out;

@@ -90,6 +90,7 @@ class Builder {
         // Without causality every row sees all keys, whichever rows of them these are.
         state.position = c_.keys - (c_.causal ? c_.rows - w_.row : w_.rows);
         break;
+      case OpKind::linear_attention: linear_attention(); break;
       case OpKind::norm: norm(); break;
       case OpKind::rope:
         rope();
@@ -123,11 +124,13 @@ class Builder {
   }
   ValueId output(std::uint64_t columns) { return value("y", Storage::output, c_.io, {w_.rows, columns}); }
   // An operand that the host writes: of storage output, which needs no op before it.
-  ValueId given(const char* name, std::uint32_t seed, std::uint64_t columns) {
+  ValueId given(const char* name, std::uint32_t seed, std::uint64_t columns, float middle = 0,
+                float spread = 1) {
     const ValueId id = value(name, Storage::output, c_.io, {w_.rows, columns});
     std::vector<float> x(w_.rows * columns);
     for (std::uint64_t r = 0; r < w_.rows; ++r)
-      for (std::uint64_t i = 0; i < columns; ++i) x[r * columns + i] = element(seed, w_.row + r, i, 1);
+      for (std::uint64_t i = 0; i < columns; ++i)
+        x[r * columns + i] = middle + element(seed, w_.row + r, i, spread);
     std::vector<std::byte> bytes(file_bytes(x.size(), info(c_.io)));
     encode_row(c_.io, x, bytes);
     writes_.push_back({id, std::move(bytes)});
@@ -214,6 +217,55 @@ class Builder {
     return id;
   }
 
+  template <typename T>
+  ValueId given_list(const char* name, DType type, std::vector<std::uint64_t> shape,
+                     const std::vector<T>& list) {
+    const ValueId id = value(name, Storage::output, type, std::move(shape));
+    writes_.push_back({id, to_bytes(list)});
+    return id;
+  }
+
+  // What c_.pair reads: an operand of attention's own or, in the same place of the program, a user's buffer.
+  void attention_pair(std::vector<ValueId>& in, AttentionAttrs& a) {
+    const auto put = [&](AttentionIn which, ValueId id) {
+      if (c_.user)
+        in.push_back(id);
+      else
+        in[static_cast<std::size_t>(which)] = id;
+    };
+    if (c_.pair == UserPair::softcap && !c_.user) a.softcap = kPairSoftcap;
+    if (c_.pair == UserPair::alibi) {
+      std::vector<float> slopes;
+      for (std::uint32_t h = 0; h < c_.heads; ++h) slopes.push_back(std::exp2(-static_cast<float>(h + 1)));
+      put(AttentionIn::slopes, given_list("slopes", DType::f32, {c_.heads}, slopes));
+    }
+    if (c_.pair == UserPair::relative_bias) {
+      constexpr std::uint64_t kEntries = 2 * kPairDistance + 1;
+      std::vector<float> bias;
+      for (std::uint64_t i = 0; i < kEntries * c_.heads; ++i) bias.push_back(element(4, i, 0, 1));
+      put(AttentionIn::relative, given_list("bias", DType::f32, {kEntries, c_.heads}, bias));
+      if (c_.user) return;
+      a.relative = RelativeBias::distance;
+      a.relative_size = kPairDistance;
+    }
+    if (c_.pair == UserPair::documents) documents(put);
+  }
+
+  // Of a document for every kPairDocument keys, the rows that the window has.
+  template <typename Put>
+  void documents(const Put& put) {
+    const std::uint32_t first_row = c_.keys - c_.rows + w_.row;
+    std::vector<std::uint32_t> ids, rows, keys;
+    for (std::uint32_t k = 0; k < c_.keys; ++k) ids.push_back(k / kPairDocument);
+    for (std::uint32_t k = 0; k <= c_.keys; k += kPairDocument) {
+      rows.push_back(std::clamp(k, first_row, first_row + w_.rows) - first_row);
+      keys.push_back(k);
+    }
+    if (c_.user) return put(AttentionIn::documents, given_list("document", DType::u32, {ids.size()}, ids));
+    rows.insert(rows.end(), keys.begin(), keys.end());
+    put(AttentionIn::documents, given_list("documents", DType::u32, {2, keys.size()}, rows));
+  }
+
   // All that depends on how attention is described.
   void attention() {
     const std::uint64_t columns = std::uint64_t{c_.heads} * c_.head_dim;
@@ -221,7 +273,7 @@ class Builder {
     in[static_cast<std::size_t>(AttentionIn::q)] = given("q", 1, columns);
     in[static_cast<std::size_t>(AttentionIn::k)] = cache("k", 2);
     in[static_cast<std::size_t>(AttentionIn::v)] = cache("v", 3);
-    in[static_cast<std::size_t>(AttentionIn::state)] = program_->state;
+    if (c_.pair != UserPair::documents) in[static_cast<std::size_t>(AttentionIn::state)] = program_->state;
     OpAttrs attrs;
     AttentionAttrs& a = attrs.attention;
     a.q_len = w_.rows;
@@ -235,7 +287,56 @@ class Builder {
     a.cache = true;
     a.window_left = c_.window_left;
     a.precision = c_.precision;
+    if (c_.block != 0) {
+      a.q_block = a.k_block = c_.block;
+      const std::uint32_t first = w_.row / c_.block, end = (w_.row + w_.rows - 1) / c_.block + 1;
+      const std::vector<std::uint32_t> lists = c_.lists(first, end - first);
+      const ValueId id = value("lists", Storage::input, DType::u32, {lists.size()});
+      writes_.push_back({id, to_bytes(lists)});
+      in[static_cast<std::size_t>(AttentionIn::lists)] = id;
+    }
+    a.user = c_.user;
+    if (c_.user && !c_.user->mask.empty()) {
+      a.causal = Causal::none;
+      a.window_left = kNoWindow;
+    }
+    attention_pair(in, a);
     op(std::move(in), {output(columns), kNoValue, kNoValue}, attrs);
+  }
+
+  void linear_attention() {
+    OpAttrs attrs;
+    LinearAttentionAttrs& a = attrs.linear;
+    a.len = w_.rows;
+    a.heads = c_.heads;
+    a.kv_heads = c_.kv_heads;
+    a.k_dim = a.v_dim = c_.head_dim;
+    a.rule = c_.rule;
+    a.scale = 1 / std::sqrt(static_cast<float>(c_.head_dim));
+    a.decay_by_dim = c_.rule == UpdateRule::gated;
+    a.beta_by_head = true;
+    const std::uint64_t columns = std::uint64_t{c_.heads} * c_.head_dim;
+    std::vector<ValueId> in(static_cast<std::size_t>(LinearIn::count), kNoValue);
+    const auto put = [&](LinearIn which, ValueId id) { in[static_cast<std::size_t>(which)] = id; };
+    put(LinearIn::q, given("q", 1, columns));
+    // Keys of about length 1, decays and betas of about 1/2.
+    put(LinearIn::k, given("k", 2, columns, 0, 1.7f * a.scale));
+    put(LinearIn::v, given("v", 3, columns));
+    if (is_gated(c_.rule))
+      put(LinearIn::decay, given("decay", 4, a.decay_by_dim ? columns : c_.heads, -0.5f, 0.5f));
+    if (is_delta(c_.rule)) put(LinearIn::beta, given("beta", 5, c_.heads, 0.5f, 0.5f));
+    ValueId present = kNoValue;
+    if (c_.rows == 1) {
+      const std::vector<std::uint64_t> shape{1, c_.kv_heads, c_.head_dim, c_.head_dim};
+      const ValueId past = value("past", Storage::output, DType::f32, shape);
+      std::vector<float> state(program_->values[past].elems());
+      for (std::size_t i = 0; i < state.size(); ++i)
+        state[i] = element(6, i / c_.head_dim, i % c_.head_dim, 1);
+      writes_.push_back({past, to_bytes(state)});
+      put(LinearIn::past, past);
+      present = value("present", Storage::output, DType::f32, shape);
+    }
+    op(std::move(in), {output(columns), present, kNoValue}, attrs);
   }
 
   void sample() {
@@ -262,6 +363,8 @@ Window whole(const OpCase& c) { return {0, c.rows, 0, c.kind == OpKind::matmul ?
 
 std::vector<Window> samples(const OpCase& c) {
   const Window all = whole(c);
+  // A row's state is of all rows before it.
+  if (c.kind == OpKind::linear_attention) return {{0, std::min(c.rows, 64u), 0, 0}};
   // One row of many heads and keys is work enough for the reference.
   const std::uint32_t rows = std::min(c.rows, c.kind == OpKind::attention ? 1u : 2u);
   const std::uint32_t columns = std::min(all.columns, 48u);

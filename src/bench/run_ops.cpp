@@ -6,6 +6,9 @@
 #include <cstring>
 #include <numeric>
 
+#include "kernels/target.h"
+#include "schedule/graph_plan.h"
+
 namespace tessera::bench {
 namespace {
 
@@ -55,8 +58,27 @@ void summarize(std::vector<double> times, OpTime& out) {
   out.median_s = n % 2 == 1 ? times[n / 2] : (times[n / 2 - 1] + times[n / 2]) / 2;
 }
 
+Result<AttentionTiles> visited_tiles(const Device& device, const OpCase& c, const std::string& form) {
+  Target target = target_of(device);
+  target.form = form;
+  TSR_TRY(const GraphPlan plan, plan_graph(build(c, whole(c)).program, target));
+  const auto* shape = std::get_if<AttentionShape>(&plan.calls.front().shape);
+  std::vector<std::uint32_t> lists;
+  if (c.block != 0) lists = c.lists(0, (c.rows + c.block - 1) / c.block);
+  AttentionTiles tiles;
+  for (const Step& step : plan.scheduled.steps) {
+    const AttentionTiles of_step = count_tiles(*shape, step.dispatch, lists);
+    tiles.computed += of_step.computed;
+    tiles.all += of_step.all;
+  }
+  return tiles;
+}
+
 Result<void> check_and_measure(Device& device, const OpCase& c, const OpOptions& options, OpTime& out) {
   TSR_TRY(TimedOp op, TimedOp::create(device, c, options.form));
+  if (c.kind == OpKind::attention) {
+    TSR_TRY(out.tiles, visited_tiles(device, c, options.form));
+  }
   TSR_CHECK(op.seconds());
   TSR_CHECK(op.check(out));
   if (out.wrong) return {};
@@ -88,8 +110,10 @@ Result<double> TimedOp::seconds() {
 }
 
 Result<void> TimedOp::check(OpTime& out) {
+  OpCase built_in = case_;  // the reference runs no GLSL
+  built_in.user = nullptr;
   for (const Window& w : samples(case_)) {
-    const OneOp part = build(case_, w);
+    const OneOp part = build(built_in, w);
     TSR_TRY(auto reference, ReferenceWalker::create(part.program));
     TSR_CHECK(give(*reference, part));
     TSR_TRY(const std::vector<ReferenceOutput> expected, reference->run_op(0, 0, true));
@@ -101,10 +125,11 @@ Result<void> TimedOp::check(OpTime& out) {
 Result<void> TimedOp::compare(const Window& w, const OneOp& part, const ReferenceOutput& expected,
                               OpTime& out) {
   const Value& value = op_.program->values[expected.value];  // numbered alike in both programs
-  const bool same = value.storage == Storage::input;         // tokens, state
+  // Tokens, states.
+  const bool same = value.storage == Storage::input || value.shape.size() > 2;
   const std::uint64_t columns = value.last_dim();
   const std::uint64_t part_columns = part.program->values[expected.value].last_dim();
-  const std::uint64_t first = same ? 0 : w.row, rows = same ? 1 : w.rows;
+  const std::uint64_t first = same ? 0 : w.row, rows = same ? value.elems() / columns : w.rows;
   const std::uint64_t size = info(value.dtype).block_bytes;
   std::vector<std::byte> bytes(rows * columns * size);
   TSR_CHECK(walker_->read(expected.value, first * columns * size, bytes));

@@ -7,6 +7,7 @@
 #include <string>
 
 #include "bench/one_op.h"
+#include "kernels/choose.h"
 #include "reference/reference.h"
 #include "schedule/gpu_walker.h"
 
@@ -19,6 +20,8 @@ struct OpTime {
   double median_s = 0, min_s = 0, max_s = 0;
   std::uint64_t checked = 0;  // elements compared with the reference
   double worst_ratio = 0;     // error / bound
+  // Of attention: tiles of scores, those that lists and masks leave and all there are; 0 of other ops.
+  AttentionTiles tiles = {};
 };
 
 struct OpOptions {

@@ -94,9 +94,10 @@ class Buffer {
 // What a compute pipeline is made of; entry point "main". `module` must outlive the device (embedded modules
 // do). Two are equal when all but the names are.
 struct PipelineDesc {
-  std::string name;                      // for messages
-  std::span<const std::uint8_t> module;  // SPIR-V, plain or through gzip
-  std::uint32_t binding_count = 0;       // storage buffers at bindings 0..count-1 of set 0
+  std::string name;                          // for messages
+  std::span<const std::uint8_t> module;      // SPIR-V, plain or through gzip
+  std::shared_ptr<const void> module_owner;  // of one that is not there for ever
+  std::uint32_t binding_count = 0;           // storage buffers at bindings 0..count-1 of set 0
   std::uint32_t push_bytes = 0;
   std::vector<std::uint32_t> spec;           // value of specialization constant id i; all 4-byte
   std::uint32_t required_subgroup_size = 0;  // 0: the driver's choice

@@ -85,7 +85,12 @@ class OpChecker : OpCheck {
         case OpKind::kv_append: return {4, 1, 0b1000, 0};
         case OpKind::rope_append: return {6, 3, 0b100000, 0};
         case OpKind::qkv_append: return {9, 3, 0b100001100, 0};
-        case OpKind::attention: return {11, 3, 0b11111111000, 0b110};
+        case OpKind::attention: {
+          const auto& user = op_.attrs.attention.user;
+          const auto own = static_cast<std::size_t>(AttentionIn::count);
+          return {own + (user ? user->buffers.size() : 0), 3, (1u << own) - 8, 0b110};  // all but q, k and v
+        }
+        case OpKind::linear_attention: return {7, 3, 0b1111001, 0b111};
         case OpKind::add: return {2, 1, 0, 0};
         case OpKind::activation: return {1, 1, 0, 0};
         case OpKind::glu: return {2, 1, 0, 0};
@@ -123,6 +128,7 @@ class OpChecker : OpCheck {
       case OpKind::rope_append:
       case OpKind::qkv_append: return reject(check_heads(program_, graph_, op_));
       case OpKind::attention: return reject(check_attention(program_, graph_, op_));
+      case OpKind::linear_attention: return reject(check_linear_attention(program_, graph_, op_));
       case OpKind::add: return expect_alike({op_.in[0], op_.in[1], op_.out[0]});
       case OpKind::activation: return expect_alike({op_.in[0], op_.out[0]});
       case OpKind::glu: return expect_alike({op_.in[0], op_.in[1], op_.out[0]});

@@ -13,6 +13,7 @@ namespace tessera {
 Result<void> check_program(const Program& program, bool needs_data);
 // What does not fit in an op whose operands are counted and in range; empty when all does.
 std::string check_attention(const Program& program, const Graph& graph, const Op& op);
+std::string check_linear_attention(const Program& program, const Graph& graph, const Op& op);
 // Kinds rope, kv_append, rope_append and qkv_append.
 std::string check_heads(const Program& program, const Graph& graph, const Op& op);
 // Kinds matmul, feed_forward and mlp.

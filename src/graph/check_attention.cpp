@@ -141,10 +141,47 @@ class AttentionChecker : OpCheck {
     if (has(AttentionIn::table) != (a_.block_size != 0)) reject("a block table and block_size come together");
     if (a_.block_size != 0)
       expect_list(AttentionIn::table, {a_.batch, a_.kv_len / a_.block_size}, DType::u32);
+    block_lists();
+    prefixes_and_relative();
+    for (std::size_t i = static_cast<std::size_t>(AttentionIn::count); i < op_.in.size(); ++i)
+      if (const Value& v = value(op_.in[i]);
+          (v.dtype != DType::f32 && v.dtype != DType::u32) || v.storage == Storage::weight)
+        reject("value " + v.name + " of a user's functions must be F32 or U32, and no weight");
     if (!has(AttentionIn::documents)) return;
     const Value& v = in(AttentionIn::documents);
     if (v.dtype != DType::u32 || v.shape.size() != 2 || v.shape[0] != 2 || v.shape[1] < 2)
       reject("value " + v.name + " must be U32 (2, documents + 1)");
+  }
+
+  void prefixes_and_relative() {
+    expect_list(AttentionIn::prefixes, {a_.batch}, DType::u32);
+    const bool prefix = a_.prefix_length != 0 || has(AttentionIn::prefixes);
+    if (prefix && (a_.causal == Causal::none || a_.ring)) reject("a prefix needs causality, and no ring");
+    if (has(AttentionIn::prefixes) && (a_.prefix_length != 0 || has(AttentionIn::documents)))
+      reject("prefixes of sequences exclude prefix_length and documents");
+    if (a_.ring && a_.top_k != 0) reject("a ring takes no top_k");
+    if (has(AttentionIn::vector) != (a_.score == AttentionScore::additive))
+      return reject("additive scores and their vector come together");
+    expect_list(AttentionIn::vector, {a_.heads, a_.head_dim}, DType::f32);
+    if (has(AttentionIn::relative) != (a_.relative != RelativeBias::none))
+      return reject("a relative bias and its kind come together");
+    if (!has(AttentionIn::relative)) return;
+    if (has(AttentionIn::slopes)) reject("slopes and a relative bias exclude each other");
+    if (a_.relative == RelativeBias::window &&
+        (a_.relative_size == 0 || a_.q_len % a_.relative_size != 0 || a_.q_len != a_.kv_len))
+      return reject("the window of a relative bias has not q_len = kv_len places");
+    expect(id_of(AttentionIn::relative), {relative_entries(a_), a_.heads}, DType::f32);
+  }
+
+  void block_lists() {
+    const bool there = has(AttentionIn::lists);
+    if (there != (a_.q_block != 0) || there != (a_.k_block != 0))
+      return reject("block lists and the sizes of their blocks come together");
+    if (!there) return;
+    if (a_.ring) reject("a ring takes no block lists");
+    const Value& v = in(AttentionIn::lists);
+    if (v.dtype != DType::u32 || v.shape.size() != 1 || v.elems() < list_firsts(a_))
+      reject("value " + v.name + " must be U32 of at least " + std::to_string(list_firsts(a_)) + " words");
   }
 
   void forms() {
@@ -171,8 +208,8 @@ class AttentionChecker : OpCheck {
     if (a_.score_head >= a_.heads || a_.score_heads > a_.heads - a_.score_head || a_.score_row >= a_.q_len ||
         a_.score_rows > a_.q_len - a_.score_row)
       return reject("the heads or rows of the scores are out of range");
-    expect_out(2, {a_.batch, a_.score_heads ? a_.score_heads : a_.heads - a_.score_head,
-                   a_.score_rows ? a_.score_rows : a_.q_len - a_.score_row, a_.kv_len});
+    expect_out(
+        2, {a_.batch, score_slots(a_), a_.score_rows ? a_.score_rows : a_.q_len - a_.score_row, a_.kv_len});
   }
 
   AttentionAttrs a_;

@@ -18,6 +18,7 @@ std::string_view name(OpKind kind) {
     case OpKind::rope_append: return "rope_append";
     case OpKind::qkv_append: return "qkv_append";
     case OpKind::attention: return "attention";
+    case OpKind::linear_attention: return "linear_attention";
     case OpKind::add: return "add";
     case OpKind::activation: return "activation";
     case OpKind::glu: return "glu";
@@ -42,6 +43,26 @@ std::string_view name(Activation act) {
   return "unknown";
 }
 
+std::string_view name(UpdateRule rule) {
+  switch (rule) {
+    case UpdateRule::linear: return "linear";
+    case UpdateRule::gated: return "gated";
+    case UpdateRule::delta: return "delta";
+    case UpdateRule::gated_delta: return "gated_delta";
+  }
+  return "unknown";
+}
+
+std::string_view name(FeatureMap map) {
+  switch (map) {
+    case FeatureMap::none: return "none";
+    case FeatureMap::elu_plus_one: return "elu_plus_one";
+    case FeatureMap::relu: return "relu";
+    case FeatureMap::exp: return "exp";
+  }
+  return "unknown";
+}
+
 std::uint64_t RowOrder::source(std::uint64_t row) const {
   if (rope_dims == 0 || row % head_dim >= rope_dims) return row;
   const std::uint64_t d = row % head_dim, pair = d / 4 * 2 + d % 2;
@@ -57,6 +78,13 @@ std::uint64_t Value::elems() const {
 const Graph* Program::find(std::string_view graph) const {
   auto at = std::ranges::find(graphs, graph, &Graph::name);
   return at == graphs.end() ? nullptr : &*at;
+}
+
+bool Program::uses(ValueId value) const {
+  const auto in = [&](const std::vector<ValueId>& ids) { return std::ranges::find(ids, value) != ids.end(); };
+  for (const Graph& graph : graphs)
+    if (std::ranges::any_of(graph.ops, [&](const Op& op) { return in(op.in) || in(op.out); })) return true;
+  return false;
 }
 
 bool Program::has_dynamic_rows(const Op& op) const {

@@ -19,6 +19,7 @@
 
 #include "base/attention.h"
 #include "base/dtype.h"
+#include "base/linear_attention.h"
 #include "base/result.h"
 
 namespace tessera {
@@ -99,23 +100,30 @@ enum class OpKind : std::uint8_t {
                 // bias, where x' is as in matmul. Of a q or k head, rows of w (and of bias) come in pairs
                 // that turn together: (0,1), (2,3), ... when rope_adjacent, else as RowOrder has them.
                 // head_dim, v_dim and rope_dims are multiples of 4; the caches are not q8_0
-  attention,    // in q, k, v, state|-, mask|-, bias|-, slopes|-, sinks|-, lengths|-, documents|-, table|-
+  attention,    // in q, k, v, state|-, mask|-, bias|-, slopes|-, sinks|-, lengths|-, documents|-, table|-,
+                // lists|-, prefixes|-, relative|-, vector|-, then the buffers of attrs.attention.user
                 // out y, lse|-, scores|-: base/attention.h. q and y are (batch*q_len, heads*dim), or
                 // (batch,heads,q_len,dim) when heads_first; k and v likewise, or caches
-  add,          // in a, b                                   out a+b
-  activation,   // in x                                      out act(x)
-  glu,          // in gate, up                               out act(gate)*up
-  softmax,      // in x(outer,n,inner)                       out y like x: softmax along n
-  last_row,     // in x(rows,d), state, residual|-           out (1,d): row StepState.rows-1 of x [+ residual]
-                // (not dynamic)
-  sample,       // in logits(1,vocab), tokens, state, sampler  out tokens, state (in place): see state.h
-  advance,      // in state                                  out state: position += rows, and the next
-                // `chunk` rows of a prompt, as state.h says
+  linear_attention,  // in q(rows,heads*k_dim)|-, k(rows,kv_heads*k_dim), v(rows,kv_heads*v_dim),
+                     // past(batch,kv_heads,k_dim,v_dim)|-, decay|-, beta|-, past_normaliser|-
+                     // out y(rows,heads*v_dim)|-, present|- like past, normaliser(batch,kv_heads,k_dim)|-:
+                     // base/linear_attention.h; rows = batch*len, and not dynamic. y is there when q is
+  add,               // in a, b                                   out a+b
+  activation,        // in x                                      out act(x)
+  glu,               // in gate, up                               out act(gate)*up
+  softmax,           // in x(outer,n,inner)                       out y like x: softmax along n
+  last_row,  // in x(rows,d), state, residual|-           out (1,d): row StepState.rows-1 of x [+ residual]
+             // (not dynamic)
+  sample,    // in logits(1,vocab), tokens, state, sampler  out tokens, state (in place): see state.h
+  advance,   // in state                                  out state: position += rows, and the next
+             // `chunk` rows of a prompt, as state.h says
 };
 std::string_view name(OpKind kind);
 
 enum class Activation : std::uint8_t { none, silu, gelu_tanh, gelu_erf, relu, relu2, sigmoid };
 std::string_view name(Activation act);
+std::string_view name(UpdateRule rule);
+std::string_view name(FeatureMap map);
 
 // One struct for all kinds: a field that a kind does not use keeps its default.
 struct OpAttrs {
@@ -140,6 +148,7 @@ struct OpAttrs {
   // attention; of rope and the appends batch, q_len (may stay 1 when batch is 1), block_size,
   // ring, v_dim (0: head_dim), and the layouts that OpKind names
   AttentionAttrs attention = {};
+  LinearAttentionAttrs linear = {};
 };
 
 // Indices of an attention's inputs.
@@ -155,8 +164,15 @@ enum class AttentionIn : std::uint8_t {
   lengths,
   documents,
   table,
+  lists,
+  prefixes,
+  relative,
+  vector,
   count
 };
+
+// Indices of a linear_attention's inputs.
+enum class LinearIn : std::uint8_t { q, k, v, past, decay, beta, past_normaliser, count };
 
 struct Op {
   OpKind kind{};
@@ -191,6 +207,7 @@ struct Program {
   // both kinds do not exist, except last_row. Embedding, rope, the appends and attention read
   // StepState.position either way; sample and advance have no rows.
   bool has_dynamic_rows(const Op& op) const;
+  bool uses(ValueId value) const;  // an op of some graph does
   // Shapes, dtypes, storage and order of every op fit; internal or bad_model names the op and value.
   Result<void> check() const;
 };

@@ -63,16 +63,24 @@ std::vector<std::pair<std::string, std::string>> print_attention(const Attention
   if (a.v_dim != a.head_dim) count("v_dim", a.v_dim);
   put("scale", number(a.scale));
   if (a.softcap != 0) put("softcap", number(a.softcap));
-  if (a.score == AttentionScore::cosine) put("score", "cosine");
+  if (a.score != AttentionScore::dot) put("score", a.score == AttentionScore::cosine ? "cosine" : "additive");
   if (a.causal != Causal::none) put("causal", a.causal == Causal::top_left ? "top_left" : "bottom_right");
   if (a.window_left != kNoWindow) count("window_left", a.window_left);
   if (a.window_right != kNoWindow) count("window_right", a.window_right);
+  if (a.prefix_length != 0) count("prefix_length", a.prefix_length);
+  if (a.top_k != 0) count("top_k", a.top_k);
+  if (a.relative != RelativeBias::none)
+    put("relative",
+        (a.relative == RelativeBias::distance ? "distance " : "window ") + std::to_string(a.relative_size));
   if (a.precision == Precision::mixed) put("precision", "mixed");
   if (a.heads_first) put("layout", "heads_first");
   if (a.block_size != 0) count("block_size", a.block_size);
   if (a.ring) put("ring", "1");
+  if (a.q_block != 0) put("lists", std::to_string(a.q_block) + "x" + std::to_string(a.k_block));
+  if (a.user != nullptr)
+    put("user", a.user->score.empty() ? "mask" : a.user->mask.empty() ? "score" : "score,mask");
   if (a.scores != AttentionScores::none) {
-    const char* kinds[] = {"none", "raw", "capped", "masked", "weights"};
+    const char* kinds[] = {"none", "raw", "capped", "masked", "weights", "average"};
     put("scores", kinds[static_cast<std::size_t>(a.scores)]);
   }
   for (const auto& [key, strides] :
@@ -81,6 +89,22 @@ std::vector<std::pair<std::string, std::string>> print_attention(const Attention
     if (strides != Strides{})
       put(key, std::to_string(strides[0]) + "," + std::to_string(strides[1]) + "," +
                    std::to_string(strides[2]) + "," + std::to_string(strides[3]));
+  return out;
+}
+
+std::vector<std::pair<std::string, std::string>> print_linear(const LinearAttentionAttrs& a) {
+  std::vector<std::pair<std::string, std::string>> out{{"rule", std::string(name(a.rule))}};
+  const auto count = [&](const char* key, std::uint64_t n) { out.emplace_back(key, std::to_string(n)); };
+  if (a.batch != 1) count("batch", a.batch);
+  count("len", a.len);
+  count("heads", a.heads);
+  count("kv_heads", a.kv_heads);
+  count("k_dim", a.k_dim);
+  count("v_dim", a.v_dim);
+  out.emplace_back("scale", number(a.scale));
+  if (a.map != FeatureMap::none) out.emplace_back("map", std::string(name(a.map)));
+  if (!a.causal) out.emplace_back("causal", "0");
+  if (a.normalise) out.emplace_back("epsilon", number(a.epsilon));
   return out;
 }
 
@@ -130,6 +154,8 @@ std::string print_attrs(const Op& op) {
   if (op.kind == OpKind::attention) {
     for (const auto& [key, value] : print_attention(a.attention)) put(key, value);
   }
+  if (op.kind == OpKind::linear_attention)
+    for (const auto& [key, value] : print_linear(a.linear)) put(key, value);
   return text;
 }
 

@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "interface/attention.h"
+#include "kernels/grid.h"
 #include "kernels/layout.h"
 
 namespace tessera {
@@ -103,9 +104,39 @@ struct Checker {
       if (a.scores != AttentionScores::none || o.mask || o.bias)
         return unsupported("a mask, a bias or scores of a ring cache");
     }
+    TSR_CHECK(lists());
+    TSR_CHECK(prefixes_and_relative());
     if (a.scores != AttentionScores::none && (std::uint64_t{a.score_head} + a.score_heads > a.heads ||
                                               std::uint64_t{a.score_row} + a.score_rows > a.q_len))
       return invalid("scores of heads or rows that it does not have");
+    return {};
+  }
+
+  Result<void> prefixes_and_relative() const {
+    const AttentionAttrs& a = s.attrs;
+    const AttentionOperands& o = s.operands;
+    if ((a.prefix_length != 0 || o.prefixes) && a.causal == Causal::none)
+      return invalid("a prefix needs causality");
+    if (o.prefixes && (a.prefix_length != 0 || o.documents != 0))
+      return invalid("prefixes of sequences leave no other prefix and no documents");
+    if (a.ring && a.top_k != 0) return unsupported("top_k of a ring cache");
+    if (a.ring && (a.prefix_length != 0 || o.prefixes)) return unsupported("a prefix of a ring cache");
+    if (a.relative == RelativeBias::none) return {};
+    if (o.slopes) return unsupported("slopes beside a relative bias");
+    if (a.relative == RelativeBias::distance) return {};
+    if (a.relative_size == 0 || a.q_len % a.relative_size != 0 || a.q_len != a.kv_len)
+      return invalid("the window of a relative bias has not q_len = kv_len places");
+    return {};
+  }
+
+  Result<void> lists() const {
+    const AttentionAttrs& a = s.attrs;
+    const bool there = s.operands.list_words != 0;
+    if (there != (a.q_block != 0) || there != (a.k_block != 0))
+      return invalid("lists and the sizes of their blocks need each other");
+    if (!there) return {};
+    if (a.ring) return unsupported("block lists of a ring cache");
+    if (list_firsts(a) > s.operands.list_words) return invalid("lists of fewer words than first entries");
     return {};
   }
 
@@ -120,12 +151,18 @@ struct Checker {
         {"v", extent_bytes(a.v_strides, kv_extents(s, a.v_dim), s.kv_type)},
         {"mask", o.mask ? extent_bytes(o.mask_strides, pairs, *o.mask) : 0},
         {"bias", o.bias ? extent_bytes(o.bias_strides, pairs, *o.bias) : 0},
+        {"lists", o.list_words * 4},
+        {"top_k's scores",
+         a.top_k != 0 ? extent_bytes({pairs[1] * pairs[2] * pairs[3], pairs[2] * pairs[3], pairs[3], 1},
+                                     pairs, DType::f32)
+                      : 0},
+        {"relative bias", relative_entries(a) * a.heads * 4},
         {"lse", std::uint64_t{a.batch} * a.heads * a.q_len * 4},
         {"scores", a.scores == AttentionScores::none
                        ? 0
-                       : extent_bytes({std::uint64_t{a.score_heads} * a.score_rows * a.kv_len,
+                       : extent_bytes({std::uint64_t{score_slots(a)} * a.score_rows * a.kv_len,
                                        std::uint64_t{a.score_rows} * a.kv_len, a.kv_len, 1},
-                                      {a.batch, a.score_heads, a.score_rows, a.kv_len}, DType::f32)}};
+                                      {a.batch, score_slots(a), a.score_rows, a.kv_len}, DType::f32)}};
     for (const auto& [name, bytes] : tensors)
       if (bytes > limits.max_storage_range)
         return unsupported(std::string(name) + " is larger than this device's maxStorageBufferRange");
@@ -138,6 +175,27 @@ Strides in_words(const Strides& strides, DType type, std::uint32_t dim) {
   if (type != DType::q8_0) return strides;
   const std::uint64_t words = device_row_bytes(type, dim) / 4;
   return {strides[0] / dim * words, strides[1] / dim * words, strides[2] / dim * words, 1};
+}
+
+void put_lists(const AttentionShape& s, std::uint32_t rows, shader::AttentionParams& p) {
+  const AttentionAttrs& a = s.attrs;
+  p.q_block = a.q_block;
+  p.k_block = a.k_block;
+  p.list_head = a.lists_by_head ? as_u32(list_rows(a) + 1) : 0;
+  p.list_batch = a.lists_by_batch ? as_u32(list_firsts(a) / a.batch) : 0;
+  p.list_entries = as_u32(list_firsts(a));
+  p.list_count = as_u32(s.operands.list_words - list_firsts(a));
+  p.list_most = as_u32(list_keys(a));
+  p.list_tiles = as_u32(ceil_div(folded_rows(s), rows));
+}
+
+// Pairs of a row and a key that lists leave of `pairs`, of a head, at most.
+double listed_pairs(const AttentionShape& s, double pairs) {
+  if (s.operands.list_words == 0) return pairs;
+  const AttentionAttrs& a = s.attrs;
+  const double lists = (a.lists_by_batch ? a.batch : 1.0) * (a.lists_by_head ? a.heads : 1.0);
+  const double entries = static_cast<double>(s.operands.list_words - list_firsts(a));
+  return std::min(pairs, entries * a.q_block * a.k_block / lists);
 }
 
 }  // namespace
@@ -164,7 +222,11 @@ Result<AttentionShape> checked(AttentionShape shape, const Limits& limits) {
   // What reaches past every key and row hides nothing.
   const std::uint64_t reach = std::uint64_t{a.kv_len} + a.q_len;
   if (!a.ring && a.window_left >= reach) a.window_left = kNoWindow;
-  if (a.causal != Causal::none || a.window_right >= reach) a.window_right = kNoWindow;
+  const bool prefix = a.prefix_length != 0 || shape.operands.prefixes;  // keys behind the centre
+  if ((a.causal != Causal::none && !prefix) || a.window_right >= reach) a.window_right = kNoWindow;
+  if (a.top_k >= a.kv_len) a.top_k = 0;
+  a.q_block = std::min(a.q_block, a.q_len);
+  a.k_block = std::min(a.k_block, std::max(a.kv_len, 1u));
   return shape;
 }
 
@@ -187,11 +249,32 @@ std::uint32_t attention_flags(const AttentionShape& s) {
   set(a.ring, kAttentionRing);
   set(a.causal != Causal::none, kAttentionCausal);
   set(a.causal == Causal::bottom_right, kAttentionBottomRight);
+  set(o.list_words != 0, kAttentionHasLists);
+  set(a.causal != Causal::none && (a.prefix_length != 0 || o.prefixes), kAttentionHasPrefix);
+  set(o.prefixes, kAttentionHasPrefixes);
+  set(a.relative == RelativeBias::distance, kAttentionRelativeDistance);
+  set(a.relative == RelativeBias::window, kAttentionRelativeWindow);
+  set(a.score == AttentionScore::additive, kAttentionAdditive);
+  set(a.top_k != 0, kAttentionHasKeep);
   set(a.window_left != kNoWindow || a.window_right != kNoWindow, kAttentionWindow);
   return flags;
 }
 
-shader::AttentionParams attention_params(const AttentionShape& s, std::uint64_t parts) {
+std::uint32_t folded_heads(const AttentionShape& s) {
+  return s.attrs.lists_by_head || s.attrs.score == AttentionScore::additive
+             ? 1
+             : s.attrs.heads / s.attrs.kv_heads;
+}
+
+std::uint64_t folded_rows(const AttentionShape& s) {
+  return std::uint64_t{s.operands.list_words != 0 ? s.attrs.q_block : s.attrs.q_len} * folded_heads(s);
+}
+
+std::uint64_t row_tiles(const AttentionShape& s, std::uint32_t rows) {
+  return ceil_div(folded_rows(s), rows) * (s.operands.list_words != 0 ? list_rows(s.attrs) : 1);
+}
+
+shader::AttentionParams attention_params(const AttentionShape& s, std::uint32_t rows, std::uint32_t splits) {
   const AttentionAttrs& a = s.attrs;
   const AttentionOperands& o = s.operands;
   shader::AttentionParams p{};
@@ -217,6 +300,10 @@ shader::AttentionParams attention_params(const AttentionShape& s, std::uint64_t 
   put(o.bias_strides, pairs, p.bias_batch, p.bias_head, p.bias_row, p.bias_key);
   p.window_left = a.window_left;
   p.window_right = a.window_right;
+  p.prefix = a.prefix_length;
+  p.relative_size = a.relative_size;
+  p.top_k = a.top_k;
+  p.keep_row = as_u32(ceil_div(a.kv_len, 32));
   p.documents = o.documents;
   p.block_size = a.block_size;
   p.blocks = s.blocks;
@@ -228,7 +315,10 @@ shader::AttentionParams attention_params(const AttentionShape& s, std::uint64_t 
   p.score_kind = static_cast<std::uint32_t>(a.scores);
   p.scale = a.scale;
   p.softcap = a.softcap;
-  p.parts = as_u32(parts);
+  p.tiles = as_u32(row_tiles(s, rows));
+  p.splits = splits;
+  p.group = folded_heads(s);
+  if (o.list_words != 0) put_lists(s, rows, p);
   return p;
 }
 
@@ -272,14 +362,23 @@ std::vector<OperandIndex> attention_operands(const AttentionShape& s) {
   const auto drop = [&](bool there, std::uint32_t binding) {
     if (!there) operands[binding] = kNoOperand;
   };
-  drop(o.state, kAttentionState);
+  // Of two that share a binding, the second.
+  const auto put = [&](bool there, std::uint32_t binding, OperandIndex operand) {
+    if (there) operands[binding] = operand;
+  };
+  drop(o.state || o.lengths, kAttentionState);
+  put(o.lengths, kAttentionState, kAttentionLengthsOperand);
   drop(o.mask.has_value(), kAttentionMask);
   drop(o.bias.has_value(), kAttentionBias);
-  drop(o.slopes, kAttentionSlopes);
+  drop(o.slopes || s.attrs.relative != RelativeBias::none, kAttentionSlopes);
+  put(s.attrs.relative != RelativeBias::none, kAttentionSlopes, kAttentionRelativeOperand);
   drop(o.sinks, kAttentionSinks);
-  drop(o.lengths, kAttentionLengths);
-  drop(o.documents != 0, kAttentionDocuments);
+  drop(s.attrs.score == AttentionScore::additive, kAttentionVector);
+  drop(false, kAttentionKeep);
+  drop(o.documents != 0 || o.prefixes, kAttentionDocuments);
+  put(o.prefixes, kAttentionDocuments, kAttentionPrefixesOperand);
   drop(o.table, kAttentionTable);
+  drop(o.list_words != 0, kAttentionLists);
   drop(o.lse, kAttentionLse);
   return operands;
 }
@@ -301,14 +400,35 @@ void count_attention(const AttentionShape& s, Dispatch& d) {
   const VisibleKeys seen = visible_keys(a, 0, a.q_len);
   const double rows = double(a.batch) * a.heads * a.q_len;
   const double kv_rows = double(a.batch) * a.kv_heads * double(seen.keys);
-  d.flops = 2 * double(a.batch) * a.heads * seen.pairs * (a.head_dim + a.v_dim);
+  d.flops = 2 * double(a.batch) * a.heads * listed_pairs(s, seen.pairs) * (a.head_dim + a.v_dim);
   d.bytes = rows * (a.head_dim * info(s.q_type).block_bytes + a.v_dim * info(s.y_type).block_bytes) +
             kv_rows * double(device_row_bytes(s.kv_type, a.head_dim) + device_row_bytes(s.kv_type, a.v_dim));
   if (o.mask) d.bytes += term_elements(o.mask_strides, a, seen) * info(*o.mask).block_bytes;
   if (o.bias) d.bytes += term_elements(o.bias_strides, a, seen) * info(*o.bias).block_bytes;
 }
 
-AttentionTiles count_tiles(const AttentionShape& shape, const Dispatch& d) {
+namespace {
+
+AttentionTiles listed_tiles(const AttentionShape& s, const Dispatch& d,
+                            std::span<const std::uint32_t> lists) {
+  const AttentionAttrs& a = s.attrs;
+  const double copies = (a.lists_by_batch ? a.batch : 1.0) * (a.lists_by_head ? a.heads : 1.0);
+  const double slots = double(a.batch) * a.heads / folded_heads(s);
+  const auto of_block = static_cast<double>(ceil_div(folded_rows(s), d.tile_rows));
+  const auto tiles_of = [&](std::uint64_t entries) {
+    return static_cast<double>(ceil_div(entries * a.k_block, d.tile_keys));
+  };
+  double tiles = lists.empty() ? tiles_of(s.operands.list_words - list_firsts(a)) : 0;
+  for (std::uint64_t i = 0; !lists.empty() && i + 1 < list_firsts(a); ++i)
+    if ((i + 1) % (list_rows(a) + 1) != 0) tiles += tiles_of(lists[i + 1] - lists[i]);
+  return {tiles * of_block * slots / copies,
+          double(row_tiles(s, d.tile_rows)) * double(ceil_div(a.kv_len, d.tile_keys)) * slots};
+}
+
+}  // namespace
+
+AttentionTiles count_tiles(const AttentionShape& shape, const Dispatch& d,
+                           std::span<const std::uint32_t> lists) {
   if (d.tile_rows == 0 || d.tile_keys == 0) return {};
   const AttentionAttrs& a = shape.attrs;
   const std::int64_t keys = a.kv_len, group = a.heads / a.kv_heads, folded = a.q_len * group;
@@ -321,9 +441,11 @@ AttentionTiles count_tiles(const AttentionShape& shape, const Dispatch& d) {
   };
   const auto end = [&](std::int64_t row) {
     std::int64_t last = a.causal != Causal::none ? centre(row) + 1 : keys;
+    if (a.causal != Causal::none) last = std::max<std::int64_t>(last, a.prefix_length);
     if (a.window_right != kNoWindow) last = std::min(last, centre(row) + a.window_right + 1);
     return std::clamp<std::int64_t>(last, 0, keys);
   };
+  if (shape.operands.list_words != 0) return listed_tiles(shape, d, lists);
   AttentionTiles tiles;
   for (std::int64_t first = 0; first < folded; first += d.tile_rows) {
     const std::int64_t last = std::min<std::int64_t>(first + d.tile_rows, folded) - 1;

@@ -7,6 +7,7 @@
 #include "interface/elementwise.h"
 #include "interface/embedding.h"
 #include "interface/feed_forward.h"
+#include "interface/linear_attention.h"
 #include "interface/matmul.h"
 #include "interface/mlp.h"
 #include "interface/norm.h"
@@ -47,7 +48,8 @@ std::span<const Kernel> kernels() { return kKernels; }
 PipelineDesc pipeline_desc(const Dispatch& dispatch) {
   const Kernel& k = kernel(dispatch.kernel);
   return {.name = std::string(k.name),
-          .module = k.module,
+          .module = dispatch.module ? std::span<const std::uint8_t>(*dispatch.module) : k.module,
+          .module_owner = dispatch.module,
           .binding_count = k.binding_count,
           .push_bytes = k.push_bytes,
           .spec = dispatch.spec,

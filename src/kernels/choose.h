@@ -16,6 +16,7 @@
 
 #include "base/attention.h"
 #include "base/dtype.h"
+#include "base/linear_attention.h"
 #include "base/mlp.h"
 #include "base/result.h"
 #include "device/device.h"
@@ -38,6 +39,10 @@ struct Dispatch {
   std::vector<std::uint32_t> params;           // content of its parameter buffer; empty: it has none
   // Binding i is operand operands[i] of the call, or one of the markers below. Empty: the call's, in order.
   std::vector<OperandIndex> operands;
+  // Instead of the catalogue's module: one that was made with a user's functions, and the bindings (bits)
+  // that are the user's buffers, which it reads.
+  std::shared_ptr<const SpirvBytes> module;
+  std::uint32_t user_bindings = 0;
   double flops = 0;  // useful arithmetic at full rows
   double bytes = 0;  // compulsory traffic at full rows
   // Of tiled attention: rows (of all heads that share a KV head) and keys of a tile of scores. 0: no tiles.
@@ -169,15 +174,17 @@ Result<Dispatch> choose_rope(const RopeAppendShape& shape, const Target& target)
 Result<Dispatch> choose_kv_append(const RopeAppendShape& shape, const Target& target);  // uses kv_heads
 
 // Attention as base/attention.h defines it. Operands of the call: the bindings of
-// shaders/interface/attention_params.h in order (the one of the parameters is not used), then the scores.
+// shaders/interface/attention_params.h in order (the one of the parameters is not used), then the scores,
+// what shares a binding with another operand, and the buffers of attrs.user.
 struct AttentionShape {
   AttentionAttrs attrs;  // strides that are all zero are filled in from the layout
   AttentionOperands operands;
   DType q_type = DType::f32, kv_type = DType::f32, y_type = DType::f32;
   std::uint32_t blocks = 0;  // paged: blocks that the caches have
 };
-inline constexpr OperandIndex kAttentionScoresOperand = 14;
-inline constexpr std::uint32_t kAttentionOperands = 15;
+inline constexpr OperandIndex kAttentionScoresOperand = 16, kAttentionLengthsOperand = 17,
+                              kAttentionPrefixesOperand = 18, kAttentionRelativeOperand = 19;
+inline constexpr std::uint32_t kAttentionOperands = 20;  // before those of attrs.user
 
 // Forms that a rate can be measured of: attention's, then matmul's; of each in the order of preference those
 // for many rows, then those for few, which have "/few_rows" behind the form's name.
@@ -186,17 +193,31 @@ std::span<const std::string_view> rate_names();
 std::span<const std::string_view> attention_rate_names();
 std::span<const std::string_view> matmul_rate_names();
 
-// Scratch is linear in the query rows, never rows times keys.
+// Scratch is linear in the query rows; with top_k alone it holds rows times keys.
 using AttentionChoice = CallChoice;
 struct AttentionTiles {
   double computed = 0, all = 0;
 };
 // Tiles of scores that a dispatch of choose_attention goes through, and those of all rows by all keys. From
-// the shape alone: every sequence as long as it may be, all keys of a cache in use, one document.
-AttentionTiles count_tiles(const AttentionShape& shape, const Dispatch& dispatch);
+// the shape alone: every sequence as long as it may be, all keys of a cache in use, one document. With lists
+// no other mask counts; what they are, `lists`, gives the tiles of each, else their entries are taken to fill
+// whole tiles.
+AttentionTiles count_tiles(const AttentionShape& shape, const Dispatch& dispatch,
+                           std::span<const std::uint32_t> lists = {});
 // The first form in the order of preference that takes the shape. Was it measured, the fastest of those that
 // were.
 Result<AttentionChoice> choose_attention(const AttentionShape& shape, const Target& target);
+
+// Linear attention as base/linear_attention.h defines it. Operands of the call: the bindings of
+// shaders/interface/linear_attention.h in order.
+struct LinearAttentionShape {
+  LinearAttentionAttrs attrs = {};
+  DType q_type = DType::f32, k_type = DType::f32, v_type = DType::f32, y_type = DType::f32;  // f32, f16, bf16
+  // Operands that are there; output: q and y.
+  bool output = true, past = false, past_normaliser = false, present = false, normaliser = false;
+};
+// Several dispatches where the sequence is long, which hand the state on in `present` or a scratch.
+Result<CallChoice> choose_linear_attention(const LinearAttentionShape& shape, const Target& target);
 
 // y = (act(x w^T + bias) [* (x up^T + up_bias)]) down^T + down_bias [+ residual]; w and up are (hidden, k),
 // down is (n, hidden). Operands of the call: x, w, up, bias, up_bias, down, down_bias, y, state, residual,

@@ -37,6 +37,8 @@ std::uint32_t group_of(const Limits& limits) {
       {kGroup, std::bit_floor(limits.max_group_invocations), std::bit_floor(limits.max_group_size[0])});
 }
 
+std::uint32_t head_groups(const AttentionShape& s) { return s.attrs.heads / folded_heads(s); }
+
 Error too_many(const AttentionShape& s) {
   return {Code::unsupported, describe(s) + ": more workgroups than maxComputeWorkGroupCount allows"};
 }
@@ -97,18 +99,18 @@ std::optional<TileSizes> choose_tile(std::uint64_t folded_rows, std::uint32_t di
 Result<void> choose_tiles(const AttentionShape& s, const Target& target, AttentionChoice& out) {
   const AttentionAttrs& a = s.attrs;
   const Limits& limits = target.limits;
-  const std::uint64_t folded = std::uint64_t{a.q_len} * (a.heads / a.kv_heads);
+  const std::uint64_t folded = folded_rows(s);
   const auto t = choose_tile(folded, a.head_dim, a.v_dim, limits);
   if (!t) return too_little_shared(s);
-  const std::uint64_t tiles = ceil_div(folded, t->rows());
+  const std::uint64_t tiles = row_tiles(s, t->rows());
   if (tiles > limits.max_group_count[0]) return too_many(s);
   Dispatch d;
   d.kernel = KernelId::attention;
   d.spec = attention_specs(s, t->group);
   d.spec.insert(d.spec.end(), {t->col_groups, t->row_tile, t->col_tile, t->chunk, t->q_whole, t->v_cols});
-  d.params = words_of(attention_params(s, tiles));
+  d.params = words_of(attention_params(s, t->rows(), 1));
   d.operands = attention_operands(s);
-  d.grid = {as_u32(tiles), a.kv_heads, a.batch};
+  d.grid = {as_u32(tiles), head_groups(s), a.batch};
   d.tile_rows = t->rows();
   d.tile_keys = t->cols();
   if (!fits(d, limits)) return too_many(s);
@@ -120,10 +122,11 @@ Result<void> choose_tiles(const AttentionShape& s, const Target& target, Attenti
 
 struct SplitSizes {
   std::uint32_t group, parts, dim_lanes, rows, dim4, v_dim4;
-  bool cosine;
+  bool cosine, user;
   // The shared arrays of attention_split.comp.
   std::uint64_t shared_bytes() const {
-    return std::uint64_t{rows} * (16 * (dim4 + group) + 8 * (group / dim_lanes)) + (cosine ? 16 * group : 0);
+    return std::uint64_t{rows} * (16 * (dim4 + group) + 8 * (group / dim_lanes)) + (cosine ? 16 * group : 0) +
+           (user ? 16 : 0);
   }
 };
 
@@ -133,6 +136,7 @@ SplitSizes split_sizes(const AttentionShape& s, std::uint64_t folded_rows, const
   t.dim4 = as_u32(ceil_div(s.attrs.head_dim, 4));
   t.v_dim4 = as_u32(ceil_div(s.attrs.v_dim, 4));
   t.cosine = s.attrs.score == AttentionScore::cosine;
+  t.user = s.attrs.user != nullptr;
   t.parts = std::min(8u, std::bit_floor(t.dim4));  // 8 lanes read 128 bytes of a key side by side
   // Lanes before vec4: with two vec4 a lane and four rows, Adreno spills.
   t.dim_lanes = std::min({64u, std::bit_ceil(t.v_dim4), t.group});
@@ -156,7 +160,7 @@ Dispatch merge_of(const AttentionShape& s, std::uint32_t splits, const Limits& l
   d.kernel = KernelId::attention_merge;
   d.spec = attention_specs(s, group_size(64, 64, limits));
   d.spec.insert(d.spec.end(), {dim_lanes, most_merged(limits)});
-  d.params = words_of(attention_params(s, splits));
+  d.params = words_of(attention_params(s, 1, splits));
   d.operands = attention_operands(s);
   for (OperandIndex& operand : d.operands) {
     const auto i = static_cast<std::uint32_t>(&operand - d.operands.data());
@@ -175,7 +179,9 @@ Dispatch merge_of(const AttentionShape& s, std::uint32_t splits, const Limits& l
 // Keys that are walked over for some rows, at most. Rows of one tile may lie in documents that are far apart.
 std::uint64_t most_keys(const AttentionShape& s) {
   const AttentionAttrs& a = s.attrs;
-  if (a.window_left == kNoWindow || a.causal == Causal::none || s.operands.documents != 0) return a.kv_len;
+  const bool prefix = a.prefix_length != 0 || s.operands.prefixes;
+  if (a.window_left == kNoWindow || a.causal == Causal::none || s.operands.documents != 0 || prefix)
+    return a.kv_len;
   return std::min<std::uint64_t>(a.kv_len, std::uint64_t{a.window_left} + a.q_len);
 }
 
@@ -184,35 +190,36 @@ std::uint64_t partial_bytes(const AttentionShape& s) {  // of a split
   return 16ull * a.batch * a.q_len * a.heads * (ceil_div(a.v_dim, 4) + 1);
 }
 
-std::uint32_t most_splits(const AttentionShape& s, const Limits& limits) {
-  return as_u32(
-      std::max<std::uint64_t>(1, std::min<std::uint64_t>({most_merged(limits), limits.max_group_count[0],
-                                                          limits.max_storage_range / partial_bytes(s)})));
+std::uint32_t most_splits(const AttentionShape& s, std::uint32_t rows, const Limits& limits) {
+  return as_u32(std::max<std::uint64_t>(
+      1, std::min<std::uint64_t>({most_merged(limits), limits.max_group_count[0] / row_tiles(s, rows),
+                                  limits.max_storage_range / partial_bytes(s)})));
 }
 
-// Enough for `fill` workgroups, of no fewer than kKeysASplit keys each.
-std::uint32_t splits_of(const AttentionShape& s, std::uint64_t blocks, std::uint32_t fill,
+// Enough for `fill` workgroups of `rows` folded rows, of no fewer than kKeysASplit keys each.
+std::uint32_t splits_of(const AttentionShape& s, std::uint32_t rows, std::uint32_t fill,
                         const Limits& limits) {
-  const AttentionAttrs& a = s.attrs;
+  const std::uint64_t groups = std::uint64_t{s.attrs.batch} * head_groups(s) * row_tiles(s, rows);
   return as_u32(std::max<std::uint64_t>(
-      1, std::min<std::uint64_t>({ceil_div(fill, std::uint64_t{a.batch} * a.kv_heads * blocks),
-                                  ceil_div(most_keys(s), kKeysASplit), most_splits(s, limits)})));
+      1, std::min<std::uint64_t>(
+             {ceil_div(fill, groups), ceil_div(most_keys(s), kKeysASplit), most_splits(s, rows, limits)})));
 }
 
 // `splits`, or as many more as the driver lets loops over the keys of one come to their end.
-std::uint32_t enough_splits(const AttentionShape& s, std::uint32_t splits, Dispatch d, const Limits& limits) {
-  for (const std::uint32_t most = most_splits(s, limits);; splits = std::min(2 * splits, most)) {
-    d.params = words_of(attention_params(s, splits));
+std::uint32_t enough_splits(const AttentionShape& s, std::uint32_t rows, std::uint32_t splits, Dispatch d,
+                            const Limits& limits) {
+  for (const std::uint32_t most = most_splits(s, rows, limits);; splits = std::min(2 * splits, most)) {
+    d.params = words_of(attention_params(s, rows, splits));
     if (splits >= most || loops_end(d, limits)) return splits;
   }
 }
 
-// The dispatch over (splits, KV heads * blocks, batch), and the merge of several splits.
-Result<void> add_splits(const AttentionShape& s, std::uint32_t splits, std::uint32_t blocks, Dispatch d,
+// The dispatch over (splits of each tile of `rows`, KV heads, batch), and the merge of several splits.
+Result<void> add_splits(const AttentionShape& s, std::uint32_t rows, std::uint32_t splits, Dispatch d,
                         const Limits& limits, AttentionChoice& out) {
-  d.params = words_of(attention_params(s, splits));
+  d.params = words_of(attention_params(s, rows, splits));
   d.operands = attention_operands(s);
-  d.grid = {splits, blocks, s.attrs.batch};
+  d.grid = {as_u32(row_tiles(s, rows) * splits), head_groups(s), s.attrs.batch};
   TSR_CHECK(check_loops(d, limits, describe(s)));
   count_attention(s, d);
   if (!fits(d, limits)) return too_many(s);
@@ -231,20 +238,17 @@ Result<void> add_splits(const AttentionShape& s, std::uint32_t splits, std::uint
 }
 
 Result<void> choose_splits(const AttentionShape& s, const Target& target, AttentionChoice& out) {
-  const AttentionAttrs& a = s.attrs;
   const Limits& limits = target.limits;
-  const std::uint64_t folded = std::uint64_t{a.q_len} * (a.heads / a.kv_heads);
-  const SplitSizes t = split_sizes(s, folded, limits);
+  const SplitSizes t = split_sizes(s, folded_rows(s), limits);
   if (t.shared_bytes() > limits.max_shared_bytes) return too_little_shared(s);
-  const std::uint64_t blocks = ceil_div(folded, t.rows);
-  if (a.kv_heads * blocks > limits.max_group_count[1]) return too_many(s);
+  if (row_tiles(s, t.rows) > limits.max_group_count[0]) return too_many(s);
   Dispatch d;
   d.kernel = KernelId::attention_split;
   d.spec = attention_specs(s, t.group);
   d.spec.insert(d.spec.end(), {t.parts, t.dim_lanes, t.rows, 0});
-  const std::uint32_t splits = enough_splits(s, splits_of(s, blocks, kFill, limits), d, limits);
+  const std::uint32_t splits = enough_splits(s, t.rows, splits_of(s, t.rows, kFill, limits), d, limits);
   d.spec[shader::kSplitSpecDirect] = splits == 1;
-  return add_splits(s, splits, as_u32(a.kv_heads * blocks), std::move(d), limits, out);
+  return add_splits(s, t.rows, splits, std::move(d), limits, out);
 }
 
 // Tiles; of so many keys that the device's driver would end the loops, splits as of few rows.
@@ -254,14 +258,19 @@ Result<void> choose_rows(const AttentionShape& s, const Target& target, Attentio
   return choose_splits(s, target, out).ok() ? Result<void>{} : tiles;
 }
 
-// 0: too long a code.
+// 0: too long a code, or no faster than the forms for GPUs.
 std::uint32_t keys_rows(const AttentionShape& s) {
   const AttentionAttrs& a = s.attrs;
-  const std::uint64_t folded = std::uint64_t{a.q_len} * (a.heads / a.kv_heads);
+  const std::uint64_t folded = folded_rows(s);
   const std::uint32_t wide = attention_wide(s),
                       all = 1u << shader::kAttentionQ | 1u << shader::kAttentionK | 1u << shader::kAttentionV;
+  // tanh is as long as four products. A single row of them, head_dim 32, takes lavapipe 22 170 ms (512 x 512,
+  // 8 heads), tiles take 75; two of 16 take 42 and 62.
+  const bool additive = a.score == AttentionScore::additive;
   const std::uint64_t vectors = (ceil_div(a.head_dim, 4) + ceil_div(a.v_dim, 4)) *
-                                ((wide & all) == all || s.kv_type == DType::q8_0 ? 1 : 4);
+                                ((wide & all) == all || s.kv_type == DType::q8_0 ? 1 : 4) *
+                                (additive ? 4 : 1);
+  if (additive && 2 * vectors > kMostKeysVectors) return 0;
   // Up to four rows are one read of the keys; of many, with more than two registers leave the nearest cache.
   const std::uint64_t wanted = folded <= 4 ? std::bit_ceil(folded) : 2;
   return as_u32(std::min(wanted, std::bit_floor(kMostKeysVectors / vectors)));
@@ -271,9 +280,7 @@ std::uint32_t keys_rows(const AttentionShape& s) {
 bool takes_keys(const AttentionShape& s, const Target& target) {
   const std::uint32_t rows = keys_rows(s);
   return target.caps.software && target.caps.subgroup_arithmetic && one_subgroup_size(target) && rows > 0 &&
-         ceil_div(std::uint64_t{s.attrs.q_len} * (s.attrs.heads / s.attrs.kv_heads), rows) *
-                 s.attrs.kv_heads <=
-             target.limits.max_group_count[1];
+         row_tiles(s, rows) <= target.limits.max_group_count[0];
 }
 
 Result<void> choose_keys(const AttentionShape& s, const Target& target, AttentionChoice& out) {
@@ -281,9 +288,7 @@ Result<void> choose_keys(const AttentionShape& s, const Target& target, Attentio
     return Error{
         Code::unsupported,
         "a lane a key is for software drivers with subgroups of one size, and heads that fit a lane"};
-  const AttentionAttrs& a = s.attrs;
   const std::uint32_t rows = keys_rows(s), lanes = target.limits.subgroup_size;
-  const std::uint64_t blocks = ceil_div(std::uint64_t{a.q_len} * (a.heads / a.kv_heads), rows);
   Dispatch d;
   d.kernel = KernelId::attention_keys;
   d.tile_rows = rows;
@@ -291,14 +296,14 @@ Result<void> choose_keys(const AttentionShape& s, const Target& target, Attentio
   d.spec = attention_specs(s, lanes);
   d.spec.insert(d.spec.end(), {rows, 0});
   const std::uint32_t splits =
-      enough_splits(s, splits_of(s, blocks, kFillSoftware, target.limits), d, target.limits);
+      enough_splits(s, rows, splits_of(s, rows, kFillSoftware, target.limits), d, target.limits);
   d.spec[shader::kKeysSpecDirect] = splits == 1;
   if (target.caps.subgroup_size_control) d.subgroup_size = lanes;
-  return add_splits(s, splits, as_u32(a.kv_heads * blocks), std::move(d), target.limits, out);
+  return add_splits(s, rows, splits, std::move(d), target.limits, out);
 }
 
-Result<void> choose_scores(const AttentionShape& s, OperandIndex lse, const Limits& limits,
-                           AttentionChoice& out) {
+Result<Dispatch> choose_scores(const AttentionShape& s, OperandIndex lse, OperandIndex to,
+                               const Limits& limits) {
   const AttentionAttrs& a = s.attrs;
   const auto t = choose_tile(a.score_rows, a.head_dim, 1, limits);
   if (!t) return too_little_shared(s);
@@ -306,12 +311,12 @@ Result<void> choose_scores(const AttentionShape& s, OperandIndex lse, const Limi
   d.kernel = KernelId::attention_scores;
   d.spec = attention_specs(s, t->group);
   d.spec.insert(d.spec.end(), {t->col_groups, t->row_tile, t->col_tile, t->chunk, t->q_whole});
-  d.params = words_of(attention_params(s, 1));
+  d.params = words_of(attention_params(s, t->rows(), 1));
   d.operands = attention_operands(s);
   d.operands[shader::kAttentionV] = d.operands[shader::kAttentionSinks] = kNoOperand;
-  d.operands[shader::kAttentionOut] = kAttentionScoresOperand;
+  d.operands[shader::kAttentionOut] = to;
   d.operands[shader::kAttentionLse] = lse;
-  const std::uint64_t slots = std::uint64_t{a.batch} * a.score_heads;
+  const std::uint64_t slots = std::uint64_t{a.batch} * score_slots(a);
   if (slots > limits.max_group_count[2]) return too_many(s);
   d.grid = {as_u32(ceil_div(std::max(a.kv_len, 1u), t->cols())), as_u32(ceil_div(a.score_rows, t->rows())),
             as_u32(slots)};
@@ -319,11 +324,44 @@ Result<void> choose_scores(const AttentionShape& s, OperandIndex lse, const Limi
   TSR_CHECK(check_loops(d, limits, describe(s)));
   // Raw and capped scores are there of every key.
   const double all = double(a.score_rows) * a.kv_len;
-  const bool hidden = a.scores == AttentionScores::masked || a.scores == AttentionScores::weights;
+  const bool hidden = a.scores == AttentionScores::masked || are_weights(a.scores);
   const double pairs = hidden ? visible_keys(a, a.score_row, a.score_rows).pairs : all;
-  d.flops = 2 * double(slots) * pairs * a.head_dim;
+  d.flops = 2 * double(a.batch) * a.score_heads * pairs * a.head_dim;
   d.bytes = 4 * double(slots) * all;
-  out.dispatches.push_back(std::move(d));
+  return d;
+}
+
+// Before the dispatches of `out`: all scores, and of each row bits of the keys that it keeps.
+Result<void> keep_top_k(const AttentionShape& s, const Limits& limits, AttentionChoice& out) {
+  const AttentionAttrs& a = s.attrs;
+  AttentionShape all = s;
+  all.attrs.top_k = all.attrs.score_head = all.attrs.score_row = 0;
+  all.attrs.scores = AttentionScores::masked;
+  all.attrs.score_heads = a.heads;
+  all.attrs.score_rows = a.q_len;
+  const auto scores = static_cast<OperandIndex>(kScratchOperand + out.scratch.size());
+  const auto bits = static_cast<OperandIndex>(scores + 1);
+  const std::uint64_t rows = std::uint64_t{a.batch} * a.heads * a.q_len;
+  TSR_TRY(Dispatch score, choose_scores(all, kNoOperand, scores, limits));
+  Dispatch d;
+  d.kernel = KernelId::attention_keep;
+  d.spec = attention_specs(s, group_of(limits));
+  d.params = words_of(attention_params(s, 1, 1));
+  d.operands.assign(shader::kAttentionBindings, kNoOperand);
+  const std::vector<OperandIndex> operands = attention_operands(s);
+  for (const std::uint32_t binding : {shader::kAttentionState, shader::kAttentionParams})
+    d.operands[binding] = operands[binding];
+  d.operands[shader::kKeepScores] = scores;
+  d.operands[shader::kAttentionOut] = bits;
+  d.grid = {a.q_len, a.heads, a.batch};
+  if (!fits(d, limits)) return too_many(s);
+  TSR_CHECK(check_loops(d, limits, describe(s)));
+  d.bytes = 4.0 * double(rows) * a.kv_len;
+  for (Dispatch& other : out.dispatches)
+    if (other.kernel != KernelId::attention_merge) other.operands[shader::kAttentionKeep] = bits;
+  out.scratch.push_back(rows * a.kv_len * 4);
+  out.scratch.push_back(rows * ceil_div(a.kv_len, 32) * 4);
+  out.dispatches.insert(out.dispatches.begin(), {std::move(score), std::move(d)});
   return {};
 }
 
@@ -332,6 +370,11 @@ Result<void> add_matrix(const AttentionShape& s, const Target& target, Attention
   TSR_TRY(Dispatch d, choose(s, target));
   out.dispatches.push_back(std::move(d));
   return {};
+}
+
+// Rows that share what is read of the keys.
+std::uint32_t rows_together(const AttentionShape& s) {
+  return s.operands.list_words != 0 ? s.attrs.q_block : s.attrs.q_len;
 }
 
 using Form = FormOf<AttentionShape, AttentionChoice>;
@@ -352,9 +395,9 @@ Result<AttentionChoice> choose_attention(const AttentionShape& shape, const Targ
   TSR_TRY(AttentionShape s, checked(shape, target.limits));
   AttentionChoice out;
   OperandIndex lse = shape.operands.lse ? OperandIndex{shader::kAttentionLse} : kNoOperand;
-  const bool own_lse = s.attrs.scores == AttentionScores::weights && !s.operands.lse;
+  const bool own_lse = are_weights(s.attrs.scores) && !s.operands.lse;
   s.operands.lse = s.operands.lse || own_lse;
-  if (s.attrs.q_len <= kMostSplitRows) {
+  if (rows_together(s) <= kMostSplitRows) {
     for (const char* form : {"attention_coopmat2", "attention_coopmat"})
       out.refused.push_back({form, "few rows: the keys are split instead"});
     TSR_CHECK(choose_form(std::span<const Form>(kFewRowsForms), s, target, out));
@@ -366,9 +409,13 @@ Result<AttentionChoice> choose_attention(const AttentionShape& shape, const Targ
     out.scratch.push_back(std::uint64_t{s.attrs.batch} * s.attrs.heads * s.attrs.q_len * 4);
     out.dispatches.back().operands[shader::kAttentionLse] = lse;
   }
-  if (s.attrs.scores != AttentionScores::none)
-    TSR_CHECK(
-        choose_scores(s, s.attrs.scores == AttentionScores::weights ? lse : kNoOperand, target.limits, out));
+  if (s.attrs.scores != AttentionScores::none) {
+    TSR_TRY(Dispatch scores, choose_scores(s, are_weights(s.attrs.scores) ? lse : kNoOperand,
+                                           kAttentionScoresOperand, target.limits));
+    out.dispatches.push_back(std::move(scores));
+  }
+  if (s.attrs.top_k != 0) TSR_CHECK(keep_top_k(s, target.limits, out));
+  if (s.attrs.user != nullptr) TSR_CHECK(add_user_functions(s, target.limits, out));
   return out;
 }
 

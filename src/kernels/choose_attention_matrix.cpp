@@ -75,7 +75,7 @@ double cost_of(std::uint32_t rows, std::uint32_t cols) { return 1.0 / rows + 1.0
 std::optional<MatrixTile> choose_matrix_tile(const AttentionShape& s, const Fragments& f,
                                              const Limits& limits) {
   const AttentionAttrs& a = s.attrs;
-  const std::uint64_t folded = std::uint64_t{a.q_len} * (a.heads / a.kv_heads);
+  const std::uint64_t folded = folded_rows(s);
   const std::uint32_t subgroup = limits.min_subgroup_size;
   const std::uint32_t most_words = subgroup <= kNarrow ? kNarrowWords : kWideWords;
   const std::uint32_t lanes = std::min(
@@ -127,7 +127,7 @@ std::optional<FlexibleTile> flexible_tile(const AttentionShape& s, const MatrixS
   const AttentionAttrs& a = s.attrs;
   const Limits& limits = target.limits;
   const std::uint32_t most = target.matrices.max_dimension;
-  const std::uint64_t folded = std::uint64_t{a.q_len} * (a.heads / a.kv_heads);
+  const std::uint64_t folded = folded_rows(s);
   const bool whole = of.scope == MatrixScope::workgroup;
   const std::uint32_t group = std::min(
       {kGroup, std::bit_floor(limits.max_group_invocations), std::bit_floor(limits.max_group_size[0])});
@@ -177,8 +177,10 @@ std::optional<FlexibleTile> choose_flexible_tile(const AttentionShape& s, const 
 
 // Why no matrix form can do it; empty when one may.
 std::string never_on_matrices(const AttentionShape& s, const Target& target) {
+  if (s.attrs.user != nullptr) return "a user's functions are for the forms without matrix units";
   if (s.attrs.precision != Precision::mixed)
     return "precision f32 leaves operands unrounded; f16 ones would be";
+  if (s.attrs.score == AttentionScore::additive) return "additive scores are no product of matrices";
   if (!target.caps.coopmat) return "the device lacks coopmat";
   if (!target.caps.fp16) return "the device lacks fp16";
   return target.matrices.emulated;
@@ -190,8 +192,9 @@ Result<Dispatch> matrix_dispatch(const AttentionShape& s, const Target& target, 
                                  std::uint32_t group, std::uint32_t rows, std::uint32_t keys,
                                  std::initializer_list<std::uint32_t> spec) {
   const AttentionAttrs& a = s.attrs;
-  const std::uint64_t tiles = ceil_div(std::uint64_t{a.q_len} * (a.heads / a.kv_heads), rows);
-  if (tiles > target.limits.max_group_count[0] || a.kv_heads > target.limits.max_group_count[1] ||
+  const std::uint64_t tiles = row_tiles(s, rows);
+  const std::uint32_t heads = a.heads / folded_heads(s);
+  if (tiles > target.limits.max_group_count[0] || heads > target.limits.max_group_count[1] ||
       a.batch > target.limits.max_group_count[2])
     return refuse("more workgroups than maxComputeWorkGroupCount allows");
   Dispatch d;
@@ -200,9 +203,9 @@ Result<Dispatch> matrix_dispatch(const AttentionShape& s, const Target& target, 
   d.tile_keys = keys;
   d.spec = attention_specs(s, group);
   d.spec.insert(d.spec.end(), spec);
-  d.params = words_of(attention_params(s, tiles));
+  d.params = words_of(attention_params(s, rows, 1));
   d.operands = attention_operands(s);
-  d.grid = {static_cast<std::uint32_t>(tiles), a.kv_heads, a.batch};
+  d.grid = {static_cast<std::uint32_t>(tiles), heads, a.batch};
   TSR_CHECK(check_loops(d, target.limits, describe(s)));
   count_attention(s, d);
   return d;

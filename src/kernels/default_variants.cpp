@@ -3,6 +3,8 @@
 #include <cmath>
 #include <set>
 
+#include "kernels/attention_shape.h"
+
 namespace tessera {
 namespace {
 
@@ -30,6 +32,7 @@ class List {
     elementwise();
     ropes();
     attentions();
+    linear_attentions();
     add("last_row", "", choose_last_row(kDim, false, target_));
     add("last_row", "residual", choose_last_row(kDim, true, target_));
     add("softmax", "rows", choose_softmax({.outer = kPrompt, .n = kContext}, target_));
@@ -243,7 +246,18 @@ class List {
       adjusted.operands.slopes = adjusted.operands.sinks = true;
       adjusted.operands.bias = DType::f16;
       attention("f16 KV, window, soft-cap, slopes, bias, sinks", adjusted);
+      AttentionShape additive = attention_shape(64, rows);
+      additive.attrs.score = AttentionScore::additive;
+      attention("f16 KV, additive", additive);
+      AttentionShape listed = attention_shape(128, rows);
+      listed.attrs.relative = RelativeBias::distance;
+      listed.attrs.q_block = listed.attrs.k_block = 64;
+      listed.operands.list_words = list_firsts(listed.attrs) + kContext;
+      attention("f16 KV, block lists, relative bias", listed);
     }
+    AttentionShape highest = attention_shape(64, 16);  // all scores fit any device's storage range
+    highest.attrs.top_k = 64;
+    attention("f16 KV, top-k", highest);
     if (target_.caps.coopmat)
       for (const std::uint32_t head_dim : {64u, 128u, 256u}) {
         AttentionShape mixed = attention_shape(head_dim, kPrompt);
@@ -280,6 +294,22 @@ class List {
     const auto choice = choose_attention(shape, target_);
     if (!choice) return add("attention", name, choice.error());
     for (const Dispatch& d : choice->dispatches) add("attention", name, d);
+    if (auto tiles = choose_mask_tiles(shape, choice->dispatches[0], true, true, target_.limits))
+      add("attention", name + ", tiles of a mask", *std::move(tiles));
+  }
+
+  void linear_attentions() {
+    for (const UpdateRule rule : {UpdateRule::linear, UpdateRule::gated, UpdateRule::gated_delta})
+      for (const std::uint32_t rows : {kPrompt, 1u}) {
+        LinearAttentionShape shape{.past = true, .present = true};
+        shape.attrs = {
+            .len = rows, .heads = kHeads, .kv_heads = kHeads, .k_dim = 128, .v_dim = 128, .rule = rule};
+        shape.attrs.decay_by_dim = rule == UpdateRule::gated;
+        const char* names[] = {"linear", "gated by element", "delta", "gated delta"};
+        choice("linear_attention",
+               names[static_cast<std::size_t>(rule)] + std::string(rows == 1 ? ", 1 row" : ", prompt"),
+               choose_linear_attention(shape, target_));
+      }
   }
 
   const Target& target_;

@@ -9,6 +9,7 @@
 #include "interface/elementwise.h"
 #include "interface/embedding.h"
 #include "interface/feed_forward.h"
+#include "interface/linear_attention.h"
 #include "interface/matmul.h"
 #include "interface/mlp.h"
 #include "interface/norm.h"
@@ -163,7 +164,7 @@ Loops sample(const Dispatch& d) {
 struct Seen {
   std::uint64_t group, dim4, v_dim4, keys, rows;
   bool cosine;
-  Loops document, store;
+  Loops document, list, store;
 };
 
 AttentionParams params_of(const Dispatch& d) {
@@ -183,10 +184,13 @@ Seen seen_of(const Dispatch& d, const AttentionParams& p) {
          p.q_len,
          (flags & kAttentionCosine) != 0,
          {},
+         {},
          loop(4)};
-  // The rows of a tile may lie in documents that are far apart.
-  if ((flags & kAttentionCausal) != 0 && p.window_left != kNoWindow && (flags & kAttentionHasDocuments) == 0)
+  // The rows of a tile may lie in documents that are far apart, or see a prefix.
+  if ((flags & kAttentionCausal) != 0 && p.window_left != kNoWindow &&
+      (flags & (kAttentionHasDocuments | kAttentionHasPrefix)) == 0)
     s.keys = std::min<std::uint64_t>(s.keys, std::uint64_t{p.window_left} + p.q_len);
+  if ((flags & kAttentionHasLists) != 0) s.list = loop(std::bit_width(p.list_most)) * 2;
   if ((flags & kAttentionHasDocuments) != 0) s.document = loop(std::bit_width(p.documents));
   return s;
 }
@@ -194,7 +198,7 @@ Seen seen_of(const Dispatch& d, const AttentionParams& p) {
 // Of a split, as split_keys() of lib/attention.glsl has them.
 std::uint64_t split_keys(const Seen& s, const AttentionParams& p) {
   return std::min(s.keys, std::max<std::uint64_t>(kSplitMinKeys,
-                                                  ceil_div(ceil_div(s.keys, std::max(p.parts, 1u)), 4) * 4));
+                                                  ceil_div(ceil_div(s.keys, std::max(p.splits, 1u)), 4) * 4));
 }
 
 Loops attention_tiles(const Dispatch& d) {
@@ -207,9 +211,13 @@ Loops attention_tiles(const Dispatch& d) {
               stage_k = loop(ceil_div(cols * chunk, s.group));
   const Loops scores = loop(chunks, stage_k + (d.spec[kAttentionSpecQWhole] != 0 ? Loops{} : stage_q) +
                                         loop(chunk % 4 == 0 ? chunk / 4 : chunk));
-  const Loops begin = loop(ceil_div(rows, s.group), s.document) + s.document * 2 +
+  const Loops begin = loop(ceil_div(rows, s.group), s.document) + s.document * 2 + s.list +
                       loop(ceil_div(rows * chunks * chunk, s.group));
-  if (d.kernel == KernelId::attention_scores) return begin + scores;
+  const std::uint64_t elements = row_tile * d.spec[kAttentionSpecColTile];
+  if (d.kernel == KernelId::attention_scores) {
+    const bool average = params_of(d).score_kind == kScoresAverage;
+    return begin + loop(average ? params_of(d).score_heads : 1, scores + s.list * elements);
+  }
   const std::uint64_t v_cols = d.spec[kAttentionSpecVCols];
   const Loops across = loop(col_groups / 4) * row_tile;
   const Loops weigh_v =
@@ -229,8 +237,8 @@ Loops attention_split(const Dispatch& d) {
                      loop(ceil_div(rows * quads, s.group), sum + s.document) +
                      loop(ceil_div(quads, key_lanes));
   const Loops load = loop(ceil_div(rows * s.dim4, s.group));
-  const Loops begin =
-      s.document * 2 + load + (s.cosine ? loop(ceil_div(rows, s.group), loop(s.dim4)) + load : Loops{});
+  const Loops begin = s.document * 2 + s.list + load +
+                      (s.cosine ? loop(ceil_div(rows, s.group), loop(s.dim4)) + load : Loops{});
   const Loops merge = loop(ceil_div(s.v_dim4, dim_lanes),
                            loop(ceil_div(rows * dim_lanes, s.group), loop(key_lanes) * 2 + s.store));
   return begin + loop(ceil_div(split_keys(s, p), 4 * quads), body) + merge;
@@ -240,17 +248,34 @@ Loops attention_keys(const Dispatch& d) {
   const AttentionParams p = params_of(d);
   const Seen s = seen_of(d, p);
   const std::uint64_t rows = d.spec[kKeysSpecRows];
-  return s.document * (4 + rows) + loop(ceil_div(split_keys(s, p), s.group)) + s.store * (rows * s.v_dim4);
+  return s.document * (4 + rows) + s.list * 2 + loop(ceil_div(split_keys(s, p), s.group)) +
+         s.store * (rows * s.v_dim4);
 }
 
 Loops attention_merge(const Dispatch& d) {
   const AttentionParams p = params_of(d);
   const Seen s = seen_of(d, p);
-  const std::uint64_t splits = p.parts, dim_lanes = d.spec[kMergeSpecDimLanes];
+  const std::uint64_t splits = p.splits, dim_lanes = d.spec[kMergeSpecDimLanes];
   const std::uint64_t split_lanes = s.group / dim_lanes;
-  return s.document * 2 + loop(ceil_div(splits, s.group)) + loop(splits) * 2 +
+  return s.document * 2 + s.list + loop(ceil_div(splits, s.group)) + loop(splits) * 2 +
          loop(ceil_div(s.v_dim4, dim_lanes),
               loop(ceil_div(splits, split_lanes)) + loop(split_lanes) + s.store);
+}
+
+Loops mask_tiles(const Dispatch& d) {
+  const std::uint64_t cols = d.spec[kMaskTilesSpecCols], lanes = d.spec[kMaskTilesSpecLanes];
+  const std::uint64_t words = ceil_div(ceil_div(params_of(d).kv_len, cols), 16);
+  return loop(ceil_div(words, d.spec[kAttentionSpecGroup] / lanes),
+              loop(ceil_div(16 * cols, lanes), loop(d.spec[kMaskTilesSpecRows])));
+}
+
+Loops attention_keep(const Dispatch& d) {
+  constexpr std::uint64_t kDigits = 256, kPasses = 8;  // of attention_keep.comp
+  const Seen s = seen_of(d, params_of(d));
+  const std::uint64_t keys = params_of(d).kv_len;
+  return s.document * 2 +
+         loop(kPasses, loop(ceil_div(kDigits, s.group)) + loop(ceil_div(keys, s.group)) + loop(kDigits)) +
+         loop(ceil_div(ceil_div(keys, 32), s.group), loop(32));
 }
 
 // On matrix units: padded dimensions are at most a block of 64 longer, and a subgroup has four lanes at
@@ -262,10 +287,49 @@ Loops attention_matrix(const Dispatch& d) {
   const Loops strip = loop(ceil_div(rows, 4));
   const Loops body = norms + loop(ceil_div(keys * (s.dim4 + pad4), s.group)) +
                      loop(ceil_div(keys * (s.v_dim4 + pad4) / 4, s.group)) + strip * 2;
-  const Loops begin = loop(ceil_div(rows, s.group), s.document + norms) + s.document * 2 +
+  const Loops begin = loop(ceil_div(rows, s.group), s.document + norms) + s.document * 2 + s.list +
                       loop(ceil_div(rows * (s.dim4 + pad4), s.group)) + loop(ceil_div(256, s.group));
   return begin + loop(ceil_div(s.keys, keys), body) + strip +
          loop(ceil_div(rows * (s.v_dim4 + pad4), 4), s.store);
+}
+
+Loops linear_attention(const Dispatch& d) {
+  const auto spec = [&](std::uint32_t i) { return std::uint64_t{d.spec[i]}; };
+  const std::uint64_t group = spec(kLinearSpecGroup), chunk = spec(kLinearSpecChunk),
+                      rows = spec(kLinearSpecRows);
+  const std::uint64_t parts = spec(kLinearSpecParts), cols4 = spec(kLinearSpecCols4),
+                      k = spec(kLinearSpecKDim);
+  const std::uint64_t flags = spec(kLinearSpecFlags), k4 = ceil_div(k, 4), blocks = chunk / rows;
+  const std::uint64_t width4 = cols4 + ((flags & kLinearFlagNormalise) != 0 ? 1 : 0);
+  const auto over = [&](std::uint64_t items, Loops body = {}) { return loop(ceil_div(items, group), body); };
+  const Loops four = loop(4), elements = over(chunk * k4, four + four);
+  const Loops product = loop(rows) + loop(ceil_div(k4, parts), loop(rows)) +
+                        loop(rows, loop(ceil_div(chunk, parts))) + loop(rows, loop(parts));
+  const auto products = [&](std::uint64_t columns, Loops body) {
+    return loop(ceil_div(blocks * columns, group / parts), product + body);
+  };
+  const Loops dots = over(chunk * chunk, loop(k4));
+  Loops load = elements + over(chunk * width4, four) + over(chunk), correct, update,
+        state = over(4 * k4 * width4, four);
+  if ((flags & kLinearFlagGated) != 0)
+    load = load + (flags & kLinearFlagDecayByDim ? over(k4, loop(chunk, four)) : over(chunk, loop(chunk)));
+  if ((flags & kLinearFlagDelta) != 0)
+    correct = elements + dots + products(width4, loop(rows)) + over(width4, loop(chunk, loop(chunk)));
+  if ((flags & kLinearFlagUpdate) != 0) update = load + correct + elements + over(k4 * width4, loop(chunk));
+  Loops output;
+  if ((flags & kLinearFlagOutput) != 0) {
+    const Loops row = loop(rows, four);
+    output = loop(TSR_PUSH(LinearAttentionPush, heads) / TSR_PUSH(LinearAttentionPush, kv_heads),
+                  elements * 2 + dots + products(cols4, row) + products(1, row));
+  }
+  return state * 2 + loop(ceil_div(TSR_PUSH(LinearAttentionPush, rows), chunk), update + output);
+}
+
+Loops linear_attention_lanes(const Dispatch& d) {
+  const std::uint64_t heads = TSR_PUSH(LinearAttentionPush, heads) / TSR_PUSH(LinearAttentionPush, kv_heads);
+  const std::uint64_t own = ceil_div(d.spec[kLinearSpecKDim], d.spec[kLinearSpecParts]);
+  const Loops four = loop(4);  // elements of a vec4
+  return four * (2 * own) + loop(TSR_PUSH(LinearAttentionPush, rows), four + loop(heads, four));
 }
 
 Loops loops_of(const Dispatch& d) {
@@ -299,7 +363,11 @@ Loops loops_of(const Dispatch& d) {
     case KernelId::attention_coopmat2: return attention_matrix(d);
     case KernelId::attention_split: return attention_split(d);
     case KernelId::attention_keys: return attention_keys(d);
+    case KernelId::attention_keep: return attention_keep(d);
     case KernelId::attention_merge: return attention_merge(d);
+    case KernelId::linear_attention: return linear_attention(d);
+    case KernelId::linear_attention_lanes: return linear_attention_lanes(d);
+    case KernelId::mask_tiles: return mask_tiles(d);
     case KernelId::probe: return loop(TSR_PUSH(ProbePush, loops));
     case KernelId::sample: return sample(d);
     case KernelId::quantise_rows:

@@ -64,6 +64,17 @@ const Info* find_info(std::span<const Info> infos, std::string_view name) {
   return at == infos.end() ? nullptr : &*at;
 }
 
+// The tensor of this name, or `user.*` of one whose name begins so.
+const OpTensorInfo* find_tensor(std::span<const OpTensorInfo> infos, std::string_view name) {
+  const auto matches = [&](const OpTensorInfo& info) {
+    if (!info.name.ends_with('*')) return info.name == name;
+    const std::string_view prefix = info.name.substr(0, info.name.size() - 1);
+    return name.size() > prefix.size() && name.starts_with(prefix);
+  };
+  const auto at = std::ranges::find_if(infos, matches);
+  return at == infos.end() ? nullptr : &*at;
+}
+
 std::optional<double> parse_number(std::string_view text) {
   double value = 0;
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
@@ -76,6 +87,11 @@ std::optional<std::int64_t> parse_integer(std::string_view text) {
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
   if (error != std::errc() || end != text.data() + text.size()) return std::nullopt;
   return value;
+}
+
+std::string text_of(double number) {
+  char text[32];
+  return {text, std::to_chars(text, text + sizeof(text), number, std::chars_format::fixed).ptr};
 }
 
 }  // namespace
@@ -122,6 +138,7 @@ Result<Arguments> Arguments::create(const OpInfo& info, const OpRequest& request
   Arguments out;
   out.op_ = info.name;
   out.shapes_only_ = request.shapes_only;
+  out.user_ = request.user;
   for (const OpAttributeInfo& attribute : info.attributes)
     out.fallbacks_.emplace(attribute.name, attribute.fallback);
   for (const OpTensor& tensor : request.inputs) TSR_CHECK(out.add_tensor(info, tensor));
@@ -134,10 +151,10 @@ Result<Arguments> Arguments::create(const OpInfo& info, const OpRequest& request
 }
 
 Result<void> Arguments::add_tensor(const OpInfo& info, const OpTensor& tensor) {
-  const OpTensorInfo* known = find_info(info.inputs, tensor.name);
+  const OpTensorInfo* known = find_tensor(info.inputs, tensor.name);
   if (known == nullptr)
     return refuse("there is no input " + quote(tensor.name, 80) + suggest(tensor.name, names(info.inputs)));
-  const std::string name(known->name);
+  const std::string& name = tensor.name;
   if (!lists(known->types, tensor.type, ' '))
     return refuse(name + " is " + quote(tensor.type, 40) + ", it must be " + or_list(known->types, ' '));
   if (tensor.shape.size() > kMaxRank)
@@ -155,7 +172,7 @@ Result<void> Arguments::add_tensor(const OpInfo& info, const OpTensor& tensor) {
   if ((!shapes_only_ || !tensor.data.empty()) && tensor.data.size() != bytes)
     return refuse(name + ": " + tensor.type + " " + shape_text(tensor.shape) + " takes " +
                   std::to_string(bytes) + " bytes, but " + std::to_string(tensor.data.size()) + " are given");
-  if (!inputs_.emplace(known->name, OpInput{&tensor, *elems}).second)
+  if (!inputs_.emplace(tensor.name, OpInput{&tensor, *elems}).second)
     return refuse("tensor '" + name + "' is given twice");
   return {};
 }
@@ -170,8 +187,10 @@ Result<void> Arguments::add_attribute(const OpInfo& info, const std::string& tex
     return refuse("there is no attribute " + quote(key, 80) + suggest(key, names(info.attributes)));
   const std::string name(known->name);
   if (!given_.emplace(known->name, value).second) return refuse("attribute '" + name + "' is given twice");
-  const auto out_of_range = [&] {
-    return refuse(name + " is " + quote(value, 40) + ", it must be " + std::string(known->allowed));
+  const auto out_of_range = [&](double number) {
+    std::string range(known->allowed);
+    if (number > known->most && range.starts_with(">=")) range += " and <= " + text_of(known->most);
+    return refuse(name + " is " + quote(value, 40) + ", it must be " + range);
   };
   if (known->kind == OpAttributeInfo::Kind::choice) {
     if (lists(known->allowed, value, '|')) return {};
@@ -181,12 +200,13 @@ Result<void> Arguments::add_attribute(const OpInfo& info, const std::string& tex
     const auto number = parse_integer(value);
     if (!number) return refuse(name + " is " + quote(value, 40) + ", which is no integer");
     const auto wide = static_cast<double>(*number);
-    return wide < known->least || wide > known->most ? Result<void>(out_of_range()) : Result<void>();
+    return wide < known->least || wide > known->most ? Result<void>(out_of_range(wide)) : Result<void>();
   }
   const auto number = parse_number(value);
   if (!number || !std::isfinite(*number) || !std::isfinite(static_cast<float>(*number)))
     return refuse(name + " is " + quote(value, 40) + ", which is no finite number");
-  return *number < known->least || *number > known->most ? Result<void>(out_of_range()) : Result<void>();
+  return *number < known->least || *number > known->most ? Result<void>(out_of_range(*number))
+                                                         : Result<void>();
 }
 
 Result<void> Arguments::add_output(const OpInfo& info, const std::string& name) {
@@ -198,6 +218,13 @@ Result<void> Arguments::add_output(const OpInfo& info, const std::string& name) 
 
 bool Arguments::wants(std::string_view output) const {
   return std::ranges::find(outputs_, output) != outputs_.end();
+}
+
+std::vector<std::string> Arguments::inputs_of(std::string_view prefix) const {
+  std::vector<std::string> out;
+  for (const auto& [name, input] : inputs_)
+    if (name.starts_with(prefix)) out.emplace_back(name);
+  return out;
 }
 
 std::string Arguments::choice(std::string_view attribute) const {

@@ -44,6 +44,11 @@ class Arguments {
   double number(std::string_view attribute) const;
   std::string choice(std::string_view attribute) const;
 
+  // A user's functions; null: none.
+  const UserFunctions* user() const { return user_.get(); }
+  // Names of the inputs that `prefix*` lists, in order.
+  std::vector<std::string> inputs_of(std::string_view prefix) const;
+
   // "attention: K ..."
   Error refuse(const std::string& what) const { return Error{Code::invalid_argument, op_ + ": " + what}; }
   Error unsupported(const std::string& what) const { return Error{Code::unsupported, op_ + ": " + what}; }
@@ -65,6 +70,7 @@ class Arguments {
 
   std::string op_;
   bool shapes_only_ = false;
+  std::shared_ptr<const UserFunctions> user_;
   std::map<std::string_view, OpInput, std::less<>> inputs_;
   std::map<std::string_view, std::string, std::less<>> given_;
   std::map<std::string_view, std::string_view, std::less<>> fallbacks_;

@@ -3,8 +3,10 @@
 
 #include "base/cache_row.h"
 #include "ops/attention_sizes.h"
+#include "ops/block_lists.h"
 #include "ops/builders.h"
 #include "ops/op_program.h"
+#include "ops/relative_bias.h"
 
 namespace tessera {
 namespace {
@@ -20,7 +22,9 @@ class AttentionBuilder {
 
   Result<BuiltOp> run() {
     in_[at(AttentionIn::q)] =
-        p_.given("Q", args_.in("Q").real(), rows_shape(s_.heads, s_.q_len, s_.head_dim));
+        args_.has("score_matrix")
+            ? projected_q()
+            : p_.given("Q", args_.in("Q").real(), rows_shape(s_.heads, s_.q_len, s_.head_dim));
     if (s_.appends)
       append_keys();
     else
@@ -34,6 +38,12 @@ class AttentionBuilder {
     TSR_TRY(const std::vector<std::uint32_t> lengths, lengths_of());
     TSR_CHECK(documents());
     TSR_CHECK(block_table(lengths));
+    TSR_TRY(in_[at(AttentionIn::lists)], add_lists(args_, a_, p_));
+    TSR_CHECK(prefixes());
+    if (args_.has("score_vector"))
+      in_[at(AttentionIn::vector)] = p_.given("score_vector", DType::f32, {s_.heads, s_.head_dim});
+    in_[at(AttentionIn::relative)] = add_relative(args_, a_, p_);
+    TSR_CHECK(user_functions());
     outputs();
     const std::uint64_t rows = s_.appends && s_.new_keys != 0 ? s_.new_keys : s_.q_len;
     const std::uint64_t position =
@@ -46,6 +56,33 @@ class AttentionBuilder {
   Shape rows_shape(std::uint64_t heads, std::uint64_t len, std::uint64_t dim) const {
     if (s_.heads_first) return {s_.batch, heads, len, dim};
     return {s_.batch * len, heads * dim};
+  }
+
+  // The product of each head's rows with its matrix. Heads first there is a matrix for each sequence and
+  // head, and sequences repeat those of the heads.
+  ValueId projected_q() {
+    const std::uint64_t repeats = s_.heads_first ? s_.batch : 1, matrices = s_.heads * repeats;
+    const std::uint64_t rows = s_.q_len * (s_.heads_first ? 1 : s_.batch);
+    const auto shape = [&](std::uint64_t dim) -> Shape {
+      if (matrices == 1) return {rows, dim};
+      return s_.heads_first ? Shape{matrices, rows, dim} : Shape{rows, matrices, dim};
+    };
+    const DType type = args_.in("score_matrix").real();
+    Shape w_shape{s_.head_dim, s_.q_dim};
+    if (matrices != 1) w_shape.insert(w_shape.begin(), matrices);
+    std::vector<std::byte> repeated;
+    const std::span<const std::byte> data = args_.in("score_matrix").tensor->data;
+    for (std::uint64_t i = 0; i < repeats && repeats != 1; ++i)
+      repeated.insert(repeated.end(), data.begin(), data.end());
+    const ValueId x = p_.given("Q", DType::f32, shape(s_.q_dim));
+    const ValueId w = repeats == 1 ? p_.weight("score_matrix", type, w_shape, data)
+                                   : p_.weight("score_matrix", type, w_shape, {}, std::move(repeated));
+    const ValueId y = p_.add("projected", Storage::activation, DType::f32, shape(s_.head_dim));
+    OpAttrs attrs;
+    attrs.rows_first = !s_.heads_first && matrices != 1;
+    attrs.precision = a_.precision;
+    p_.op(OpKind::matmul, attrs, {x, w, kNoValue, kNoValue, kNoValue, kNoValue, kNoValue}, {y});
+    return y;
   }
 
   // The one type of both keys and values on the device.
@@ -109,7 +146,7 @@ class AttentionBuilder {
     const OpInput& input = args_.in(name);
     const Shape whole{s_.batch, s_.heads, s_.q_len, s_.kv_len};
     Shape shape(4, 1);
-    bool fits = input.rank() >= 1 && input.rank() <= 4;
+    bool fits = input.rank() <= 4;
     if (fits) std::ranges::copy(input.shape(), shape.end() - static_cast<std::ptrdiff_t>(input.rank()));
     for (std::size_t i = 0; fits && i < 4; ++i) {
       const bool is_short = may_be_short && i == 3 && shape[3] < whole[3];
@@ -128,7 +165,7 @@ class AttentionBuilder {
     const DType type = boolean ? DType::u8 : mask.real();
     ValueId& value = in_[at(AttentionIn::mask)];
     const std::uint64_t columns = shape[3];
-    if (columns == s_.kv_len) {
+    if (columns == s_.kv_len || mask.rank() == 0) {
       value = p_.given("attn_mask", type, shape);
       return {};
     }
@@ -187,6 +224,19 @@ class AttentionBuilder {
     return lengths;
   }
 
+  Result<void> prefixes() {
+    const OpInput* input = args_.find("prefix_lengths");
+    if (input == nullptr) return {};
+    if (input->rank() != 1 || input->elems != s_.batch)
+      return args_.refuse("prefix_lengths is " + shape_text(input->shape()) + ", Q has " +
+                          std::to_string(s_.batch) + " sequences");
+    TSR_TRY(std::vector<std::uint32_t> words,
+            args_.words("prefix_lengths", 0xffffffff, "it must be 0 to 4294967295"));
+    in_[at(AttentionIn::prefixes)] =
+        p_.words("prefix_lengths", {s_.batch}, std::move(words), {"prefix_lengths"});
+    return {};
+  }
+
   Result<void> documents() {
     const OpInput* input = args_.find("documents");
     if (input == nullptr) return {};
@@ -240,12 +290,36 @@ class AttentionBuilder {
     return {};
   }
 
+  // His buffers come after all other inputs.
+  Result<void> user_functions() {
+    constexpr std::string_view kPrefix = "user.";
+    const std::vector<std::string> inputs = args_.inputs_of(kPrefix);
+    if (args_.user() == nullptr) {
+      if (inputs.empty()) return {};
+      return args_.refuse(inputs[0] + " is read by score_glsl and mask_glsl alone");
+    }
+    if (args_.user()->modules == nullptr)
+      return args_.unsupported("score_glsl and mask_glsl need a context with compile_glsl");
+    auto user = std::make_shared<UserFunctions>(*args_.user());
+    for (const std::string& input : inputs) {
+      const std::string_view type = args_.in(input).type();
+      user->buffers.push_back({input.substr(kPrefix.size()), type == "F32"   ? UserBuffer::Type::f32
+                                                             : type == "U32" ? UserBuffer::Type::u32
+                                                                             : UserBuffer::Type::i32});
+      const Shape& shape = args_.in(input).shape();
+      in_.push_back(
+          p_.given(input, type == "F32" ? DType::f32 : DType::u32, shape.empty() ? Shape{1} : shape));
+    }
+    a_.user = std::move(user);
+    return {};
+  }
+
   void outputs() {
     const ValueId y =
         p_.add("Y", Storage::output, args_.in("Q").real(), rows_shape(s_.heads, s_.q_len, s_.v_dim));
     ValueId lse = kNoValue, scores = kNoValue;
     const Shape lse_shape{s_.batch, s_.heads, s_.q_len};
-    const Shape score_shape{s_.batch, a_.score_heads, a_.score_rows, s_.kv_len};
+    const Shape score_shape{s_.batch, score_slots(a_), a_.score_rows, s_.kv_len};
     if (args_.wants("lse")) lse = p_.add("lse", Storage::output, DType::f32, lse_shape);
     if (args_.wants("qk_matmul_output"))
       scores = p_.add("qk_matmul_output", Storage::output, DType::f32, score_shape);

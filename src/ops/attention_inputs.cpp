@@ -2,6 +2,8 @@
 #include <cmath>
 
 #include "ops/attention_sizes.h"
+#include "ops/block_lists.h"
+#include "ops/relative_bias.h"
 
 namespace tessera {
 namespace {
@@ -29,18 +31,22 @@ class SizeFinder {
     if (k.len != v.len) return args_.differ("K", k.len, "V", v.len, s_.block_size ? "keys a block" : "keys");
     if (k.batch != v.batch) return args_.differ("K", k.batch, "V", v.batch, paged_ ? "blocks" : "sequences");
     if (!paged_ && q.batch != k.batch) return args_.differ("Q", q.batch, "K", k.batch, "sequences");
-    if (q.dim != k.dim) return args_.differ("Q", q.dim, "K", k.dim, "elements a head");
+    if (args_.has("score_matrix"))
+      TSR_CHECK(expect_shape("score_matrix", {q.heads, k.dim, q.dim}));
+    else if (q.dim != k.dim)
+      return args_.differ("Q", q.dim, "K", k.dim, "elements a head");
     if (q.heads % k.heads != 0)
       return args_.refuse("Q has " + std::to_string(q.heads) + " heads, no multiple of K's " +
                           std::to_string(k.heads));
-    for (const auto& [name, dim] : {std::pair("Q", q.dim), std::pair("V", v.dim)})
+    for (const auto& [name, dim] : {std::pair("K", k.dim), std::pair("V", v.dim)})
       if (dim > kMaxHeadDim)
         return args_.unsupported(std::string(name) + " has heads of " + std::to_string(dim) +
                                  " elements, at most " + std::to_string(kMaxHeadDim) + " are taken");
     s_.batch = q.batch;
     s_.heads = q.heads;
     s_.q_len = q.len;
-    s_.head_dim = q.dim;
+    s_.head_dim = k.dim;
+    s_.q_dim = q.dim;
     s_.kv_heads = k.heads;
     s_.v_dim = v.dim;
     s_.new_keys = k.len;
@@ -182,11 +188,44 @@ Result<void> set_causality(const Arguments& args, const AttentionSizes& s, Atten
   return {};
 }
 
+Result<void> set_prefix(const Arguments& args, AttentionAttrs& a) {
+  const bool lengths = args.has("prefix_lengths");
+  a.prefix_length = static_cast<std::uint32_t>(args.integer("prefix_length"));
+  if (a.prefix_length == 0 && !lengths) return {};
+  if (a.causal == Causal::none)
+    return args.refuse((lengths ? "prefix_lengths" : "prefix_length") + std::string(" needs causal"));
+  if (a.ring) return args.refuse("a prefix cannot be combined with ring");
+  if (lengths && args.has("documents"))
+    return args.refuse("prefix_lengths cannot be combined with documents");
+  if (lengths && a.prefix_length != 0)
+    return args.refuse("prefix_length and prefix_lengths are two ways to say one thing");
+  return {};
+}
+
+// Top-k, and what an additive score needs.
+Result<void> set_choice(const Arguments& args, AttentionAttrs& a) {
+  a.top_k = static_cast<std::uint32_t>(args.integer("top_k"));
+  if (a.top_k != 0 && a.ring) return args.refuse("top_k cannot be combined with ring");
+  if (args.has("score_vector") != (a.score == AttentionScore::additive))
+    return args.refuse("score=additive and score_vector come together");
+  if (a.score != AttentionScore::additive) return {};
+  const std::vector<std::uint64_t>& shape = args.in("score_vector").shape();
+  if (shape != std::vector<std::uint64_t>{a.heads, a.head_dim})
+    return args.refuse("score_vector is " + shape_text(shape) + ", it must be (" + std::to_string(a.heads) +
+                       ", " + std::to_string(a.head_dim) + ")");
+  return {};
+}
+
 Result<void> set_scores(const Arguments& args, AttentionAttrs& a) {
   static constexpr AttentionScores kModes[] = {AttentionScores::raw, AttentionScores::capped,
                                                AttentionScores::masked, AttentionScores::weights};
+  const bool average = args.integer("average_heads") != 0;
+  if (average && !args.wants("qk_matmul_output")) return args.refuse("average_heads is of qk_matmul_output");
   if (!args.wants("qk_matmul_output")) return {};
   a.scores = kModes[args.integer("qk_matmul_output_mode")];
+  if (average && a.scores != AttentionScores::weights)
+    return args.refuse("average_heads is of the weights, qk_matmul_output_mode=3");
+  if (average) a.scores = AttentionScores::average;
   const auto range = [&](std::string_view first_name, std::string_view count_name, std::uint32_t all,
                          std::string_view what, std::uint32_t& first, std::uint32_t& count) -> Result<void> {
     first = static_cast<std::uint32_t>(args.integer(first_name));
@@ -216,6 +255,16 @@ Result<void> check_kv_type(const Arguments& args, const AttentionSizes& s) {
 
 }  // namespace
 
+namespace {
+
+// Of q after the score_matrix, whose products have the layout of Q.
+Strides projected_strides(const AttentionSizes& s) {
+  if (s.heads_first) return {s.heads * s.q_len * s.head_dim, s.q_len * s.head_dim, s.head_dim, 1};
+  return {s.q_len * s.heads * s.head_dim, s.head_dim, s.heads * s.head_dim, 1};
+}
+
+}  // namespace
+
 Result<AttentionSizes> attention_sizes(const Arguments& args) { return SizeFinder(args).run(); }
 
 Result<AttentionAttrs> attention_attrs(const Arguments& args, const AttentionSizes& s) {
@@ -228,12 +277,15 @@ Result<AttentionAttrs> attention_attrs(const Arguments& args, const AttentionSiz
   a.kv_heads = u32(s.kv_heads);
   a.head_dim = u32(s.head_dim);
   a.v_dim = u32(s.v_dim);
-  a.score = args.choice("score") == "cosine" ? AttentionScore::cosine : AttentionScore::dot;
-  const double scale = a.score == AttentionScore::cosine ? 1 : 1 / std::sqrt(static_cast<double>(s.head_dim));
+  a.score = args.choice("score") == "cosine"     ? AttentionScore::cosine
+            : args.choice("score") == "additive" ? AttentionScore::additive
+                                                 : AttentionScore::dot;
+  const double scale = a.score == AttentionScore::dot ? 1 / std::sqrt(static_cast<double>(s.head_dim)) : 1;
   a.scale = static_cast<float>(args.given("scale") ? args.number("scale") : scale);
   a.softcap = static_cast<float>(args.number("softcap"));
   a.precision = args.choice("precision") == "mixed" ? Precision::mixed : Precision::f32;
   a.heads_first = s.heads_first;
+  if (args.has("score_matrix")) a.q_strides = projected_strides(s);
   a.block_size = u32(s.block_size);
   a.cache = !s.no_keys &&
             (s.appends || s.block_size != 0 || args.given("position") || args.choice("kv_type") == "Q8_0");
@@ -245,6 +297,10 @@ Result<AttentionAttrs> attention_attrs(const Arguments& args, const AttentionSiz
                        ", it must be 1, 10 or 16 (F32 is used)");
   TSR_CHECK(set_causality(args, s, a));
   TSR_CHECK(set_scores(args, a));
+  TSR_CHECK(set_lists(args, s, a));
+  TSR_CHECK(set_prefix(args, a));
+  TSR_CHECK(set_choice(args, a));
+  TSR_CHECK(set_relative(args, a));
   if (a.ring && !args.given("position")) return args.refuse("ring needs position");
   if (a.ring &&
       (a.causal == Causal::none || a.window_left == kNoWindow || a.window_left + s.q_len > s.kv_len))

@@ -8,6 +8,7 @@ namespace tessera {
 
 struct AttentionSizes {
   std::uint64_t batch = 0, heads = 0, q_len = 0, head_dim = 0;
+  std::uint64_t q_dim = 0;  // of Q: head_dim, unless a score_matrix stands between
   std::uint64_t kv_heads = 0, v_dim = 0;
   std::uint64_t new_keys = 0;                // of K and V
   std::uint64_t past = 0;                    // of past_key and past_value

@@ -6,9 +6,12 @@
 namespace tessera {
 
 extern const OpInfo kAttentionOp, kRotaryOp, kSoftmaxOp, kRmsNormOp, kLayerNormOp, kMatmulOp, kActivationOp,
-    kGluOp, kAddOp, kEmbeddingOp, kFeedForwardOp, kMlpOp, kKvAppendOp, kRopeAppendOp;
+    kGluOp, kAddOp, kEmbeddingOp, kFeedForwardOp, kMlpOp, kKvAppendOp, kRopeAppendOp, kLinearAttentionOp,
+    kLinformerOp;
 
 Result<BuiltOp> build_attention(const Arguments& args);
+Result<BuiltOp> build_linear_attention(const Arguments& args);
+Result<BuiltOp> build_linformer(const Arguments& args);
 Result<BuiltOp> build_rotary(const Arguments& args);
 Result<BuiltOp> build_softmax(const Arguments& args);
 Result<BuiltOp> build_rms_norm(const Arguments& args);

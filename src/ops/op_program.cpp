@@ -77,7 +77,8 @@ std::vector<float> OpProgram::floats(std::string_view input) const {
 ValueId OpProgram::given(std::string_view input, DType dtype, std::vector<std::uint64_t> shape,
                          Storage storage) {
   const OpInput& in = args_.in(input);
-  const bool same = in.type() == info(dtype).name || (in.type() == "BOOL" && dtype == DType::u8);
+  const bool same = in.type() == info(dtype).name || (in.type() == "BOOL" && dtype == DType::u8) ||
+                    (in.type() == "I32" && dtype == DType::u32);
   if (!same) {
     std::vector<std::byte> bytes;
     if (args_.known(input)) bytes = encode(dtype, floats(input));

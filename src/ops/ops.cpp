@@ -14,6 +14,8 @@ struct Entry {
   Result<BuiltOp> (*build)(const Arguments& args);
 };
 constexpr Entry kEntries[] = {{&kAttentionOp, build_attention},
+                              {&kLinearAttentionOp, build_linear_attention},
+                              {&kLinformerOp, build_linformer},
                               {&kRotaryOp, build_rotary},
                               {&kKvAppendOp, build_kv_append},
                               {&kRopeAppendOp, build_rope_append},
@@ -47,6 +49,8 @@ Result<BuiltOp> build_op(const OpRequest& request) {
     return Error{Code::invalid_argument,
                  "there is no op " + quote(request.op, 80) + suggest(request.op, names)};
   }
+  if (request.user != nullptr && entry->info != &kAttentionOp)
+    return Error{Code::invalid_argument, request.op + " takes no score_glsl and mask_glsl, attention does"};
   TSR_TRY(const Arguments args, Arguments::create(*entry->info, request));
   return entry->build(args);
 }

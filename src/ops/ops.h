@@ -57,9 +57,10 @@ struct OpTensor {
 struct OpRequest {
   std::string op;
   std::vector<OpTensor> inputs;
-  std::vector<std::string> attributes;  // "name=value"
-  std::vector<std::string> outputs;     // optional ones that are wanted too
-  bool shapes_only = false;             // inputs may lack data: what is made of it is then not there
+  std::vector<std::string> attributes;          // "name=value"
+  std::vector<std::string> outputs;             // optional ones that are wanted too
+  std::shared_ptr<const UserFunctions> user{};  // attention's, its buffers still without names; null: none
+  bool shapes_only = false;                     // inputs may lack data: what is made of it is then not there
 };
 
 // One output: how the stored bytes of `value` become the tensor.

@@ -103,6 +103,18 @@ Q8Block stored_q8_0(std::span<const double, 32> values, std::span<const double, 
   return out;
 }
 
+double feature(FeatureMap map, double x) {
+  switch (map) {
+    case FeatureMap::elu_plus_one: return x > 0 ? kUlp * (x + 1) : std::exp(x) * exp_relative(x) + kFlush;
+    case FeatureMap::exp: return std::exp(x) * exp_relative(x) + kFlush;
+    case FeatureMap::none:
+    case FeatureMap::relu: break;
+  }
+  return 0;
+}
+
+double decay(double g, double passed) { return exp_relative(g) + kUlp * (1 + 2 * passed); }
+
 double flush_below(DType type) { return type == DType::f16 ? kFlushF16 : kFlush; }
 
 double decoding(DType type) {

@@ -53,6 +53,13 @@ inline constexpr double kRopeUlps = 2;
 inline constexpr double kRescales = 32;
 // Ulps of one rescale or one exp2 beside those that grow with its argument: 3 and a subtraction's 1.
 inline constexpr double kRescaleUlps = 4;
+// Linear attention: the most rows that are computed together; roundings of a term on its way into a sum
+// (decay and its product, an exp of 0, feature map, scale); and what positive decays over such rows may add
+// up to before a device's exp may overflow. Kernels clamp decays below: exp of them is 0 in f32.
+inline constexpr double kLinearChunk = 32;
+inline constexpr double kLinearSteps = 8;
+inline constexpr double kMostGrowth = 80;
+inline constexpr double kLeastDecay = -104;
 // Sampling: partial sums that a parallel sum over the vocabulary has at least.
 inline constexpr double kSamplePartials = 32;
 
@@ -88,6 +95,12 @@ double softmax_term(double difference);
 double activation(Activation act, double x);
 // |act(x + d) - act(x)| for |d| <= error.
 double activation_shift(Activation act, double x, double error);
+
+// f(x) of a linear attention, x exact.
+double feature(FeatureMap map, double x);
+// Relative error that decaying a state by exp(g) adds to it, whether step by step or at once over rows whose
+// |g| add up to `passed`: exp's, and those of a running sum of g and of a difference of two.
+double decay(double g, double passed);
 
 // Below this, an element read as `type` may come as zero.
 double flush_below(DType type);

@@ -49,6 +49,7 @@ Result<Outputs> run_kv_append(const OpCall& call);
 Result<Outputs> run_rope_append(const OpCall& call);
 Result<Outputs> run_qkv_append(const OpCall& call);
 Result<Outputs> run_attention(const OpCall& call);
+Result<Outputs> run_linear_attention(const OpCall& call);
 Result<Outputs> run_add(const OpCall& call);
 Result<Outputs> run_activation(const OpCall& call);
 Result<Outputs> run_glu(const OpCall& call);

@@ -20,6 +20,7 @@ Result<Outputs> run_kind(const OpCall& call) {
     case OpKind::rope_append: return run_rope_append(call);
     case OpKind::qkv_append: return run_qkv_append(call);
     case OpKind::attention: return run_attention(call);
+    case OpKind::linear_attention: return run_linear_attention(call);
     case OpKind::add: return run_add(call);
     case OpKind::activation: return run_activation(call);
     case OpKind::glu: return run_glu(call);
@@ -110,7 +111,8 @@ class CpuWalker final : public ReferenceWalker {
  private:
   // kv_append has its rows from its input: its output is a cache.
   std::uint64_t rows_of(const Op& op, const StepState& state) const {
-    if (op.kind == OpKind::sample || op.kind == OpKind::advance) return 0;
+    if (op.kind == OpKind::sample || op.kind == OpKind::advance || op.kind == OpKind::linear_attention)
+      return 0;
     const Value& value = program_->values[op.kind == OpKind::kv_append ? op.in[0] : op.out[0]];
     return value.dynamic_rows ? state.rows : value.shape[0];
   }

@@ -127,14 +127,14 @@ class Walking final : public GpuWalker {
 
   bool wants_tuning(std::uint32_t index, double most_us) const override {
     const RecordedGraph& graph = graphs_[index];
-    return graph.runs() >= kWarmRuns && graph.too_coarse(slice_us(graph, most_us));
+    return graph.runs() >= kWarmRuns && (graph.too_coarse(slice_us(graph, most_us)) || graph.too_fine());
   }
 
   Result<void> tune(std::uint32_t index, double most_us) override {
     if (!wants_tuning(index, most_us)) return {};
     RecordedGraph& graph = graphs_[index];
-    TSR_TRY(const bool finer, graph.refine(device_, slice_us(graph, most_us)));
-    if (finer) stats_.records += graph.slices();
+    TSR_TRY(const bool other, graph.refine(device_, slice_us(graph, most_us)));
+    if (other) stats_.records += graph.slices();
     return {};
   }
 
@@ -282,18 +282,14 @@ class Walking final : public GpuWalker {
       const BufferSpec& spec = map_.buffers[id];
       TSR_TRY(buffers_[id], device_.create_buffer(spec.bytes, spec.memory, spec.name, spec.lanes));
     }
-    for (RecordedGraph& graph : graphs_) {
-      TSR_CHECK(bind_steps(device_, graph.scheduled().steps, buffers_, graph.bound()));
-      TSR_CHECK(graph.record_again(device_));
-      stats_.records += graph.slices();
-    }
-    return {};
+    return bind_and_record();
   }
 
   Result<void> bind_and_record() {
     for (RecordedGraph& graph : graphs_) {
       TSR_CHECK(bind_steps(device_, graph.scheduled().steps, buffers_, graph.bound()));
-      TSR_CHECK(graph.record(device_, options_.slice_budget_us));
+      TSR_CHECK(graph.slices() == 0 ? graph.record(device_, options_.slice_budget_us)
+                                    : graph.record_again(device_));
       stats_.records += graph.slices();
     }
     return {};

@@ -35,8 +35,8 @@ struct SampleCall {
 struct Call {
   std::uint32_t op = 0;  // index in the graph
   std::variant<EmbeddingShape, NormShape, MatmulShape, QkvShape, FeedForwardShape, MlpShape, RopeAppendShape,
-               RopeCall, KvAppendCall, AttentionShape, ElementwiseShape, SoftmaxShape, LastRowCall,
-               AdvanceCall, SampleCall>
+               RopeCall, KvAppendCall, AttentionShape, LinearAttentionShape, ElementwiseShape, SoftmaxShape,
+               LastRowCall, AdvanceCall, SampleCall>
       shape;
   std::vector<Operand> operands;
 };

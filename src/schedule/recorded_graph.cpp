@@ -37,7 +37,7 @@ Result<void> RecordedGraph::record(Device& device, double slice_us) {
     recorded_.push_back({.slice = std::move(slices[s]), .commands = std::move(lists[s])});
   costs_.reset(recorded_.size(), max_rows_);
   unread_ = 0;
-  worst_us_ = 0;
+  worst_us_ = sum_us_ = 0;
   finest_us_ = kAnything;
   return {};
 }
@@ -89,8 +89,14 @@ Result<void> RecordedGraph::read_times(std::uint64_t completed) {
     read = true;
   }
   if (!read) return {};
-  worst_us_ = 0;
-  for (const Recorded& r : recorded_) worst_us_ = std::max(worst_us_, r.us);
+  worst_us_ = sum_us_ = 0;
+  bool all = true;
+  for (const Recorded& r : recorded_) {
+    worst_us_ = std::max(worst_us_, r.us);
+    sum_us_ += r.us;
+    all = all && r.last_us > 0;
+  }
+  if (!all) sum_us_ = 0;
   return {};
 }
 
@@ -111,27 +117,31 @@ Result<bool> RecordedGraph::refine(Device& device, double slice_us) {
   std::vector<double> measured_us(scheduled_.steps.size(), 0);
   double sum_us = 0;
   bool whole = true;  // all rows were measured
+  const bool coarser = too_fine();
   for (const Recorded& r : recorded_) {
     sum_us += r.us;
     whole = whole && r.run.rows >= max_rows_;
     for (const Piece& piece : r.slice.pieces)
       measured_us[piece.step] += piece.cost_us * r.us / r.slice.cost_us;
   }
-  // Of fewer rows a measurement only raises an estimate, which is for all of them.
+  // Of fewer rows a measurement only raises an estimate, which is for all of them. A mask may leave more with
+  // other buffers, and is not measured then: slices are to stay short.
+  const double least = !whole ? 1 : masked_ ? 1.0 / 32 : 0;
   for (std::size_t i = 0; i < measured_us.size(); ++i) {
     double& cost_us = scheduled_.steps[i].cost_us;
-    cost_us = whole ? measured_us[i] : std::max(cost_us, measured_us[i]);
+    cost_us = std::max(cost_us * least, measured_us[i]);
   }
   const double run_seconds = recorded_.back().value == 0 ? seconds_ : sum_us * 1e-6;
-  bool finer = cut_slices(scheduled_.steps, slice_us).size() > recorded_.size();
-  if (finer) {
+  const std::size_t now = cut_slices(scheduled_.steps, slice_us).size();
+  bool other = now > recorded_.size() || (coarser && now < recorded_.size());
+  if (other) {
     const auto recorded = record(device, slice_us);
     if (!recorded.ok() && recorded.error().code != Code::out_of_memory) return recorded.error();
-    finer = recorded.ok();
+    other = recorded.ok();
   }
-  if (!finer) finest_us_ = slice_us;
+  if (!other) finest_us_ = slice_us;
   seconds_ = run_seconds;
-  return finer;
+  return other;
 }
 
 }  // namespace tessera

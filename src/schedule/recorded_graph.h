@@ -10,7 +10,10 @@ namespace tessera {
 class RecordedGraph {
  public:
   RecordedGraph(ScheduledGraph scheduled, std::uint32_t max_rows)
-      : scheduled_(std::move(scheduled)), max_rows_(max_rows) {}
+      : scheduled_(std::move(scheduled)), max_rows_(max_rows) {
+    for (const Step& step : scheduled_.steps)
+      masked_ = masked_ || step.dispatch.kernel == KernelId::mask_tiles;
+  }
 
   ScheduledGraph& scheduled() { return scheduled_; }
   const ScheduledGraph& scheduled() const { return scheduled_; }
@@ -38,9 +41,12 @@ class RecordedGraph {
 
   // Whether slices took more than half as much again as slice_us, and can be cut.
   bool too_coarse(double slice_us) const { return worst_us_ > 1.5 * slice_us && slice_us < finest_us_; }
+  // Whether slices took less than a quarter of what they were cut for: how much a user's mask leaves is known
+  // from times alone.
+  bool too_fine() const { return masked_ && slices() > 4 && sum_us_ > 0 && 4 * sum_us_ < cost_us(); }
   double cost_us() const;  // of all steps, as they were estimated or measured
-  // Records with the measured times. False when that would make no more slices, or there is no memory for
-  // them.
+  // Records with the measured times. False when that would make no other number of slices, or there is no
+  // memory for them.
   Result<bool> refine(Device& device, double slice_us);
   // How often all of it has been submitted.
   std::uint32_t runs() const { return runs_; }
@@ -66,7 +72,9 @@ class RecordedGraph {
   SliceCosts costs_;
   std::uint32_t unread_ = 0, runs_ = 0;
   double worst_us_ = 0,  // of what each slice took last
+      sum_us_ = 0,       // of all, once all are known
       finest_us_ = kAnything;
+  bool masked_ = false;
   double seconds_ = 0;  // of the last run of lists that were replaced
 };
 

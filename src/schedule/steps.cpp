@@ -53,6 +53,10 @@ Result<Chosen> choose(const Call& call, const Target& target) {
                  [&](const SampleCall& s) -> Out {
                    return one(choose_sample(s.vocab, s.context, target), {std::uint64_t{s.vocab} * 4});
                  },
+                 [&](const LinearAttentionShape& s) -> Out {
+                   TSR_TRY(CallChoice choice, choose_linear_attention(s, target));
+                   return Chosen{std::move(choice.dispatches), std::move(choice.scratch)};
+                 },
                  [&](const AttentionShape& s) -> Out {
                    TSR_TRY(AttentionChoice choice, choose_attention(s, target));
                    return Chosen{std::move(choice.dispatches), std::move(choice.scratch)};
@@ -201,7 +205,8 @@ Result<void> bind_arena(const Program& program, const Graph& graph, const Memory
                                        std::to_string(step.operands.size())};
     step.ranges.resize(k.binding_count);
     for (std::uint32_t b = 0; b < k.binding_count; ++b) {
-      const Range& range = step.ranges[b] = binding.range_of(step, step.operands[b], k.access[b]);
+      const Access access = (step.dispatch.user_bindings >> b & 1) != 0 ? Access::read : k.access[b];
+      const Range& range = step.ranges[b] = binding.range_of(step, step.operands[b], access);
       if (range.bytes > limits.max_storage_range)
         return Error{Code::unsupported,
                      "an operand of '" + graph.ops[step.op].name + "' takes " + std::to_string(range.bytes) +

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <utility>
 
+#include "session/walker_io.h"
+
 namespace tessera {
 namespace {
 
@@ -97,10 +99,7 @@ Result<void> DecoderSession::alive() const {
 
 Result<bool> DecoderSession::idle() {
   if (flight_count_ > 0) return false;
-  if (ended_ == latest_) return true;
-  TSR_TRY(const bool ended, walker_->wait(latest_, 0));
-  if (ended) ended_ = latest_;
-  return ended;
+  return poll(0);
 }
 
 // With nothing running: what the device has to know.
@@ -110,10 +109,10 @@ Result<void> DecoderSession::prepare() {
   if (in_step_ || !active()) return {};
   // From the start of the penalty's window on, in case earlier tokens never reached this walker.
   std::ranges::fill(std::ranges::copy(tokens_, words_.begin()).out, words_.end(), kNoToken);
-  TSR_CHECK(walker_->write(decoder_.tokens, 0, std::as_bytes(std::span(words_))));
+  TSR_CHECK(write_items<std::uint32_t>(*walker_, decoder_.tokens, words_));
   const StepState state{
       .position = pass_.position, .rows = pass_.rows, .remaining = end_ - pass_.position - pass_.rows};
-  TSR_CHECK(walker_->write(decoder_.state, 0, std::as_bytes(std::span(&state, 1))));
+  TSR_CHECK(write_state(*walker_, decoder_.state, state));
   in_step_ = true;
   return {};
 }

@@ -4,7 +4,7 @@
 #include <cmath>
 #include <utility>
 
-#include "graph/state.h"
+#include "session/walker_io.h"
 
 namespace tessera {
 namespace {
@@ -21,16 +21,6 @@ bool log_softmax(std::span<double> row) {
 }
 
 bool better(const Hypothesis& a, const Hypothesis& b) { return a.score > b.score; }
-
-template <typename T>
-Result<void> write(Walker& walker, ValueId value, std::span<const T> items) {
-  return walker.write(value, 0, std::as_bytes(items));
-}
-
-Result<void> write_state(Walker& walker, ValueId value, std::uint32_t position, std::uint32_t rows) {
-  const StepState state{.position = position, .rows = rows};
-  return walker.write(value, 0, std::as_bytes(std::span(&state, 1)));
-}
 
 Result<void> check_ids(std::span<const TokenId> ids, std::uint32_t vocab, const char* what) {
   for (const TokenId id : ids)
@@ -68,11 +58,11 @@ Result<void> Seq2SeqSession::check(std::span<const TokenId> source, const Transl
 
 Result<void> Seq2SeqSession::encode(std::span<const TokenId> source) {
   const auto rows = static_cast<std::uint32_t>(source.size());
-  TSR_CHECK(write(*walker_, t_.source, source));
-  TSR_CHECK(write_state(*walker_, t_.state, 0, rows));
+  TSR_CHECK(write_items(*walker_, t_.source, source));
+  TSR_CHECK(write_state(*walker_, t_.state, {.position = 0, .rows = rows}));
   TSR_CHECK(walker_->run(t_.encode));
   const std::vector<std::uint32_t> lengths(t_.beams, rows);
-  return write<std::uint32_t>(*walker_, t_.lengths, lengths);
+  return write_items<std::uint32_t>(*walker_, t_.lengths, lengths);
 }
 
 Result<std::vector<double>> Seq2SeqSession::step(std::vector<Beam>& beams) {
@@ -89,9 +79,9 @@ Result<std::vector<double>> Seq2SeqSession::step(std::vector<Beam>& beams) {
   }
   for (std::uint32_t row = 0; row < beams.size(); ++row)
     beams[row].blocks.push_back(position * t_.beams + row);
-  TSR_CHECK(write<TokenId>(*walker_, t_.target, tokens));
-  TSR_CHECK(write<std::uint32_t>(*walker_, t_.table, table));
-  TSR_CHECK(write_state(*walker_, t_.state, position, 1));
+  TSR_CHECK(write_items<TokenId>(*walker_, t_.target, tokens));
+  TSR_CHECK(write_items<std::uint32_t>(*walker_, t_.table, table));
+  TSR_CHECK(write_state(*walker_, t_.state, {.position = position, .rows = 1}));
   TSR_CHECK(walker_->run(t_.decode));
 
   std::vector<float> logits(beams.size() * t_.target_vocab);

@@ -31,6 +31,7 @@ class TokenList {
   Result<std::vector<TokenId>> encode_exactly(std::string_view text) const;
   std::string decode(std::span<const TokenId> ids) const;
 
+  const std::string& token(TokenId id) const { return tokens_[id]; }  // as the file spells it; id < size()
   std::uint32_t size() const { return static_cast<std::uint32_t>(tokens_.size()); }
   bool words() const { return words_; }  // tokens are words, not characters
   const std::string& name() const { return name_; }

@@ -72,6 +72,23 @@ class ApiTest : public testing::Test {
     static const auto* const first = new Context(take(Context::create(gpu())));
     ASSERT_NE(first->get(), nullptr);
   }
+  // A greedy session with a small context.
+  static Session session_of(const Model& model, std::uint32_t context = 64, std::uint64_t stream_bytes = 0) {
+    tessera_session_desc desc = init<tessera_session_desc>();
+    desc.context = context;
+    desc.stream_bytes = stream_bytes;
+    return take(model.session(desc));
+  }
+  static Session prompted(const Model& model, std::uint64_t stream_bytes = 0) {
+    Session session = session_of(model, 64, stream_bytes);
+    EXPECT_TRUE(session.append(take(model.tokenize(kPrompt))));
+    return session;
+  }
+  static Ids next(Session& session, int count) {
+    Ids ids;
+    for (int i = 0; i < count; ++i) ids.push_back(take(session.next()));
+    return ids;
+  }
   static std::vector<std::string> take_lines() {
     const std::lock_guard lock(mutex_);
     return std::exchange(lines_, {});
@@ -108,17 +125,6 @@ class OnBoth : public ApiTest, public testing::WithParamInterface<bool> {
   bool on_gpu() const { return GetParam(); }
   Context& context() { return contexts_[on_gpu()]; }
   Model load(const std::string& path = kQwen2) { return take(context().load(path)); }
-  // A greedy session with a small context.
-  Session session(const Model& model, std::uint32_t context = 64) {
-    tessera_session_desc desc = init<tessera_session_desc>();
-    desc.context = context;
-    return take(model.session(desc));
-  }
-  static Ids next(Session& session, int count) {
-    Ids ids;
-    for (int i = 0; i < count; ++i) ids.push_back(take(session.next()));
-    return ids;
-  }
 
  private:
   inline static Context contexts_[2];

@@ -28,7 +28,7 @@ TEST_P(Arguments, AProgramInC) {
       consume(on_gpu() ? device.c_str() : "reference", kQwen2.c_str(), kPrompt.c_str(), text, sizeof text),
       0);
   const Model model = load();
-  Session s = session(model);
+  Session s = session_of(model);
   take(s.append(take(model.tokenize(kPrompt))));
   EXPECT_EQ(text, take(model.detokenize(next(s, 8))));
 }
@@ -36,7 +36,7 @@ TEST_P(Arguments, AProgramInC) {
 // A size that is not set, or no struct.
 TEST_P(Arguments, EveryStructNeedsItsSize) {
   const Model model = load();
-  Session s = session(model);
+  Session s = session_of(model);
   tessera_context_desc context_desc{};
   tessera_model_desc model_desc{};
   model_desc.path = kQwen2.c_str();
@@ -82,7 +82,7 @@ TEST_P(Arguments, EveryStructNeedsItsSize) {
 
 TEST_P(Arguments, NoHandleMayBeNull) {
   const Model model = load();
-  Session s = session(model);
+  Session s = session_of(model);
   const auto context_desc = reference();
   auto model_desc = init<tessera_model_desc>();
   model_desc.path = kQwen2.c_str();
@@ -157,7 +157,7 @@ TEST_P(Arguments, PointersWithCounts) {
   if (!on_gpu()) desc.device = "reference";
   expect_failure(Context::create(desc), TESSERA_INVALID_ARGUMENT, on_gpu() ? "caps is NULL" : "reference");
   const Model model = load();
-  Session s = session(model);
+  Session s = session_of(model);
   auto generate_desc = init<tessera_generate_desc>();
   generate_desc.stop_count = 1;
   EXPECT_INVALID(tessera_generate(s.get(), &generate_desc, nullptr, &error));
@@ -294,7 +294,7 @@ TEST(Context, LongMessagesAreCutBetweenCharacters) {
 
 TEST_P(Arguments, SamplersAreChecked) {
   const Model model = load();
-  Session s = session(model);
+  Session s = session_of(model);
   const auto expect_refused = [&](const char* name, auto change) {
     tessera_sampler sampler = init<tessera_sampler>();
     change(sampler);
@@ -322,7 +322,7 @@ TEST_P(Arguments, SessionsAreChecked) {
   desc.kv_type = TESSERA_KV_DEFAULT;
   desc.precision = static_cast<tessera_precision>(2);
   expect_failure(model.session(desc), TESSERA_INVALID_ARGUMENT, "precision 2");
-  Session s = session(model, 32);
+  Session s = session_of(model, 32);
   expect_failure(s.append(Ids{320}), TESSERA_INVALID_ARGUMENT, "vocabulary of 320");
   expect_failure(s.append(Ids(33, 1)), TESSERA_INVALID_ARGUMENT, "context of 32");
   expect_failure(model.detokenize(Ids{1, 320}), TESSERA_INVALID_ARGUMENT, "320");

@@ -15,7 +15,7 @@ class Generation : public OnBoth {
   // Of a greedy session with a context of 64.
   Outcome run(const std::string& prompt, GenerateOptions options, bool special = true) {
     Model model = load();
-    Session s = session(model);
+    Session s = session_of(model);
     Ids ids = take(model.tokenize(prompt, special));
     if (ids.empty()) ids = {319};
     take(s.append(ids));
@@ -59,7 +59,7 @@ TEST_P(Generation, AnEmptyPromptIsTheFirstTokenAlone) {
 
 TEST_P(Generation, NeedsAPrompt) {
   const Model model = load();
-  Session s = session(model);
+  Session s = session_of(model);
   expect_failure(s.generate(most(5)), TESSERA_INVALID_ARGUMENT, "prompt");
 }
 
@@ -86,7 +86,7 @@ TEST_P(Generation, StopsWhenTheCallbackSaysSo) {
 
 TEST_P(Generation, StopsWhenTheContextIsFull) {
   const Model model = load();
-  Session s = session(model, 16);
+  Session s = session_of(model, 16);
   take(s.append(take(model.tokenize(kPrompt))));  // 12
   const Outcome out = run(s, most(100));
   EXPECT_EQ(out.stop, TESSERA_STOP_CONTEXT);
@@ -98,7 +98,7 @@ TEST_P(Generation, StopsWhenTheContextIsFull) {
 TEST_P(Generation, ASecondCallGoesOnWhereTheFirstStopped) {
   const Outcome whole = run(kPrompt, most(12));
   const Model model = load();
-  Session s = session(model);
+  Session s = session_of(model);
   take(s.append(take(model.tokenize(kPrompt))));
   Outcome first = run(s, most(5)), second = run(s, most(7));
   first.ids.insert(first.ids.end(), second.ids.begin(), second.ids.end());
@@ -107,7 +107,7 @@ TEST_P(Generation, ASecondCallGoesOnWhereTheFirstStopped) {
 
 TEST_P(Generation, DefaultsOfTheDescription) {
   const Model model = load();
-  Session s = session(model, 32);
+  Session s = session_of(model, 32);
   take(s.append(Ids{1}));
   const tessera_generate_desc desc = init<tessera_generate_desc>();  // 256 tokens, no callbacks
   tessera_error error;
@@ -119,7 +119,7 @@ TEST_P(Generation, DefaultsOfTheDescription) {
 TEST_P(Generation, EndTokens) {
   constexpr std::uint32_t kEnd = 319;
   const Model model = load();
-  Session s = session(model);
+  Session s = session_of(model);
   const auto sampled = [&](std::uint64_t seed, bool ignore_eos) {
     tessera_sampler sampler = init<tessera_sampler>();
     sampler.temperature = 50;

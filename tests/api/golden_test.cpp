@@ -151,7 +151,7 @@ TEST_P(Goldens, TinyStoriesConverted) {
     if (on_gpu()) {
       take(model.verify(init<tessera_verify_desc>()));
     } else if (type == "F16") {
-      Session s = session(model, 128);
+      Session s = session_of(model, 128);
       take(s.append(Ids{1}));
       const Ids wanted = tinystories().greedy;
       EXPECT_EQ(next(s, 40), Ids(wanted.begin(), wanted.begin() + 40));

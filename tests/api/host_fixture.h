@@ -68,19 +68,11 @@ class HostTest : public ApiTest, public testing::WithParamInterface<bool> {
     return out;
   }
 
-  static Session session_of(const Model& model) {
-    auto desc = init<tessera_session_desc>();
-    desc.context = 64;
-    return take(model.session(desc));
-  }
   // What a greedy session of the test model says.
   static Ids speak(const Context& context) {
     const Model model = take(context.load(kQwen2));
-    Session session = session_of(model);
-    EXPECT_TRUE(session.append(take(model.tokenize(kPrompt))));
-    Ids ids;
-    for (int i = 0; i < 4; ++i) ids.push_back(take(session.next()));
-    return ids;
+    Session session = prompted(model);
+    return next(session, 4);
   }
   // By an unhindered device of the library's own.
   Ids expected() { return speak(take(Context::create(gpu()))); }

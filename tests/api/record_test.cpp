@@ -107,6 +107,14 @@ const Case kCases[] = {
      {"scale=2"},
      {},
      {tensor_of<std::int64_t>("ids", "I64", {5}, {10, 0, 3, 3, 7})}},
+    {"linear_attention",
+     "linear_attention",
+     {{"query", "F16", {2, 19, 32}},
+      {"key", "F16", {2, 19, 16}},
+      {"value", "F16", {2, 19, 24}},
+      {"past_state", "F32", {2, 2, 8, 12}},
+      {"decay", "F32", {2, 19, 2}}},
+     {"update_rule=gated", "q_num_heads=4", "kv_num_heads=2"}},
     {"add", "add", {{"A", "F32", {301}}, {"B", "F32", {301}}}},
 };
 
@@ -142,6 +150,7 @@ class Recording : public HostTest {
     HostTest::SetUp();
     if (IsSkipped() || HasFatalFailure()) return;
     CommandLog::install();
+    VulkanTable::count_allocations(allocations);
     open();
     work_ = std::make_unique<HostWork>(host_);
     make_context({});
@@ -237,9 +246,9 @@ class Recording : public HostTest {
   // Records and sees that nothing but commands was made.
   static void record(const OpBinding& binding, tessera_record_desc desc) {
     const std::uint64_t calls = forbidden_calls();
-    const std::size_t others = CommandLog::count(), all = allocations();
+    const std::size_t others = VulkanTable::allocations_inside(), all = allocations();
     const auto recorded = binding.record(desc);
-    EXPECT_EQ(allocations() - all, CommandLog::count() - others);
+    EXPECT_EQ(allocations() - all, VulkanTable::allocations_inside() - others);
     EXPECT_EQ(forbidden_calls(), calls);
     EXPECT_TRUE(recorded) << recorded.failure().message;
   }
@@ -419,6 +428,60 @@ TEST_P(Recording, MakesNoPipelineForALength) {
     const std::uint64_t calls = VulkanTable::calls("vkCreateComputePipelines");
     EXPECT_TRUE(kept.size() == 1 || calls == made) << keys;
     made = calls;
+  }
+}
+
+// Row by row: one recording, whose state nobody touches between submissions.
+TEST_P(Recording, KeepsTheStateOfALinearAttention) {
+  const Case row{"",
+                 "linear_attention",
+                 {{"query", "F32", {1, 1, 16}},
+                  {"key", "F32", {1, 1, 16}},
+                  {"value", "F32", {1, 1, 20}},
+                  {"past_state", "F32", {1, 2, 8, 10}},
+                  {"decay", "F32", {1, 1, 16}},
+                  {"beta", "F32", {1, 1, 2}}},
+                 {"q_num_heads=2", "kv_num_heads=2"}};
+  OpCall call = row.call(1);
+  const OpPlan plan = take(plan_of(context_, call));
+  const Planned planned = describe(plan);
+  const PlannedTensor* state = planned.find("past_state");
+  ASSERT_NE(state, nullptr) << planned.names();
+  EXPECT_EQ(state->output, "present_state");
+  EXPECT_TRUE(state->reads && state->writes);
+  std::vector<Slot> slots;
+  slots.push_back(make_slot(plan, planned, call, true));
+  Slot& slot = slots[0];
+  const OpBinding binding = take(bind(plan, slots));
+  const auto at = static_cast<std::size_t>(state - planned.tensors.data());
+  const VkCommandBuffer first = work_->begin();
+  work_->copy(first, *slot.staging[at], 0, *slot.device[at], state->alignment, state->bytes);
+  work_->end(first);
+  work_->submit(first);
+  work_->wait();
+  // The frame copies no state: it is neither staged nor filled.
+  const HostBuffer* device = std::exchange(slot.device[at], nullptr);
+  slot.staging[at] = nullptr;
+  const HostBuffer* readback = std::exchange(slot.readback[at], nullptr);
+  const VkCommandBuffer commands = frame(binding, planned, slot, 0);
+  const VkCommandBuffer last = work_->begin();
+  work_->copy(last, *device, state->alignment, *readback, 0, state->bytes);
+  work_->end(last);
+  for (std::uint32_t t = 0; t < 5; ++t) {
+    const std::vector<std::byte> past = call.inputs[3].data;
+    call = row.call(10 + 10 * t);
+    call.inputs[3].data = past;
+    for (std::size_t i = 0; i < planned.tensors.size(); ++i)
+      if (slot.staging[i] != nullptr)
+        take(plan.pack(planned.tensors[i].name, call.inputs, slot.staging[i]->bytes));
+    for (const VkCommandBuffer submitted : {commands, last}) {
+      work_->submit(submitted);
+      work_->wait();
+    }
+    Outputs found = results(planned, slot);
+    found["present_state"].assign(readback->bytes.begin(), readback->bytes.end());
+    expect_same(call, found);
+    call.inputs[3].data = found["present_state"];
   }
 }
 

@@ -46,7 +46,7 @@ TEST_P(Saving, TheTextGoesOnInAnotherContext) {
   const Context fresh = take(Context::create(on_gpu() ? gpu() : reference()));
   const Model again = take(fresh.load(kQwen2));
   for (const std::uint32_t positions : {64u, 40u}) {
-    Session other = session(again, positions);
+    Session other = session_of(again, positions);
     take(other.append(Ids{5, 6, 7}));
     take(other.next());
     take(other.restore(bytes));
@@ -54,13 +54,13 @@ TEST_P(Saving, TheTextGoesOnInAnotherContext) {
     EXPECT_EQ(take(other.save()), bytes);
     EXPECT_EQ(generate(other, 12), wanted) << positions;
   }
-  Session small = session(again, 16);
+  Session small = session_of(again, 16);
   expect_failure(small.restore(bytes), TESSERA_INVALID_ARGUMENT, "context of 16");
 }
 
 TEST_P(Saving, APromptThatWasNotEvaluated) {
   const Model model = load();
-  Session s = hot(model), other = session(model);
+  Session s = hot(model), other = session_of(model);
   const std::string empty = take(s.save());
   take(s.append(take(model.tokenize(kPrompt))));
   take(other.restore(take(s.save())));
@@ -95,7 +95,7 @@ TEST_P(Saving, AGenerationThatIsUnderWay) {
   }
   const std::string bytes = take(s.save());
   const std::uint32_t rest = 16 - tokens;
-  Session other = session(model);
+  Session other = session_of(model);
   take(other.restore(bytes));
   take(other.generate(into(after, rest)));
   EXPECT_EQ(before + after, whole);
@@ -122,7 +122,7 @@ TEST_P(Saving, WhatIsHeldBackOfTheTextComesLater) {
     take(s.wait(10'000'000'000));
   }
   EXPECT_EQ(before, "");
-  Session other = session(model);
+  Session other = session_of(model);
   take(other.restore(take(s.save())));
   take(other.generate(into(after, 16 - tokens)));
   EXPECT_EQ(after, whole);
@@ -134,7 +134,7 @@ TEST_P(Saving, BytesThatAreNotRightAreRefused) {
   take(s.append(take(model.tokenize(kPrompt))));
   generate(s, 3);
   const std::string bytes = take(s.save());
-  Session other = session(model);
+  Session other = session_of(model);
   take(other.append(Ids{1, 2, 3}));
   const auto refused = [&](const std::string& wrong) {
     expect_failure(other.restore(wrong), TESSERA_INVALID_ARGUMENT, "saved session");
@@ -154,7 +154,7 @@ TEST_P(Saving, BytesThatAreNotRightAreRefused) {
   const std::string type = s.stats().cache_bytes == half.stats().cache_bytes ? "" : "type";
   if (!type.empty()) expect_failure(half.restore(bytes), TESSERA_INVALID_ARGUMENT, type);
   EXPECT_EQ(take(other.next()), [&] {  // as if nothing had been
-    Session plain = session(model);
+    Session plain = session_of(model);
     take(plain.append(Ids{1, 2, 3}));
     return take(plain.next());
   }());

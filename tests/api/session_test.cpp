@@ -20,7 +20,7 @@ std::string read_file(const std::string& path) {
 class Sessions : public OnBoth {
  protected:
   Ids greedy(const Model& model) {
-    Session s = session(model);
+    Session s = session_of(model);
     take(s.append(take(model.tokenize(kPrompt))));
     return next(s, 6);
   }
@@ -73,7 +73,7 @@ TEST_P(Sessions, AReaderThatFailsLater) {
   };
   desc.read_bytes = file.size();
   const Model model = take(context().load(desc));
-  Session s = session(model);
+  Session s = session_of(model);
   take(s.append(Ids{1, 2, 3}));
   fails = true;
   expect_failure(s.next(), TESSERA_IO, "");
@@ -88,7 +88,7 @@ TEST_P(Sessions, InfoAndStats) {
   EXPECT_EQ(info.layers, 3u);
   EXPECT_EQ(info.dim, 64u);
   EXPECT_GT(info.parameters, 100'000u);
-  Session s = session(model);
+  Session s = session_of(model);
   take(s.append(Ids{1, 2, 3, 4, 5}));
   next(s, 6);
   const tessera_session_stats stats = s.stats();
@@ -169,14 +169,14 @@ TEST_P(Sessions, ProgressCancels) {
   EXPECT_EQ(s.stats().position, 8u);
   cancel.clear();
   const std::uint32_t id = take(s.next());  // goes on
-  Session other = session(model);
+  Session other = session_of(model);
   take(other.append(prompt));
   EXPECT_EQ(id, take(other.next()));
 }
 
 TEST_P(Sessions, ResetAndSamplers) {
   const Model model = load();
-  Session s = session(model);
+  Session s = session_of(model);
   const Ids prompt = take(model.tokenize(kPrompt));
   const auto run = [&](const tessera_sampler& sampler) {
     take(s.reset());
@@ -272,7 +272,7 @@ TEST_P(Sessions, ThePipelineCacheComesBack) {
 
 TEST_P(Sessions, TheScheduleAsText) {
   const Model model = load();
-  Session s = session(model, 32);
+  Session s = session_of(model, 32);
   std::string text;
   const auto sink = [](void* user, const void* bytes, std::size_t count) {
     static_cast<std::string*>(user)->assign(static_cast<const char*>(bytes), count);

@@ -28,11 +28,6 @@ class Frames : public OnBoth {
     };
     return options;
   }
-  Session prompted(const Model& model) {
-    Session s = session(model);
-    take(s.append(take(model.tokenize(kPrompt))));
-    return s;
-  }
   Outcome whole(const Model& model, std::uint32_t tokens) {
     Outcome out;
     Session s = prompted(model);
@@ -165,7 +160,7 @@ TEST_P(Frames, AreOfOneSessionAmongOthers) {
 
 TEST_P(Frames, WhatIsNotRightIsRefused) {
   const Model model = load();
-  Session s = session(model);
+  Session s = session_of(model);
   expect_failure(s.step(100), TESSERA_INVALID_ARGUMENT, "begin");
   Outcome out;
   expect_failure(s.begin(into(out, 5)), TESSERA_INVALID_ARGUMENT, "append a prompt");
@@ -225,18 +220,15 @@ TEST_P(Frames, ATokenTakesNoMemoryAndOneSubmission) {
 TEST_P(Frames, WeightsComeInSteps) {
   const Model model = load();
   const Outcome wanted = whole(model, 10);
-  tessera_session_desc desc = init<tessera_session_desc>();
-  desc.context = 64;
-  desc.stream_bytes = 60'000;
-  Session s = take(model.session(desc));
-  take(s.append(take(model.tokenize(kPrompt))));
+  constexpr std::uint64_t kStream = 60'000;
+  Session s = prompted(model, kStream);
   std::uint64_t loaded = 0;
   int steps = 0;
   const auto step = [&] {
     const tessera_step_result r = take(s.step(4000));
     if (r.state != TESSERA_STEP_LOADING) return false;
     EXPECT_GT(r.loaded_bytes, loaded);
-    EXPECT_LE(r.loaded_bytes, loaded + 60'000 + 2048);  // a row more
+    EXPECT_LE(r.loaded_bytes, loaded + kStream + 2048);  // a row more
     EXPECT_EQ(r.timeline, 0u);
     EXPECT_GT(r.total_bytes, 400'000u);
     loaded = r.loaded_bytes;
@@ -251,8 +243,7 @@ TEST_P(Frames, WeightsComeInSteps) {
   draw(s, 4000, out);
   EXPECT_EQ(out.text, wanted.text);
 
-  Session at_once = take(model.session(desc));
-  take(at_once.append(take(model.tokenize(kPrompt))));
+  Session at_once = prompted(model, kStream);
   Outcome blocking;
   take(at_once.generate(into(blocking, 10)));
   EXPECT_EQ(blocking.text, wanted.text);
@@ -262,11 +253,7 @@ TEST_P(Frames, ReleasedWeightsComeBack) {
   const Model model = load();
   const Outcome wanted = whole(model, 12);
   for (const std::uint64_t stream : {std::uint64_t{0}, std::uint64_t{100'000}}) {
-    tessera_session_desc desc = init<tessera_session_desc>();
-    desc.context = 64;
-    desc.stream_bytes = stream;
-    Session s = take(model.session(desc));
-    take(s.append(take(model.tokenize(kPrompt))));
+    Session s = prompted(model, stream);
     Outcome out;
     take(s.begin(into(out, 12)));
     while (out.ids.size() < 4) {

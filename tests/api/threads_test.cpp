@@ -66,8 +66,7 @@ class Threads : public HostTest {
 
   // A greedy generation in steps within a budget.
   static Ids speak_in_steps(const Model& model, double budget_us) {
-    Session session = session_of(model);
-    EXPECT_TRUE(session.append(take(model.tokenize(kPrompt))));
+    Session session = prompted(model);
     Ids ids;
     GenerateOptions options;
     options.max_tokens = 4;

@@ -41,14 +41,6 @@ class Weights : public HostTest {
     return VK_SUCCESS;
   }
 
-  static Session streamed(const Model& model, std::uint64_t bytes) {
-    auto desc = init<tessera_session_desc>();
-    desc.context = 64;
-    desc.stream_bytes = bytes;
-    Session out = take(model.session(desc));
-    EXPECT_TRUE(out.append(take(model.tokenize(kPrompt))));
-    return out;
-  }
   // A step that may bring weights, and what it brought is waited for.
   static tessera_step_state step(Session& session) {
     const tessera_step_state state = take(session.step(0)).state;
@@ -63,12 +55,6 @@ class Weights : public HostTest {
     }
     return steps;
   }
-  static Ids four(Session& session) {
-    Ids ids;
-    for (int i = 0; i < 4; ++i) ids.push_back(take(session.next()));
-    return ids;
-  }
-
   tessera_context_desc desc_{};
   std::vector<std::string> names_;  // of the buffers that were asked for
   std::string fails_;               // of the buffers that get no memory, after passes_ of them
@@ -80,7 +66,7 @@ TEST_P(Weights, StreamInOneSubmissionAStep) {
   const Context context = take(Context::create(desc_));
   const Model model = take(context.load(kQwen2));
   for (const std::uint64_t bytes : {std::uint64_t{20'000}, kStream, UINT64_MAX}) {
-    Session session = streamed(model, bytes);
+    Session session = prompted(model, bytes);
     const std::uint64_t total = session.stats().weight_bytes;
     std::uint64_t loaded = 0;
     std::uint64_t steps = 0;
@@ -97,14 +83,14 @@ TEST_P(Weights, StreamInOneSubmissionAStep) {
     }
     // Steps end with a row.
     EXPECT_LE(steps, 2 * (total / std::min(bytes, total) + 1)) << bytes;
-    EXPECT_EQ(four(session), wanted_) << bytes;
+    EXPECT_EQ(next(session, 4), wanted_) << bytes;
   }
 }
 
 TEST_P(Weights, WhatFailedComesAgain) {
   const Context context = take(Context::create(desc_));
   const Model model = take(context.load(kQwen2));
-  Session session = streamed(model, kStream);
+  Session session = prompted(model, kStream);
   fails_ = "staging of weights";
   expect_failure(session.step(0), TESSERA_OUT_OF_MEMORY, "staging of weights");
   fails_.clear();
@@ -113,7 +99,7 @@ TEST_P(Weights, WhatFailedComesAgain) {
   expect_failure(session.step(0), TESSERA_OUT_OF_MEMORY, "submitting");
   VulkanTable::reset();
   EXPECT_GT(steps_until_loaded(session), 0);
-  EXPECT_EQ(four(session), wanted_);
+  EXPECT_EQ(next(session, 4), wanted_);
 }
 
 TEST_P(Weights, AFailedReloadKeepsNothing) {
@@ -123,8 +109,8 @@ TEST_P(Weights, AFailedReloadKeepsNothing) {
   desc_.cap_count = static_cast<std::uint32_t>(caps.size());
   const Context context = take(Context::create(desc_));
   const Model model = take(context.load(TESSERA_SOURCE_DIR "/models/tessera-tiny.gguf"));
-  Session unhindered = streamed(model, 0), session = streamed(model, 0);
-  const Ids wanted = four(unhindered);
+  Session unhindered = prompted(model), session = prompted(model);
+  const Ids wanted = next(unhindered, 4);
   EXPECT_TRUE(session.release_weights());
   const int released = blocks_;
   names_.clear();
@@ -139,7 +125,7 @@ TEST_P(Weights, AFailedReloadKeepsNothing) {
     EXPECT_EQ(blocks_, released);
   }
   fails_.clear();
-  EXPECT_EQ(four(session), wanted);
+  EXPECT_EQ(next(session, 4), wanted);
 }
 
 TSR_ON_HOST(Weights);

@@ -14,7 +14,7 @@ VisibleKeys counted(const AttentionAttrs& a, std::uint32_t first, std::uint32_t 
   for (std::int64_t i = first; i < std::int64_t{first} + rows; ++i)
     for (std::int64_t j = 0; j < a.kv_len; ++j) {
       const std::int64_t c = i + (a.causal == Causal::bottom_right ? std::int64_t{a.kv_len} - a.q_len : 0);
-      if (a.causal != Causal::none && j > c) continue;
+      if (a.causal != Causal::none && j > c && j >= a.prefix_length) continue;
       if (a.window_left != kNoWindow && j < c - std::int64_t{a.window_left}) continue;
       if (a.window_right != kNoWindow && j > c + std::int64_t{a.window_right}) continue;
       out.pairs += 1;
@@ -35,6 +35,7 @@ TEST(VisibleKeys, AsCountedPairByPair) {
         for (const std::uint32_t right : windows)
           for (std::uint32_t first = 0; first < q_len; first += 3) {
             AttentionAttrs a;
+            a.prefix_length = first % 2 == 0 ? 0 : first + 2;
             a.q_len = q_len;
             a.kv_len = kv_len;
             a.causal = causal;

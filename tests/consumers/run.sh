@@ -15,7 +15,10 @@ expect_same() { # every host prints the same token
   [[ ${token:=$id} == "$id" ]] || { echo "$1 prints $id, another host $token" >&2; exit 1; }
   echo "  $(basename "$1"): token $id"
 }
-hosts() { expect_same "$1/embed_c"; expect_same "$1/embed_cpp"; }
+hosts() {
+  expect_same "$1/embed_c"; expect_same "$1/embed_cpp"
+  if [[ -x $1/embed_glsl ]]; then echo "  embed_glsl: $("$1/embed_glsl")"; fi  # where glslang's library is there
+}
 
 headers_alone() { # prefix
   local header strict=(-pedantic-errors -Wall -Wextra -Werror -fsyntax-only)
@@ -46,6 +49,11 @@ with_pkg_config() { # prefix folder [--static]
   cc -std=c99 -pedantic-errors -Wall -Wextra -Werror $flags "$here/embed.c" -o "$2/embed_c" $libs
   # shellcheck disable=SC2086
   c++ -std=c++20 -fno-exceptions -fno-rtti -pedantic-errors -Wall -Wextra -Werror $flags "$here/embed.cpp" -o "$2/embed_cpp" $libs
+  if pkg-config --exists tessera_glsl; then
+    # shellcheck disable=SC2046
+    cc -std=c99 -pedantic-errors -Wall -Wextra -Wno-missing-field-initializers -Werror $(pkg-config --cflags tessera_glsl) \
+      "$here/embed_glsl.c" -o "$2/embed_glsl" $(pkg-config ${3:-} --libs tessera_glsl)
+  fi
   LD_LIBRARY_PATH=$(pkg-config --variable=libdir tessera) hosts "$2"
 }
 

@@ -11,6 +11,7 @@
 
 #include "interface/attention.h"
 #include "kernels/data.h"
+#include "kernels/strided_elements.h"
 
 namespace tessera::test {
 
@@ -24,62 +25,10 @@ inline double half_error(double x, bool stored_f16) {
   return std::abs(x) * 0x1p-10 + 0x1p-24;
 }
 
-// Elements of a strided tensor: NaN where nothing was put.
-class Elements {
- public:
-  Elements() = default;
-  Elements(DType type, Strides strides, Strides extents) : type_(type), strides_(strides) {
-    std::uint64_t last = 0;
-    for (std::size_t i = 0; i < 4; ++i)
-      if (extents[i] == 0)
-        return;
-      else
-        last += strides[i] * (extents[i] - 1);
-    values_.assign(last + 1, std::numeric_limits<float>::quiet_NaN());
-  }
-  std::uint64_t at(std::uint64_t a, std::uint64_t b, std::uint64_t c, std::uint64_t d) const {
-    return a * strides_[0] + b * strides_[1] + c * strides_[2] + d * strides_[3];
-  }
-  float& operator[](std::uint64_t i) { return values_[i]; }
-  double operator()(std::uint64_t a, std::uint64_t b, std::uint64_t c, std::uint64_t d) const {
-    return values_[at(a, b, c, d)];
-  }
-  // The bytes as kernels read them; values become what was stored. `row`: elements of a row of blocks.
-  Bytes encode(std::uint32_t row) {
-    if (type_ == DType::f32) return to_bytes(values_);
-    if (type_ == DType::q8_0) return encode_blocks(row);
-    std::vector<std::uint16_t> halves((values_.size() + 1) / 2 * 2, 0x7fff);
-    for (std::size_t i = 0; i < values_.size(); ++i) {
-      halves[i] = type_ == DType::f16 ? f32_to_f16(values_[i]) : f32_to_bf16(values_[i]);
-      values_[i] = type_ == DType::f16 ? f16_to_f32(halves[i]) : bf16_to_f32(halves[i]);
-    }
-    return to_bytes(halves);
-  }
-
- private:
-  Bytes encode_blocks(std::uint32_t row) {
-    const std::uint64_t bytes = device_row_bytes(type_, row), rows = values_.size() / row;
-    Bytes out = to_bytes(std::vector<std::uint32_t>(rows * bytes / 4, 0x7fff7fffu));
-    Bytes file(file_bytes(row, info(type_)));
-    for (std::uint64_t r = 0; r < rows; ++r) {
-      const std::span<float> values = std::span(values_).subspan(r * row, row);
-      if (std::isnan(values[0])) continue;
-      encode_row(type_, values, file);
-      decode_row(type_, file, values);
-      repack_row(type_, row, file, std::span(out).subspan(r * bytes, bytes));
-    }
-    return out;
-  }
-
-  DType type_ = DType::f32;
-  Strides strides_{};
-  std::vector<float> values_;
-};
-
 struct AttentionCase {
   AttentionShape shape;
   std::uint32_t position = 0, rows = 0;  // of the state
-  std::vector<std::uint32_t> lengths{}, documents{}, table{};
+  std::vector<std::uint32_t> lengths{}, documents{}, table{}, lists{}, prefixes{};
   float spread = 1;                        // of q
   float add_spread = 1;                    // of mask and bias
   double keep = 0.7;                       // share of keys that a mask keeps
@@ -112,7 +61,8 @@ class Attention {
   }
 
   AttentionCase c;
-  Bytes q, k, v, state, mask, bias, slopes, sinks, lengths, documents, table;
+  Bytes q, k, v, state, mask, bias, slopes, sinks, lengths, documents, table, lists, prefixes, relative,
+      vector;
   Bytes y, lse, scores;  // poison, then what the kernels wrote
 
   std::vector<Bytes*> operands() {
@@ -123,7 +73,7 @@ class Attention {
     y = to_bytes(std::vector<std::uint32_t>(words, 0x7fff7fffu));
     lse = poisoned(o.lse ? std::size_t{a.batch} * a.heads * a.q_len : 1);
     scores = poisoned(a.scores != AttentionScores::none
-                          ? std::size_t{a.batch} * a.score_heads * a.score_rows * a.kv_len
+                          ? std::size_t{a.batch} * score_slots(a) * a.score_rows * a.kv_len
                           : 1);
     const auto if_there = [](bool there, Bytes& bytes) { return there ? &bytes : nullptr; };
     return {&q,
@@ -136,11 +86,16 @@ class Attention {
             if_there(o.bias.has_value(), bias),
             if_there(o.slopes, slopes),
             if_there(o.sinks, sinks),
-            if_there(o.lengths, lengths),
+            if_there(a.score == AttentionScore::additive, vector),
             if_there(o.documents != 0, documents),
             if_there(o.table, table),
             if_there(o.lse, lse),
-            &scores};
+            if_there(o.list_words != 0, lists),
+            nullptr,
+            &scores,
+            if_there(o.lengths, lengths),
+            if_there(o.prefixes, prefixes),
+            if_there(a.relative != RelativeBias::none, relative)};
   }
 
   struct Row {
@@ -171,6 +126,10 @@ class Attention {
     bool masked;
   };
   Term term(std::uint32_t b, std::uint32_t h, std::uint32_t i, std::uint32_t j) const;
+  // Masks all but the top_k highest; those that may change places with the last of them within their errors.
+  std::vector<std::size_t> keep_top(std::vector<Term>& terms) const;
+  double relative_bias(std::uint32_t h, std::uint32_t i, std::uint32_t j, std::int64_t offset) const;
+  bool listed(std::uint32_t b, std::uint32_t h, std::uint32_t i, std::uint32_t j) const;
   bool seen(std::uint32_t b, std::uint32_t i, std::uint32_t j, std::int64_t& distance) const;
   std::uint64_t slot(std::uint32_t b, std::uint32_t j, std::uint64_t& row) const;
   void fill_q();
@@ -189,7 +148,7 @@ class Attention {
   std::uint32_t key_of(std::uint32_t j) const { return c.key_order.empty() ? j : c.key_order[j]; }
 
   Elements q_, k_, v_, mask_, bias_;
-  std::vector<float> slopes_, sinks_;
+  std::vector<float> slopes_, sinks_, relative_, vector_;
 };
 
 inline void Attention::fill_q() {
@@ -205,6 +164,8 @@ inline void Attention::fill_q() {
   lengths = to_bytes(c.lengths);
   documents = to_bytes(c.documents);
   table = to_bytes(c.table);
+  lists = to_bytes(c.lists);
+  prefixes = to_bytes(c.prefixes);
 }
 
 // First index of the tensors and row in it of key j.
@@ -244,6 +205,10 @@ inline void Attention::fill_scores_terms() {
   slopes_ = random_floats(a.heads, c.seed + 7);
   sinks_ = random_floats(a.heads, c.seed + 8, 3);
   slopes = to_bytes(slopes_);
+  relative_ = random_floats(std::max<std::uint64_t>(relative_entries(a) * a.heads, 1), c.seed + 9, 2);
+  relative = to_bytes(relative_);
+  vector_ = random_floats(std::size_t{a.heads} * a.head_dim, c.seed + 10);
+  vector = to_bytes(vector_);
   sinks = to_bytes(sinks_);
   const auto fill = [&](Elements& to, Bytes& bytes, DType type, const Strides& strides,
                         const std::function<float(float)>& value) {
@@ -272,7 +237,30 @@ inline void Attention::fill_scores_terms() {
   if (o.bias) fill(bias_, bias, *o.bias, o.bias_strides, [&](float x) { return x * c.add_spread; });
 }
 
-// Whether row i of sequence b sees key j, and |i + n_k - n_q - j|.
+// relative[e, h] for row i and key j, `offset` = j - (i + n_k - n_q).
+inline double Attention::relative_bias(std::uint32_t h, std::uint32_t i, std::uint32_t j,
+                                       std::int64_t offset) const {
+  const AttentionAttrs& a = c.shape.attrs;
+  const std::int64_t size = a.relative_size;
+  std::int64_t entry = std::clamp(offset, -size, size) + size;
+  if (a.relative == RelativeBias::window) {
+    const std::int64_t down = i / size - j / size, right = i % size - j % size;
+    entry = (down + a.q_len / size - 1) * (2 * size - 1) + right + size - 1;
+  }
+  return relative_[static_cast<std::size_t>(entry) * a.heads + h];
+}
+
+inline bool Attention::listed(std::uint32_t b, std::uint32_t h, std::uint32_t i, std::uint32_t j) const {
+  if (c.lists.empty()) return true;
+  const AttentionAttrs& a = c.shape.attrs;
+  const std::uint64_t blocks = list_rows(a) + 1, heads = a.lists_by_head ? a.heads : 1;
+  const std::uint64_t at =
+      ((a.lists_by_batch ? b : 0) * heads + (a.lists_by_head ? h : 0)) * blocks + i / a.q_block;
+  const auto first = c.lists.begin() + static_cast<std::ptrdiff_t>(list_firsts(a));
+  return std::find(first + c.lists[at], first + c.lists[at + 1], j / a.k_block) != first + c.lists[at + 1];
+}
+
+// Whether row i of sequence b sees key j, and j - (i + n_k - n_q).
 inline bool Attention::seen(std::uint32_t b, std::uint32_t i, std::uint32_t j, std::int64_t& distance) const {
   const AttentionAttrs& a = c.shape.attrs;
   std::int64_t row = i, key = j, n_q = c.n_q(), n_k = c.n_k(b);
@@ -290,15 +278,18 @@ inline bool Attention::seen(std::uint32_t b, std::uint32_t i, std::uint32_t j, s
     row -= c.documents[doc];
     key -= first_key;
   }
-  distance = std::abs(row + n_k - n_q - key);
+  distance = key - (row + n_k - n_q);
   const std::int64_t centre = a.causal == Causal::bottom_right ? row + n_k - n_q : row;
-  if (a.causal != Causal::none && key > centre) return false;
+  const std::int64_t prefix = c.prefixes.empty() ? a.prefix_length : c.prefixes[b];
+  if (a.causal != Causal::none && key > centre && key >= prefix) return false;
   if (a.window_left != kNoWindow && key < centre - std::int64_t{a.window_left}) return false;
   return a.window_right == kNoWindow || key <= centre + std::int64_t{a.window_right};
 }
 
 // Bounds, with u = 2^-24: a sum of d products is off by (d + 4) u times the sum of their magnitudes (scale
 // and log2(e) are in the 4); the norms of a cosine by (d + 8) u each; tanh by 16 ulp of the cap; each term
+// that is added by 3 u of itself; of an additive score each tanh is off by less than 32 u, and q + k by a
+// rounding, which the factor of the sum's rounding covers from 4 dimensions on: (16 + 2 |q + k|) (d + 6) u,
 // that is added by 3 u of itself, and the sum by 2 u of all.
 inline Attention::Term Attention::term(std::uint32_t b, std::uint32_t h, std::uint32_t i,
                                        std::uint32_t j) const {
@@ -309,36 +300,38 @@ inline Attention::Term Attention::term(std::uint32_t b, std::uint32_t h, std::ui
   const std::uint64_t at = slot(b, j, row);
   const bool mixed = a.precision == Precision::mixed, cosine = a.score == AttentionScore::cosine;
   double product = 0, magnitude = 0, qq = 0, kk = 0, rounding = 0;
+  const bool additive = a.score == AttentionScore::additive;
   for (std::uint32_t d = 0; d < dim; ++d) {
     const double qd = q_(b, h, i, d), kd = k_(at, g, row, d);
-    product += qd * kd;
-    magnitude += std::abs(qd * kd);
+    const double term = additive ? vector_[h * dim + d] * std::tanh(qd + kd) : qd * kd;
+    product += term;
+    magnitude += additive ? std::abs(vector_[h * dim + d]) * (16 + 2 * std::abs(qd + kd)) : std::abs(term);
     qq += qd * qd;
     kk += kd * kd;
   }
   const double q_norm = cosine ? std::sqrt(qq) : 1, k_norm = cosine ? std::sqrt(kk) : 1;
-  for (std::uint32_t d = 0; mixed && d < dim && q_norm > 0 && k_norm > 0; ++d) {
+  for (std::uint32_t d = 0; mixed && !additive && d < dim && q_norm > 0 && k_norm > 0; ++d) {
     const double qd = q_(b, h, i, d) / q_norm, kd = k_(at, g, row, d) / k_norm;
     const double q_error = half_error(qd, !cosine && c.shape.q_type == DType::f16);
     const double k_error = half_error(kd, !cosine && c.shape.kv_type == DType::f16);
     rounding += q_error * std::abs(kd) + k_error * std::abs(qd) + q_error * k_error;
   }
-  double scale = a.scale, relative = (dim + 6) * kUnit;
+  double scale = a.scale, roundings = (dim + 6) * kUnit;
   if (a.score == AttentionScore::cosine) {
     scale = qq > 0 && kk > 0 ? scale / (std::sqrt(qq) * std::sqrt(kk)) : 0;
-    relative = (2 * dim + 24) * kUnit;
+    roundings = (2 * dim + 24) * kUnit;
   }
   Term t{};
   t.raw = t.capped = scale * product;
   // Matrix units may cut off what they add: four times as much.
-  t.bound = t.raw_bound =
-      std::abs(scale) * magnitude * relative * (mixed ? 4 : 1) + std::abs(double(a.scale)) * rounding + 1e-37;
+  t.bound = t.raw_bound = std::abs(scale) * magnitude * roundings * (mixed ? 4 : 1) +
+                          std::abs(double(a.scale)) * rounding + 1e-37;
   if (a.softcap > 0) {
     t.capped = a.softcap * std::tanh(t.raw / a.softcap);
     t.bound += a.softcap * 32 * kUnit;
   }
   std::int64_t distance = 0;
-  t.masked = !seen(b, i, j, distance);
+  t.masked = !seen(b, i, j, distance) || !listed(b, h, i, j);
   double added = 0, magnitudes = std::abs(t.capped);
   const auto add = [&](double term) {
     if (term < -1e38)
@@ -346,7 +339,8 @@ inline Attention::Term Attention::term(std::uint32_t b, std::uint32_t h, std::ui
     else
       added += term, magnitudes += std::abs(term);
   };
-  if (o.slopes) add(-slopes_[h] * double(distance));
+  if (o.slopes) add(-slopes_[h] * double(std::abs(distance)));
+  if (a.relative != RelativeBias::none) add(relative_bias(h, i, j, distance));
   if (o.bias) add(bias_(b, h, i, j));
   if (o.mask && *o.mask == DType::u8) t.masked = t.masked || mask_(b, h, i, j) == 0;
   if (o.mask && *o.mask != DType::u8) add(mask_(b, h, i, j));
@@ -360,6 +354,25 @@ inline Attention::Term Attention::term(std::uint32_t b, std::uint32_t h, std::ui
 //   rescaling at most keys/16 + 4 times, each 4 ulp and in all 2 max|x| ulp
 //   sums      n u each of the numerator and the denominator, and a few operations around them
 // so that |dy| <= sum_j p_j |v_j| (e_j + sum_i p_i e_i + (2n + 8) u).
+inline std::vector<std::size_t> Attention::keep_top(std::vector<Term>& terms) const {
+  std::vector<std::size_t> order, unsure;
+  for (std::size_t j = 0; j < terms.size(); ++j)
+    if (!terms[j].masked) order.push_back(j);
+  const std::size_t kept = c.shape.attrs.top_k;
+  if (kept == 0 || order.size() <= kept) return unsure;
+  std::stable_sort(order.begin(), order.end(),
+                   [&](std::size_t a, std::size_t b) { return terms[a].full > terms[b].full; });
+  const Term last = terms[order[kept - 1]], next = terms[order[kept]];
+  const bool sure = last.full - next.full > last.bound + next.bound;
+  for (std::size_t n = 0; n < order.size(); ++n) {
+    Term& t = terms[order[n]];
+    const Term& other = n < kept ? next : last;
+    if (!sure && std::abs(t.full - other.full) <= t.bound + other.bound) unsure.push_back(order[n]);
+    t.masked = n >= kept;
+  }
+  return unsure;
+}
+
 inline Attention::Row Attention::expected(std::uint32_t b, std::uint32_t h, std::uint32_t i) const {
   const AttentionAttrs& a = c.shape.attrs;
   const bool mixed = a.precision == Precision::mixed;
@@ -367,14 +380,17 @@ inline Attention::Row Attention::expected(std::uint32_t b, std::uint32_t h, std:
   const std::uint32_t keys = c.n_k(b), g = h / (a.heads / a.kv_heads);
   const std::uint32_t begin = a.ring && keys > a.kv_len ? keys - a.kv_len : 0;
   std::vector<Term> terms;
-  double best = -kInfinity, least = kInfinity;
-  std::size_t n = 0;
   for (std::uint32_t j = begin; j < keys; ++j) {
     terms.push_back(term(b, h, i, j));
-    if (terms.back().masked) continue;
+  }
+  const std::vector<std::size_t> unsure = keep_top(terms);
+  double best = -kInfinity, least = kInfinity;
+  std::size_t n = 0;
+  for (const Term& t : terms) {
+    if (t.masked) continue;
     ++n;
-    best = std::max(best, terms.back().full);
-    least = std::min(least, terms.back().full);
+    best = std::max(best, t.full);
+    least = std::min(least, t.full);
   }
   const bool sink = c.shape.operands.sinks;
   if (sink) best = std::max(best, double(sinks_[h])), least = std::min(least, double(sinks_[h]));
@@ -413,6 +429,16 @@ inline Attention::Row Attention::expected(std::uint32_t b, std::uint32_t h, std:
   for (std::uint32_t d = 0; d < a.v_dim; ++d)
     out.bound[d] += rounding * (std::abs(out.value[d]) + out.bound[d]) + (rounding != 0 ? 0x1p-24 : 1e-36);
 
+  // Each of those may come in or go, with the weight of another one: y is their mean with the rest.
+  for (const std::size_t j : unsure) {
+    const double w = std::exp(terms[j].full - best) * (1 + error[j]) / sum;
+    std::uint64_t row = 0;
+    const std::uint64_t at = slot(b, begin + static_cast<std::uint32_t>(j), row);
+    for (std::uint32_t d = 0; d < a.v_dim; ++d)
+      out.bound[d] += 1.01 * w * std::abs(v_(at, g, row, d) - out.value[d]);
+  }
+  if (!unsure.empty()) out.lse_bound += 1e-4;
+  const bool after_masks = a.scores == AttentionScores::masked || are_weights(a.scores);
   for (std::uint32_t j = 0; j < a.kv_len && a.scores != AttentionScores::none; ++j) {
     const bool there = j < terms.size();
     double value = 0, bound = 1e-36;
@@ -430,6 +456,10 @@ inline Attention::Row Attention::expected(std::uint32_t b, std::uint32_t h, std:
           value = weight[j] / sum;
           bound += value * (error[j] + out.lse_bound + 8 * kUnit * std::abs(t.full));
       }
+    }
+    if (after_masks && std::ranges::count(unsure, std::size_t{j}) != 0) {  // one of the two
+      bound = are_weights(a.scores) ? bound + 1.01 * std::exp(terms[j].full - best) / sum : kInfinity;
+      value = are_weights(a.scores) ? value : 0;
     }
     out.score.push_back(value);
     out.score_bound.push_back(bound);

@@ -32,6 +32,14 @@ inline std::string describe(const AttentionCase& c) {
   if (o.state) put("position", c.position), put("live", c.rows);
   if (o.lengths) put("lengths", c.lengths[0]);
   if (o.documents != 0) put("documents", o.documents);
+  if (o.list_words != 0) put("q_block", a.q_block), put("k_block", a.k_block);
+  if (o.list_words != 0) put("by_head", a.lists_by_head), put("by_batch", a.lists_by_batch);
+  if (a.prefix_length != 0) put("prefix", a.prefix_length);
+  if (o.prefixes) put("prefixes", c.prefixes[0]);
+  if (a.relative != RelativeBias::none)
+    put("relative", static_cast<int>(a.relative)), put("size", a.relative_size);
+  if (a.top_k != 0) put("top_k", a.top_k);
+  if (a.score == AttentionScore::additive) put("additive", 1);
   if (o.slopes) put("slopes", 1);
   if (o.sinks) put("sinks", 1);
   if (o.lse) put("lse", 1);
@@ -52,7 +60,7 @@ class AttentionGpu : public GpuTest {
       target.limits.max_group_count[i] = std::min(target.limits.max_group_count[i], most_groups_[i]);
     const auto choice = choose_attention(a.c.shape, target);
     if (!choice) return ::testing::AssertionFailure() << choice.error().message;
-    used_keys_ = choice->dispatches.front().kernel == KernelId::attention_keys;
+    used_keys_ = std::ranges::count(choice->dispatches, KernelId::attention_keys, &Dispatch::kernel) != 0;
     return run_call(*device_, choice->dispatches, choice->scratch, a.operands(), slices);
   }
 
@@ -102,6 +110,22 @@ class AttentionGpu : public GpuTest {
       ASSERT_LE(std::abs(value - wanted), bound) << what << " is " << value << ", not " << wanted;
   }
 
+  static Attention::Row average_of(const Attention& a, std::uint32_t b, std::uint32_t i) {
+    const AttentionAttrs& s = a.c.shape.attrs;
+    Attention::Row out;
+    out.score.resize(s.kv_len);
+    out.score_bound.resize(s.kv_len);
+    for (std::uint32_t h = s.score_head; h < s.score_head + s.score_heads; ++h) {
+      const Attention::Row of_head = a.expected(b, h, i);
+      for (std::uint32_t j = 0; j < s.kv_len; ++j) {
+        out.score[j] += of_head.score[j] / s.score_heads;
+        out.score_bound[j] +=
+            (of_head.score_bound[j] + (s.score_heads + 4) * 2 * kUnit * of_head.score[j]) / s.score_heads;
+      }
+    }
+    return out;
+  }
+
   static void check_outputs(const Attention& a, const Attention::Row& e, std::uint32_t b, std::uint32_t h,
                             std::uint32_t i, const std::string& row) {
     const AttentionAttrs& s = a.c.shape.attrs;
@@ -113,13 +137,14 @@ class AttentionGpu : public GpuTest {
     if (s.scores == AttentionScores::none || h < s.score_head || h >= s.score_head + s.score_heads ||
         i < s.score_row || i >= s.score_row + s.score_rows)
       return;
-    const std::size_t first =
-        ((std::size_t{b} * s.score_heads + h - s.score_head) * s.score_rows + i - s.score_row) * s.kv_len;
+    const std::uint32_t slots = score_slots(s), slot = (h - s.score_head) % slots;
+    const std::size_t first = ((std::size_t{b} * slots + slot) * s.score_rows + i - s.score_row) * s.kv_len;
+    const Attention::Row wanted = s.scores == AttentionScores::average ? average_of(a, b, i) : e;
     for (std::uint32_t j = 0; j < s.kv_len; ++j) {
       float score = 0;
       std::memcpy(&score, a.scores.data() + (first + j) * 4, 4);
       ASSERT_NO_FATAL_FAILURE(
-          expect_close(score, e.score[j], e.score_bound[j], row + ": score " + std::to_string(j)));
+          expect_close(score, wanted.score[j], wanted.score_bound[j], row + ": score " + std::to_string(j)));
     }
   }
 };

@@ -4,160 +4,12 @@
 
 #include <numeric>
 
+#include "kernels/attention_random.h"
 #include "kernels/attention_run.h"
 #include "support/sweep.h"
 
 namespace tessera::test {
 namespace {
-
-class Draw {
- public:
-  explicit Draw(std::uint32_t seed) : engine_(seed) {}
-  std::uint32_t below(std::uint32_t n) { return static_cast<std::uint32_t>(engine_() % n); }
-  bool chance(std::uint32_t percent) { return below(100) < percent; }
-  template <typename T>
-  T of(std::initializer_list<T> list) {
-    return list.begin()[below(static_cast<std::uint32_t>(list.size()))];
-  }
-  // `count` + 1 ascending numbers from 0 (or more) to `last` (or less).
-  std::vector<std::uint32_t> cuts(std::uint32_t count, std::uint32_t last) {
-    std::vector<std::uint32_t> out;
-    for (std::uint32_t i = 0; i <= count; ++i) out.push_back(below(last + 1));
-    std::sort(out.begin(), out.end());
-    if (chance(70)) out.front() = 0, out.back() = last;
-    return out;
-  }
-
- private:
-  std::mt19937 engine_;
-};
-
-// Dimensions in a random order of nesting, with gaps now and then.
-Strides random_strides(Draw& draw, const Strides& extents) {
-  std::array<std::size_t, 4> order{0, 1, 2, 3};
-  for (std::size_t i = 3; i > 0; --i)
-    std::swap(order[i], order[draw.below(static_cast<std::uint32_t>(i) + 1)]);
-  Strides strides{};
-  std::uint64_t step = draw.chance(30) ? 2 : 1;
-  for (const std::size_t i : order) {
-    strides[i] = step;
-    step *= extents[i];
-    if (draw.chance(30)) step += draw.below(5);
-  }
-  return strides;
-}
-
-Strides broadcast(Draw& draw, const AttentionAttrs& a) {
-  Strides strides{std::uint64_t{a.heads} * a.q_len * a.kv_len, std::uint64_t{a.q_len} * a.kv_len, a.kv_len,
-                  1};
-  for (std::uint64_t& s : strides)
-    if (draw.chance(30)) s = 0;
-  return strides;
-}
-
-void draw_sizes(Draw& draw, AttentionAttrs& a) {
-  const auto group = draw.of({1u, 1u, 2u, 3u, 4u});
-  a.batch = draw.of({1u, 1u, 2u, 3u});
-  a.kv_heads = draw.of({1u, 2u, 3u});
-  a.heads = a.kv_heads * group;
-  a.q_len = draw.of({1u, 1u, 2u, 5u, 8u, 9u, 17u, 33u, 40u});
-  a.kv_len = draw.of({1u, 7u, 31u, 32u, 33u, 63u, 64u, 70u, 131u, 300u});
-  a.head_dim = draw.of({1u, 3u, 8u, 16u, 32u, 37u, 64u, 96u});
-  a.v_dim = draw.chance(60) ? a.head_dim : draw.of({1u, 2u, 5u, 16u, 32u, 64u, 72u});
-  a.scale = 1 / std::sqrt(static_cast<float>(a.head_dim));
-}
-
-// Where keys and rows come from: a cache of one sort or another, or tensors of a layout.
-void draw_storage(Draw& draw, AttentionCase& c) {
-  AttentionAttrs& a = c.shape.attrs;
-  AttentionOperands& o = c.shape.operands;
-  const std::uint32_t sort = draw.below(8);
-  a.heads_first = draw.chance(50);
-  a.cache = sort <= 4;
-  if (sort <= 2) {
-    o.state = true;
-    c.rows = draw.chance(70) ? a.q_len : draw.below(a.q_len + 2);
-    c.position = draw.below(a.kv_len + 3);
-  } else if (draw.chance(50)) {
-    o.lengths = true;
-    for (std::uint32_t b = 0; b < a.batch; ++b) c.lengths.push_back(draw.below(a.kv_len + 3));
-  } else if (sort >= 5 && draw.chance(60)) {
-    a.batch = 1;
-    o.documents = draw.of({1u, 2u, 5u});
-    c.documents = draw.cuts(o.documents, a.q_len);
-    for (const std::uint32_t key : draw.cuts(o.documents, a.kv_len)) c.documents.push_back(key);
-  }
-  if (sort == 1 || sort == 3) {
-    a.block_size = draw.of({1u, 4u, 5u, 16u});
-    const std::uint32_t blocks = (a.kv_len + a.block_size - 1) / a.block_size;
-    a.kv_len = blocks * a.block_size;
-    c.shape.blocks = blocks * a.batch + 3;
-    o.table = true;
-    std::vector<std::uint32_t> order(c.shape.blocks);
-    std::iota(order.begin(), order.end(), 0u);
-    for (std::uint32_t i = 0; i < blocks * a.batch; ++i) {
-      std::swap(order[i], order[i + draw.below(c.shape.blocks - i)]);
-      c.table.push_back(order[i]);
-    }
-  } else if (sort == 2 && a.kv_len > a.q_len) {
-    a.ring = true;
-    a.causal = Causal::bottom_right;
-    a.window_left = draw.below(a.kv_len - a.q_len + 1);
-    c.position = draw.below(4 * a.kv_len);
-  }
-}
-
-void draw_options(Draw& draw, AttentionCase& c) {
-  AttentionAttrs& a = c.shape.attrs;
-  AttentionOperands& o = c.shape.operands;
-  if (!a.ring) {
-    a.causal = draw.of({Causal::none, Causal::none, Causal::top_left, Causal::bottom_right});
-    if (draw.chance(25)) a.window_left = draw.below(a.kv_len);
-    if (draw.chance(25)) a.window_right = draw.below(a.kv_len);
-    if (draw.chance(35)) {
-      o.mask = draw.of({DType::u8, DType::u8, DType::f32, DType::f16, DType::bf16});
-      o.mask_strides = broadcast(draw, a);
-    }
-    if (draw.chance(25)) {
-      o.bias = draw.of({DType::f32, DType::f16, DType::bf16});
-      o.bias_strides = broadcast(draw, a);
-    }
-    if (draw.chance(35)) {
-      a.scores = draw.of(
-          {AttentionScores::raw, AttentionScores::capped, AttentionScores::masked, AttentionScores::weights});
-      a.score_head = draw.below(a.heads);
-      a.score_row = draw.below(a.q_len);
-      if (draw.chance(50)) a.score_heads = 1 + draw.below(a.heads - a.score_head);
-      if (draw.chance(50)) a.score_rows = 1 + draw.below(a.q_len - a.score_row);
-    }
-  }
-  if (draw.chance(20)) a.softcap = draw.of({0.5f, 3.0f, 50.0f});
-  if (draw.chance(15)) a.score = AttentionScore::cosine, a.scale = 5;
-  o.slopes = draw.chance(20);
-  o.sinks = draw.chance(20);
-  o.lse = draw.chance(40);
-}
-
-AttentionCase random_case(std::uint32_t seed) {
-  Draw draw(seed);
-  AttentionCase c;
-  c.seed = seed;
-  AttentionAttrs& a = c.shape.attrs;
-  draw_sizes(draw, a);
-  draw_storage(draw, c);
-  draw_options(draw, c);
-  c.shape.q_type = draw.of({DType::f32, DType::f32, DType::f16, DType::bf16});
-  c.shape.y_type = draw.of({DType::f32, DType::f32, DType::f16, DType::bf16});
-  c.shape.kv_type = draw.of({DType::f32, DType::f16, DType::f16, DType::bf16});
-  if (a.cache && a.head_dim % 32 == 0 && a.v_dim % 32 == 0 && draw.chance(50)) c.shape.kv_type = DType::q8_0;
-  const Strides q{a.batch, a.heads, a.q_len, a.head_dim}, y{a.batch, a.heads, a.q_len, a.v_dim};
-  const Strides k{a.batch, a.kv_heads, a.kv_len, a.head_dim}, v{a.batch, a.kv_heads, a.kv_len, a.v_dim};
-  if (draw.chance(25)) a.q_strides = random_strides(draw, q);
-  if (draw.chance(25)) a.y_strides = random_strides(draw, y);
-  if (!a.cache && draw.chance(25))
-    a.k_strides = random_strides(draw, k), a.v_strides = random_strides(draw, v);
-  return c;
-}
 
 std::uint32_t cases(std::uint32_t usual) { return usual * sweep_percent() / 100; }
 
@@ -312,6 +164,139 @@ TEST_F(AttentionGpu, ChunksGiveTheRowsOfOnePass) {
       }
       software_ = true;
     }
+}
+
+TEST_F(AttentionGpu, Prefixes) {
+  for (std::uint32_t rows : {3u, 40u, 97u})
+    for (std::uint32_t prefix : {1u, 31u, 32u, 33u, 97u, 200u})
+      for (Causal causal : {Causal::top_left, Causal::bottom_right}) {
+        AttentionCase c = plain(rows, 97, 12);
+        c.shape.attrs.causal = causal;
+        c.shape.attrs.prefix_length = prefix;
+        check(c);
+        c.shape.attrs.window_left = 20;
+        check(c);
+      }
+}
+
+// Of each sequence, of any size.
+TEST_F(AttentionGpu, PrefixesOfSequences) {
+  AttentionCase c = plain(33, 70, 12);
+  c.shape.attrs.batch = 4;
+  c.shape.attrs.causal = Causal::top_left;
+  c.shape.operands.prefixes = true;
+  c.prefixes = {0, 71, 0xffffffff, 69};
+  check(c);
+  c.shape.attrs.window_right = 5;
+  check(c);
+}
+
+TEST_F(AttentionGpu, RelativeBiasOfAWindow) {
+  for (const auto& [rows, columns] : {std::pair{7u, 7u}, {1u, 13u}, {5u, 1u}, {2u, 3u}, {8u, 12u}}) {
+    AttentionCase c = plain(rows * columns, rows * columns, 32);
+    c.shape.attrs.batch = 3;
+    c.shape.attrs.relative = RelativeBias::window;
+    c.shape.attrs.relative_size = columns;
+    check(c);
+  }
+}
+
+TEST_F(AttentionGpu, AdditiveScores) {
+  for (std::uint32_t dim : {1u, 5u, 16u, 32u, 65u})
+    for (std::uint32_t rows : {1u, 8u, 33u})
+      for (float spread : {1.0f, 500.0f}) {
+        AttentionCase c = plain(rows, 67, dim);
+        c.shape.attrs.score = AttentionScore::additive;
+        c.shape.attrs.scale = 1;
+        c.shape.attrs.causal = Causal::bottom_right;
+        c.shape.operands.lse = true;
+        c.spread = spread;
+        check(c);
+      }
+}
+
+TEST_F(AttentionGpu, TopK) {
+  for (std::uint32_t rows : {1u, 8u, 40u})
+    for (std::uint32_t k : {1u, 2u, 31u, 129u, 130u, 131u, 500u}) {
+      AttentionCase c = plain(rows, 131, 16);
+      c.shape.attrs.top_k = k;
+      c.shape.operands.lse = true;
+      check(c);
+      c.shape.attrs.causal = Causal::bottom_right;
+      c.shape.attrs.scores = AttentionScores::weights;
+      check(c);
+    }
+}
+
+// Keys whose scores are equal: the first ones remain.
+TEST_F(AttentionGpu, TopKOfEqualScoresKeepsTheFirstKeys) {
+  for (std::uint32_t rows : {1u, 40u})
+    for (std::uint32_t k : {1u, 7u, 256u, 299u}) {
+      AttentionCase c = plain(rows, 300, 8);
+      c.shape.attrs.top_k = k;
+      c.shape.attrs.scores = AttentionScores::weights;
+      c.spread = 0;
+      Attention a(c);
+      ASSERT_TRUE(run(a));
+      const std::vector<float> weights = from_bytes<float>(a.scores);
+      for (std::size_t i = 0; i < weights.size(); ++i)
+        ASSERT_NEAR(weights[i], i % 300 < k ? 1.0 / k : 0.0, 1e-6) << "key " << i % 300 << " of " << k;
+    }
+}
+
+// Whatever the sizes of blocks and tiles: only what the lists name is seen, by few rows and by many.
+TEST_F(AttentionGpu, BlockLists) {
+  std::uint32_t seed = 1;
+  for (std::uint32_t q_block : {1u, 7u, 16u, 33u, 64u, 200u})
+    for (std::uint32_t k_block : {1u, 3u, 16u, 31u, 32u, 33u, 300u}) {
+      Draw draw(++seed);
+      AttentionCase c = plain(70, 131, 24);
+      c.shape.attrs.batch = 2;
+      c.shape.attrs.causal = draw.of({Causal::none, Causal::top_left});
+      c.shape.operands.lse = true;
+      draw_lists(draw, c, q_block, k_block);
+      check(c);
+      if (HasFatalFailure()) return;
+    }
+}
+
+// A graph: each node sees its neighbours, one of them many, most of them none.
+TEST_F(AttentionGpu, Neighbours) {
+  for (std::uint32_t kv_heads : {4u, 1u}) {
+    AttentionCase c = plain(257, 257, 20);
+    AttentionAttrs& a = c.shape.attrs;
+    a.kv_heads = kv_heads;
+    a.q_block = a.k_block = 1;
+    c.shape.operands.lse = true;
+    std::vector<std::uint32_t> entries;
+    for (std::uint32_t node = 0; node <= 257; ++node) {
+      c.lists.push_back(static_cast<std::uint32_t>(entries.size()));
+      for (std::uint32_t other = 0; node < 257 && other < 257; ++other)
+        if (node == 200 || (node % 3 == 0 && (node + other) % 41 == 0)) entries.push_back(other);
+    }
+    c.lists.insert(c.lists.end(), entries.begin(), entries.end());
+    c.shape.operands.list_words = c.lists.size();
+    check(c);
+  }
+}
+
+// Lists with entries that do not ascend or are past the end give something, and touch nothing else.
+TEST_F(AttentionGpu, BadListsReadNothingOutside) {
+  for (const auto& [rows, scores] : {std::pair{4u, AttentionScores::none}, {40u, AttentionScores::weights}}) {
+    AttentionCase c = plain(rows, 64, 8);
+    c.shape.attrs.scores = scores;
+    c.shape.attrs.q_block = rows;
+    c.shape.attrs.k_block = 8;
+    for (const std::vector<std::uint32_t>& lists :
+         {std::vector<std::uint32_t>{0, 3, 0xffffffff, 2, 0},
+          std::vector<std::uint32_t>{0, 0xffffffff, 7, 200, 3}, std::vector<std::uint32_t>{5, 2, 1, 2, 3}}) {
+      c.lists = lists;
+      c.shape.operands.list_words = lists.size();
+      Attention a(c);
+      ASSERT_TRUE(run(a));
+      for (const double y : a.y_values()) ASSERT_TRUE(std::isfinite(y));
+    }
+  }
 }
 
 TEST_F(AttentionGpu, BadBlocksAreTakenForTheLast) {

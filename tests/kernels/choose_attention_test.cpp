@@ -180,5 +180,88 @@ TEST(MeasuredForms, OneAlone) {
   EXPECT_THAT(choose(t, shape(512)).form, HasSubstr("no form 'attention_split'"));
 }
 
+AttentionShape listed(std::uint32_t q_block, std::uint32_t k_block, std::uint64_t entries) {
+  AttentionShape s = shape(512);
+  s.attrs.q_block = q_block;
+  s.attrs.k_block = k_block;
+  s.operands.list_words = list_firsts(s.attrs) + entries;
+  return s;
+}
+
+TEST(BlockLists, BlocksOfFewRowsAreFewRows) {
+  EXPECT_EQ(choose(gpu(), listed(1, 1, 100)).form, "attention_split");
+  EXPECT_EQ(choose(gpu(), listed(8, 64, 100)).form, "attention_split");
+  EXPECT_EQ(choose(gpu(), listed(9, 64, 100)).form, "attention_coopmat2");
+  EXPECT_EQ(choose(software(), listed(1, 1, 100)).form, "attention_keys");
+}
+
+// 16 blocks of 32 rows and 8 of 64 keys, 8 heads.
+TEST(BlockLists, TilesFollowTheEntries) {
+  Target t;
+  for (const std::uint64_t entries : {0u, 1u, 13u, 128u}) {
+    const AttentionShape s = listed(32, 64, entries);
+    const auto choice = choose_attention(s, t);
+    ASSERT_TRUE(choice) << choice.error().message;
+    const AttentionTiles tiles = count_tiles(s, choice->dispatches[0]);
+    EXPECT_EQ(tiles.computed / tiles.all, static_cast<double>(entries) / 128);
+    EXPECT_DOUBLE_EQ(choice->dispatches[0].flops, 8.0 * 4 * 64 * static_cast<double>(entries) * 32 * 64);
+  }
+}
+
+TEST(BlockLists, Refused) {
+  const auto message = [](AttentionShape s) {
+    const auto choice = choose_attention(s, gpu());
+    return choice ? std::string("chosen") : choice.error().message;
+  };
+  AttentionShape s = listed(32, 64, 5);
+  EXPECT_EQ(message(s), "chosen");
+  s.operands.list_words = 3;
+  EXPECT_THAT(message(s), HasSubstr("lists of fewer words than first entries"));
+  s.operands.list_words = 0;
+  EXPECT_THAT(message(s), HasSubstr("lists and the sizes of their blocks need each other"));
+}
+
+TEST(AdditiveScores, AreNoProductOfMatrices) {
+  AttentionShape s = shape(512);
+  s.attrs.score = AttentionScore::additive;
+  const Chosen c = choose(gpu(), s);
+  EXPECT_EQ(c.form, "attention");
+  EXPECT_THAT(c.refused, ElementsAre("attention_coopmat2: additive scores are no product of matrices",
+                                     "attention_coopmat: additive scores are no product of matrices"));
+}
+
+TEST(AdditiveScores, TakeALaneAKeyOfShortHeadsAlone) {
+  AttentionShape s = shape(512);
+  s.attrs.score = AttentionScore::additive;
+  for (const auto& [dim, form] : {std::pair(16u, "attention_keys"), std::pair(32u, "attention")}) {
+    s.attrs.head_dim = s.attrs.v_dim = dim;
+    EXPECT_EQ(choose(software(), s).form, form);
+  }
+}
+
+// A list's last tile may be half full; two lists share none.
+TEST(BlockLists, TilesOfEachList) {
+  AttentionShape s = listed(256, 16, 4);
+  const auto choice = choose_attention(s, Target{});
+  ASSERT_TRUE(choice) << choice.error().message;
+  const Dispatch& d = choice->dispatches[0];
+  ASSERT_EQ(d.tile_keys, 32);
+  const std::vector<std::uint32_t> lists{0, 1, 4, 7, 0, 2, 5};
+  EXPECT_EQ(count_tiles(s, d, lists).computed, 8.0 * (1 + 2) * 256 / d.tile_rows);
+  EXPECT_EQ(count_tiles(s, d).computed, 8.0 * 2 * 256 / d.tile_rows);
+}
+
+TEST(TopK, ScoresAndBitsComeFirst) {
+  AttentionShape s = shape(512);
+  s.attrs.top_k = 5;
+  const auto choice = choose_attention(s, gpu());
+  ASSERT_TRUE(choice) << choice.error().message;
+  EXPECT_EQ(choice->dispatches[0].kernel, KernelId::attention_scores);
+  EXPECT_EQ(choice->dispatches[1].kernel, KernelId::attention_keep);
+  EXPECT_THAT(choice->scratch, ElementsAre(8u * 512 * 512 * 4, 8u * 512 * 512 / 8));
+  s.attrs.top_k = 512;  // all of them
+  EXPECT_THAT(choose_attention(s, gpu())->scratch, ElementsAre());
+}
+
 }  // namespace
 }  // namespace tessera

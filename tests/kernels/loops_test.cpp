@@ -89,6 +89,25 @@ TEST(Loops, MatmulTakesLanesAlongK) {
   EXPECT_EQ(choose_matmul(s, t)->kernel, KernelId::tile);
 }
 
+TEST(Loops, LinearAttentionGoesOnInAnotherDispatch) {
+  LinearAttentionShape s{.present = true};
+  s.attrs = {
+      .len = 1000, .heads = 2, .kv_heads = 1, .k_dim = 64, .v_dim = 16, .rule = UpdateRule::gated_delta};
+  const auto whole = choose_linear_attention(s, limited());
+  ASSERT_TRUE(whole) << whole.error().message;
+  const std::uint64_t count = most_of(whole->dispatches);
+  EXPECT_LE(count, 65535u);
+  const auto more = choose_linear_attention(s, limited(static_cast<std::uint32_t>(count) - 1));
+  ASSERT_TRUE(more) << more.error().message;
+  EXPECT_GT(more->dispatches.size(), whole->dispatches.size());
+  EXPECT_LT(most_of(more->dispatches), count);
+  s.attrs.k_dim = kMaxStateRows;
+  s.attrs.heads = 64;
+  const auto none = choose_linear_attention(s, limited(1024));
+  ASSERT_FALSE(none);
+  EXPECT_NE(none.error().message.find("max_loop_iterations"), std::string::npos) << none.error().message;
+}
+
 TEST(Loops, FeedForwardIsSplit) {
   FeedForwardShape s{.rows = 32, .k = 1024, .hidden = 4096, .n = 64};
   const auto whole = choose_feed_forward(s, limited());

@@ -87,8 +87,8 @@ class HostWork {
   std::vector<VkFence> fences_;
 };
 
-// What a recording calls, and the calls of new inside of it: the driver's and the layers', not the library's.
-// Install it before a device is made and settle it when functions were asked for.
+// The dispatches and barriers that are recorded. Install it before a device is made and settle it when
+// functions were asked for.
 class CommandLog {
  public:
   struct Barrier {
@@ -106,7 +106,6 @@ class CommandLog {
     for (std::size_t i = 0; i < kNames.size(); ++i)
       real_[i] = VulkanTable::real<PFN_vkVoidFunction>(kNames[i]);
   }
-  static std::size_t count() { return inside_; }
 
  private:
   template <std::size_t I, typename F>
@@ -115,17 +114,19 @@ class CommandLog {
   struct Wrapper<I, void(VKAPI_PTR*)(A...)> {
     using F = void(VKAPI_PTR*)(A...);
     static VKAPI_ATTR void VKAPI_CALL call(A... a) {
-      const std::size_t before = allocations();
-      if constexpr (std::is_same_v<F, PFN_vkCmdDispatch> || std::is_same_v<F, PFN_vkCmdDispatchBase>)
-        log_.emplace_back();
-      if constexpr (std::is_same_v<F, PFN_vkCmdPipelineBarrier>) note(a...);
-      reinterpret_cast<void(VKAPI_PTR*)(A...)>(real_[I])(a...);
-      inside_ += allocations() - before;
+      note(a...);
+      reinterpret_cast<F>(real_[I])(a...);
     }
   };
+  template <typename... Counts>
+  static void note(VkCommandBuffer, Counts...) {  // a dispatch
+    const VulkanTable::Inside inside;
+    log_.emplace_back();
+  }
   static void note(VkCommandBuffer, VkPipelineStageFlags from, VkPipelineStageFlags to, VkDependencyFlags,
                    std::uint32_t count, const VkMemoryBarrier* memory, std::uint32_t,
                    const VkBufferMemoryBarrier*, std::uint32_t, const VkImageMemoryBarrier*) {
+    const VulkanTable::Inside inside;
     Barrier barrier{.from = from, .to = to};
     for (std::uint32_t i = 0; i < count; ++i) {
       barrier.from_access |= memory[i].srcAccessMask;
@@ -138,15 +139,12 @@ class CommandLog {
     return reinterpret_cast<PFN_vkVoidFunction>(&Wrapper<I, F>::call);
   }
 
-  static constexpr std::array<const char*, 6> kNames{"vkCmdBindPipeline",  "vkCmdBindDescriptorSets",
-                                                     "vkCmdPushConstants", "vkCmdDispatch",
-                                                     "vkCmdDispatchBase",  "vkCmdPipelineBarrier"};
-  inline static const std::array<PFN_vkVoidFunction, 6> kWrappers{
-      wrapper<0, PFN_vkCmdBindPipeline>(),  wrapper<1, PFN_vkCmdBindDescriptorSets>(),
-      wrapper<2, PFN_vkCmdPushConstants>(), wrapper<3, PFN_vkCmdDispatch>(),
-      wrapper<4, PFN_vkCmdDispatchBase>(),  wrapper<5, PFN_vkCmdPipelineBarrier>()};
-  inline static std::array<PFN_vkVoidFunction, 6> real_;
-  inline static std::size_t inside_ = 0;
+  static constexpr std::array<const char*, 3> kNames{"vkCmdDispatch", "vkCmdDispatchBase",
+                                                     "vkCmdPipelineBarrier"};
+  inline static const std::array<PFN_vkVoidFunction, 3> kWrappers{wrapper<0, PFN_vkCmdDispatch>(),
+                                                                  wrapper<1, PFN_vkCmdDispatchBase>(),
+                                                                  wrapper<2, PFN_vkCmdPipelineBarrier>()};
+  inline static std::array<PFN_vkVoidFunction, 3> real_;
   inline static std::vector<Command> log_;
 };
 

@@ -163,6 +163,17 @@ class VulkanTable {
   // the table. The driver's and the layers', not the library's.
   static void count_allocations(std::size_t (*count)()) { count_ = count; }
   static std::size_t allocations_inside() { return inside_; }
+  // What is allocated while one lives counts as inside; not within another.
+  class Inside {
+   public:
+    Inside() = default;
+    ~Inside() { inside_ += allocations() - before_; }
+    Inside(const Inside&) = delete;
+    Inside& operator=(const Inside&) = delete;
+
+   private:
+    std::size_t before_ = allocations();
+  };
 
  private:
   static std::size_t allocations() { return count_ ? count_() : 0; }
@@ -191,17 +202,17 @@ class VulkanTable {
       if constexpr (std::is_same_v<R, VkResult>) {
         const bool fails = slot.fault != VK_SUCCESS && slot.passes-- <= 0;
         if (fails && I != kWaitSemaphores) return slot.fault;
-        const std::size_t before = allocations();
-        const VkResult r = real(a...);
-        inside_ += allocations() - before;
+        const VkResult r = [&] {
+          const Inside inside;
+          return real(a...);
+        }();
         if (fails) return slot.fault;
         if (r == VK_SUCCESS) note(slot.name, a...);
         return r;
       } else {
         note(slot.name, a...);
-        const std::size_t before = allocations();
+        const Inside inside;
         real(a...);
-        inside_ += allocations() - before;
       }
     }
   };

@@ -124,7 +124,9 @@ class BenchOps(ToolTest):
                                     ("attention/d64/h8kv8/1x4096", 4 * 8 * 64 * 4096, 8 * 64 * (2 * 4 + 2 * 2 * 4096)),
                                     ("attention/d64/h8kv8/512x512/causal", 4 * 8 * 64 * 512 * 513 // 2, 8 * 64 * 512 * 12),
                                     ("attention/d64/h8kv8/1024x1024/causal/window255",
-                                     4 * 8 * 64 * (1024 * 256 - 255 * 128), 8 * 64 * 1024 * 12)):
+                                     4 * 8 * 64 * (1024 * 256 - 255 * 128), 8 * 64 * 1024 * 12),
+                                    ("attention/d64/h8kv8/2048x2048/sparse/64x64/1%", 4 * 8 * 64 * 10 * 64 * 64,
+                                     8 * 64 * 2048 * 12)):
             out = self.ok("bench", "ops", "--json", "--samples", 1, "--filter", f"^{name}$", *on_device(large=True)).json
             (op,) = out["ops"]
             self.assertIsNone(op["failed"], op)
@@ -132,6 +134,11 @@ class BenchOps(ToolTest):
             self.assertAlmostEqual(op["gbyte_per_s"] * op["median_s"] * 1e9 / bytes_, 1)
             self.assertAlmostEqual(op["of_flop_peak"] * out["peak_gflop_per_s"] / op["gflop_per_s"], 1)
             self.assertAlmostEqual(op["of_copy"] * out["copy_gbyte_per_s"] / op["gbyte_per_s"], 1)
+            if "sparse" in name:  # 10 of 32 x 32 blocks
+                self.assertAlmostEqual(op["tiles"] / op["all_tiles"], 10 / 1024)
+                self.assertAlmostEqual(op["s_per_tile"] * op["tiles"] / op["median_s"], 1)
+            elif "attention" not in name:
+                self.assertIsNone(op["tiles"])
 
     def test_without_timestamps(self):
         off = ["--samples", 1, "--filter", "^add/1x", *on_device(), "--cap", "timestamp_ns=0"]

@@ -1,5 +1,7 @@
-"""Attention beyond ONNX's cases against PyTorch in float64 (tools/goldens/attention.py) through `tessera op`, on the
-reference and on the device, at each precision.
+"""Attention beyond ONNX's cases against PyTorch in float64 (tools/goldens/attention.py,
+attention_structure.py) through `tessera op`, on the
+reference and on the device, at each precision; and users' functions against flex_attention (attention_user.py), on the
+device in its own form and in those for GPUs.
 
 Tolerance, |found - expected| <= atol + rtol |expected|. f32: scores of up to 512 terms are sums of magnitude below
 30, off by 512 roundings of 6e-8 at most and mostly by far less, and so are the weights relative to themselves: rtol
@@ -15,7 +17,8 @@ import unittest
 from harness import REFERENCE, ROOT, ToolTest, main, on_device, read_safetensors
 from onnx_case import write_safetensors
 
-GOLDEN = ROOT / "tests/data/attention_golden.safetensors"
+GOLDENS = [ROOT / f"tests/data/{name}.safetensors" for name in ("attention_golden", "attention_structure_golden")]
+USERS = ROOT / "tests/data/attention_user_golden.safetensors"
 ROUNDED = {"F32": 0, "F16": 1e-3, "BF16": 8e-3}
 
 
@@ -26,17 +29,20 @@ def floats(kind, content):
     return struct.unpack(f"<{len(content) // 4}f" if kind == "F32" else f"<{len(content) // 2}e", content)
 
 
-def cases():
-    """name -> (settings, inputs, outputs). Tensors of a file have no strides: those cases are for tests in C++."""
-    content, tensors = GOLDEN.read_bytes(), read_safetensors(GOLDEN)
-    (length,) = struct.unpack_from("<Q", content)
+def cases(goldens):
+    """name -> (arguments, inputs, outputs). Tensors of a file have no strides: those cases are for tests in C++."""
     out = {}
-    for name, text in json.loads(content[8:8 + length])["__metadata__"].items():
-        case = json.loads(text)
-        if "strides" in case:
-            continue
-        inputs, outputs = ({n: tensors[key] for n, key in case[side].items()} for side in ("in", "out"))
-        out[name] = (case["set"], inputs, outputs)
+    for golden in goldens:
+        content, tensors = golden.read_bytes(), read_safetensors(golden)
+        (length,) = struct.unpack_from("<Q", content)
+        for name, text in json.loads(content[8:8 + length])["__metadata__"].items():
+            case = json.loads(text)
+            if "strides" in case:
+                continue
+            inputs, outputs = ({n: tensors[key] for n, key in case[side].items()} for side in ("in", "out"))
+            arguments = [f"--set={setting}" for setting in case.get("set", [])]
+            arguments += [f"--{text}={case[text]}" for text in ("score", "mask") if case.get(text)]
+            out[name] = (arguments, inputs, outputs)
     return out
 
 
@@ -52,12 +58,10 @@ def difference(expected, found, rtol, atol):
 
 class Golden(ToolTest):
     def check(self, name, case, device, precision, tolerance):
-        settings, inputs, outputs = case
+        own, inputs, outputs = case
         given, out = self.folder / "in.safetensors", self.folder / "out.safetensors"
         write_safetensors(given, inputs)
-        arguments = ["op", "attention", "--in", given, "--out", out, *device, "--set", f"precision={precision}"]
-        for setting in settings:
-            arguments += ["--set", setting]
+        arguments = ["op", "attention", "--in", given, "--out", out, *device, "--set", f"precision={precision}", *own]
         for output in outputs:
             arguments += ["--output", output]
         self.ok(*arguments)
@@ -67,8 +71,8 @@ class Golden(ToolTest):
             self.assertIsNone(difference(expected, found[output], *tolerance), output)
 
     def check_all(self, device, precision, rtol, atol):
-        everything = cases()
-        self.assertGreaterEqual(len(everything), 80)
+        everything = cases(GOLDENS)
+        self.assertGreaterEqual(len(everything), 150)
         for name, case in everything.items():
             with self.subTest(name):
                 coarser = 8 if any(t[0] == "BF16" for t in case[1].values()) and precision == "mixed" else 1
@@ -83,6 +87,16 @@ class Golden(ToolTest):
 
     def test_device_mixed(self):
         self.check_all(on_device(), "mixed", 2e-2, 1e-2)
+
+    def test_users_functions(self):
+        if "--score" not in self.ok("op", "--help").text:
+            self.skipTest("built without tessera_glsl")
+        everything = cases([USERS])
+        self.assertGreaterEqual(len(everything), 15)
+        for device in (on_device(), [*on_device(), "--cap", "software=0"]):
+            for name, case in everything.items():
+                with self.subTest(name, device=device):
+                    self.check(name, case, device, "f32", (2e-5, 5e-6))
 
 
 if __name__ == "__main__":

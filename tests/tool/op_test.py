@@ -145,7 +145,7 @@ class Refused(OpTest):
 
     def test_masks(self):
         whole = "(1, 4, 5, 7), (batch, q_heads, q_len, kv_len)"
-        for shape in ([4, 7], [5, 8], [3, 5, 7], [2, 1, 5, 7], [1, 1, 1, 5, 7], []):
+        for shape in ([4, 7], [5, 8], [3, 5, 7], [2, 1, 5, 7], [1, 1, 1, 5, 7]):
             said = ", ".join(map(str, shape))
             self.attention(f"attn_mask ({said}) does not broadcast to {whole}", attn_mask=f32(*shape))
         self.attention(f"bias (5, 6) does not broadcast to {whole}", bias=f32(5, 6))
@@ -162,8 +162,96 @@ class Refused(OpTest):
         self.attention("block_table[0, 1] is 6, K has 6 blocks", block_table=i64(0, 6, shape=[1, 2]), **pool)
         self.attention("block_table[0, 0] is -1, K has 6 blocks", block_table=i64(-1, 5, shape=[1, 2]), **pool)
         self.attention("block_table is (2), it must be (1, blocks)", block_table=i64(0, 1), **pool)
+        rows, columns = i64(0, 2, 3), i64(0, 1, 1)
+        self.attention("block_rows and block_columns come together", block_rows=rows)
+        self.attention("block_rows is (3), it must be (6)", block_rows=rows, block_columns=columns)
+        sizes = ["q_block=3", "k_block=4"]
+        self.attention("q_block needs block_rows or sparsity", sizes)
+        self.attention("block_rows[2] is 1, below the one before", sizes, block_rows=i64(0, 2, 1), block_columns=columns)
+        self.attention("block_rows[1] is 4, block_columns has 3 entries", sizes, block_rows=i64(0, 4, 4), block_columns=columns)
+        self.attention("block_columns[1] is 0, it must be above the one before", sizes, block_rows=rows,
+                       block_columns=i64(1, 0, 1))
+        self.attention("block_columns[2] is 2, there are 2 blocks of keys", sizes, block_rows=rows, block_columns=i64(0, 1, 2))
+        self.attention("sparsity needs as many keys as rows", ["sparsity=longformer"])
+        self.attention("sparse_random is of sparsity=bigbird", ["sparsity=longformer", "sparse_random=1"])
+        self.attention("sparse_window needs sparsity", ["sparse_window=1"])
+        self.attention("sparsity and block_rows are two ways", ["sparsity=bigbird"], block_rows=rows, block_columns=columns)
+        self.attention("prefix_length needs causal", ["prefix_length=2"])
+        self.attention("prefix_length and prefix_lengths are two ways", ["prefix_length=2", "is_causal=1"], prefix_lengths=i64(2))
+        self.attention("prefix_lengths[0] is 4294967296, it must be 0 to", ["is_causal=1"], prefix_lengths=i64(1 << 32))
+        self.attention("prefix_length is \"4294967296\", it must be >= 0 and <= 4294967295", ["is_causal=1", "prefix_length=4294967296"])
+        self.attention("relative_bias is (5, 3), it must be (2 r + 1, 4)", relative_bias=f32(5, 3))
+        self.attention("relative_bias is (4, 4), it must be (2 r + 1, 4)", relative_bias=f32(4, 4))
+        self.attention("relative_bias has 3 buckets", ["relative=t5"], relative_bias=f32(3, 4))
+        self.attention("max_distance is 8, it must be above the 8", ["relative=t5", "max_distance=8"], relative_bias=f32(32, 4))
+        self.attention("relative=window needs window_width", ["relative=window"], relative_bias=f32(9, 4))
+        self.attention("relative=window needs as many keys as rows", ["relative=window", "window_width=5"], relative_bias=f32(9, 4))
+        self.attention("relative_bias cannot be combined with alibi_slopes", relative_bias=f32(5, 4), alibi_slopes=f32(4))
+        self.attention("score=additive and score_vector come together", ["score=additive"])
+        self.attention("score_vector is (4), it must be (4, 8)", ["score=additive"], score_vector=f32(4))
+        self.attention("score_matrix is (4, 8, 9), it must be (4, 8, 8)", score_matrix=f32(4, 8, 9))
+        self.attention("block_columns[1] is -1", sizes, block_rows=rows, block_columns=i64(0, -1, 1))
+        self.attention("block_rows[0] is -1", sizes, block_rows=i64(-1, 2, 3), block_columns=columns)
+        self.attention("block_rows is (2, 3), it must be (3)", sizes, block_rows=i64(*(0, 1, 2) * 2, shape=[2, 3]),
+                       block_columns=columns)
+        self.attention("block_columns is (1, 3), it must have 1 dimension", sizes, block_rows=rows,
+                       block_columns=i64(0, 1, 1, shape=[1, 3]))
+        self.attention("prefix_lengths[0] is -1", ["is_causal=1"], prefix_lengths=i64(-1))
+        self.attention("prefix_lengths is (2), Q has 1 sequences", ["is_causal=1"], prefix_lengths=i64(1, 2))
+        self.attention("top_k is \"-1\", it must be >= 0", ["top_k=-1"])
+        five = {"K": f32(1, 2, 5, 8), "V": f32(1, 2, 5, 8)}
+        self.attention("relative_bias is (8, 4), it must be (9, 4)", ["relative=window", "window_width=5"],
+                       relative_bias=f32(8, 4), **five)
+        self.attention("average_heads is of qk_matmul_output", ["average_heads=1"])
+        self.attention("average_heads is of the weights", ["average_heads=1"], ["qk_matmul_output"])
         self.attention("documents cannot be combined with block_table", block_table=i64(0, 1, shape=[1, 2]),
                        documents=i64(0, 5), **pool)
+
+    def linear(self, says, settings=(), outputs=(), rule="linear", **tensors):
+        given = {"query": f32(2, 3, 20), "key": f32(2, 3, 10), "value": f32(2, 3, 6), **tensors}
+        heads = [s for s in ("q_num_heads=4", "kv_num_heads=2") if s.split("=")[0] not in str(settings)]
+        self.refuses(says, "linear_attention", {n: t for n, t in given.items() if t},
+                     [f"update_rule={rule}", *heads, *settings], outputs)
+
+    def test_linear_attention(self):
+        self.linear("key is (2, 3), it must be (batch, len, heads*dim)", key=f32(2, 3))
+        self.linear("value is (2, 4, 6), query is (2, 3, 20): batch and len must be equal", value=f32(2, 4, 6))
+        self.linear("query has rows of 20, no multiple of q_num_heads 3", ["q_num_heads=3"])
+        self.linear("query has 10 elements a head, key has 5", ["q_num_heads=2"])
+        self.linear("q_num_heads is 4, no multiple of kv_num_heads 3", ["kv_num_heads=3"], key=f32(2, 3, 15))
+        self.linear("query has heads of 513 elements, at most 512 are taken", query=f32(2, 3, 2052), key=f32(2, 3, 1026))
+        self.linear("past_state is (2, 2, 3, 5), it must be (2, 2, 5, 3)", past_state=f32(2, 2, 3, 5))
+        self.linear("update_rule gated needs decay", rule="gated")
+        self.linear("update_rule linear takes no decay", decay=f32(2, 3, 2))
+        self.linear("update_rule delta needs beta", rule="delta")
+        self.linear("update_rule gated takes no beta", rule="gated", decay=f32(2, 3, 2), beta=f32(2, 3, 2))
+        self.linear("decay is (2, 3, 5), it must be (2, 3, 10) or (2, 3, 2)", rule="gated", decay=f32(2, 3, 5))
+        self.linear("beta is (2, 2, 1), it must be (2, 3, 2) or (2, 3, 1)", rule="delta", beta=f32(2, 2, 1))
+        self.linear("feature_map is not for update_rule delta", ["feature_map=relu"], rule="delta", beta=f32(2, 3, 1))
+        self.linear("normalise is not for update_rule delta", ["normalise=1"], rule="delta", beta=f32(2, 3, 1))
+        self.linear("is_causal=0 is for update_rule linear, not gated", ["is_causal=0"], rule="gated", decay=f32(2, 3, 2))
+        self.linear("past_normaliser needs normalise=1", past_normaliser=f32(2, 2, 5))
+        self.linear("present_normaliser needs normalise=1", outputs=["present_normaliser"])
+        self.refuses("q_num_heads is needed", "linear_attention",
+                     {"query": f32(1, 1, 4), "key": f32(1, 1, 4), "value": f32(1, 1, 4)}, ["update_rule=linear"])
+
+    def test_linformer(self):
+        def refuses(says, settings=(), **tensors):
+            given = {**qkv(keys=7), "E": f32(3, 7), **tensors}
+            self.refuses(says, "linformer_attention", given, settings)
+
+        refuses("E is (3, 6), it must be (3, 7): K has 7 keys", E=f32(3, 6))
+        refuses("F is (4, 7), it must be (3, 7): K has 7 keys", F=f32(4, 7))
+        refuses("E is (7), it must be (rank, 7): K has 7 keys", E=f32(7))
+        refuses("E has a rank of 513, at most 512 are taken", E=f32(513, 7))
+        refuses("K has 7 keys, V has 6", V=f32(1, 2, 6, 8))
+        refuses("K has 2 heads, V has 1", V=f32(1, 1, 7, 8))
+        refuses("Q has 8 elements a head, K has 9", K=f32(1, 2, 7, 9))
+        refuses("Q has 4 heads, no multiple of K's 3", K=f32(1, 3, 7, 8), V=f32(1, 3, 7, 8))
+        refuses("Q has 1 sequences, V has 2", V=f32(2, 2, 7, 8))
+        refuses("K is (7, 16), Q is (1, 4, 5, 8): all of Q, K, V must have 3 dimensions, or 4", K=f32(7, 16))
+        refuses("kv_num_heads is 3, K is (1, 2, 7, 8)", ["kv_num_heads=3"])
+        refuses("Q is (1, 5, 32), q_num_heads must be there", Q=f32(1, 5, 32), K=f32(1, 7, 16), V=f32(1, 7, 16))
 
     def test_other_ops(self):
         self.refuses("sin_cache is (4, 3), cos_cache is (4, 4)", "rotary_embedding",
@@ -469,6 +557,35 @@ class Device(OpTest):
         for kind in ("stored", "F16", "BF16", "Q8_0"):
             step = {"Q8_0": 4 / 127 * 1.01}.get(kind, 1e-5)  # a rounding may fall to the other side
             self.compare("kv_append", paged, ["position=2", f"cache_type={kind}"], atol=step)
+
+    def test_tensors_without_dimensions(self):
+        """A bias and a mask of one number are of all keys."""
+        plain = self.op("attention", qkv())["Y"]
+        for name in ("attn_mask", "bias"):
+            self.assertEqual(self.compare("attention", qkv() | {name: f32(values=[0.5])})["Y"][:2], plain[:2])
+
+    def test_user_functions(self):
+        """Where the tool was built with a compiler: the same as built-in forms on the reference."""
+        if "--score" not in self.ok("op", "--help").text:
+            self.skipTest("built without tessera_glsl")
+        score = "float score(float s, uint b, uint h, uint q, uint k) { return s + few[k % 3]; }"
+        mask = self.write("mask.glsl", b"// not itself\nbool mask(uint b, uint h, uint q, uint k) { return k != q; }\n")
+        tensors, few = qkv(), [0.5, -0.25, 1]
+        seen = "BOOL", [5, 7], bytes(k != q for q in range(5) for k in range(7))
+        bias = f32(1, 7, values=[few[k % 3] for k in range(7)])
+        expected = self.op("attention", tensors | {"bias": bias, "attn_mask": seen})["Y"]
+        call = self.arguments("attention", tensors | {"user.few": f32(3, values=few)}, device=on_device())
+        self.ok(*call, "--score", score, "--mask", mask)
+        found = read_safetensors(self.folder / "out.safetensors")["Y"]
+        self.assertEqual(expected[:2], found[:2])
+        for want, got in zip(*(struct.unpack(f"<{len(c) // 4}f", c) for c in (expected[2], found[2]))):
+            self.assertLess(abs(want - got), 1e-5)
+        self.refused(*call, "--score", "float score(float s) {\n  return y;\n}", says="score_glsl, line 2: 'y'")
+        self.refused(*call, "--mask", "#if (1)", says="mask_glsl, line 1: '#'")
+        self.refused(*call, "--mask", "none.glsl", says="'none.glsl' is no function, and no file")
+        self.refused(*call, "--mask", self.write("empty.glsl", b""), says="empty.glsl' is empty")
+        self.refused(*call, "--score", "", says="'' is no function, and no file")
+        self.refused(*call, "--score", self.write("zero.glsl", score.encode() + b"\0"), says="zero.glsl")
 
     def test_rope_append(self):
         tensors = {"QKV": f32(2, 3, (4 + 2) * 32 + 2 * 64), "cos_cache": f32(9, 16), "sin_cache": f32(9, 16)}

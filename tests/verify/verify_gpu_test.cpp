@@ -1,5 +1,6 @@
 #include <gmock/gmock.h>
 
+#include "graph/attention_outputs.h"
 #include "support/refusal.h"
 #include "support/swept_types.h"
 #include "verify/decoder_script.h"
@@ -42,6 +43,35 @@ TEST_F(Verify, TheQwen2FileIsRight) {
   const auto model = build_decoder(std::make_shared<const ModelFile>(*std::move(file)), options);
   ASSERT_TRUE(model.ok()) << model.error().message;
   expect_right(*model);
+}
+
+// The weights of some heads of some layers, of chunks whose last one is not full.
+TEST_F(Verify, AttentionWeightsAreRight) {
+  const DecoderProgram model = small_decoder();
+  auto program = std::make_shared<Program>(*model.program);
+  program->graphs.resize(1);
+  ASSERT_EQ(model.prefill, 0u);
+  const std::vector<std::uint32_t> ops = attention_ops(*program, 0);
+  ASSERT_GE(ops.size(), 2u);
+  const std::size_t all = program->graphs[0].ops.size();
+  const std::vector<ValueId> weights =
+      keep_attention_weights(*program, 0, std::vector<AttentionOutput>{{ops[0], 0, 1}, {ops[1], 1, 2}});
+  EXPECT_EQ(program->graphs[0].ops.size(), ops[1] + 1);
+  EXPECT_LT(program->graphs[0].ops.size(), all);
+  EXPECT_EQ(program->values[weights[1]].shape, (std::vector<std::uint64_t>{1, 2, 20, 32}));
+  VerifyDesc desc;
+  desc.unfused = program;
+  desc.fused = std::make_shared<const Program>(fuse(*program));
+  desc.script = decoder_script(model, 27, 0);
+  desc.script.pop_back();  // the head
+  for (ScriptPass& pass : desc.script) pass.compare = weights;
+  const VerifyReport report = take(verify(*device_, desc));
+  EXPECT_EQ(report.first_fault, "");
+  const VerifyRow* row = find_row(report, "attention");
+  ASSERT_NE(row, nullptr);
+  EXPECT_GT(row->elements, 3u * 27 * 32);  // more than the output
+  EXPECT_LE(report.rows.back().worst_ratio, 1);
+  EXPECT_LT(report.rows.back().worst_bound, 0.1);
 }
 
 TEST_F(Verify, IsCancelled) {

@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """Writes tests/data/transformer/{pre,post}: tiny random encoder-decoders as folders that `tessera translate` takes, and
-golden.json in each: logits, and the results of beam search, that torch.nn's layers give in double precision.
+in each golden.json: logits, and the results of beam search, and attention.json: attention weights, that torch.nn's
+layers give in double precision.
 
     pip install torch safetensors && python3 tools/goldens/transformer.py
 """
@@ -54,6 +55,24 @@ class Model(torch.nn.Module):
         sin, cos = angle.sin(), angle.cos()
         positions = torch.cat([sin, cos], 1) if halves else torch.stack([sin, cos], 2).flatten(1)
         return table(torch.tensor(ids)) * (math.sqrt(DIM) if c["scale_embedding"] else 1) + positions
+
+    def attention(self, source, target):
+        """The weights of every layer's heads, (layers, heads, rows, keys), by what attends."""
+        found = []
+
+        def forward(module, *args, need_weights, **kwargs):
+            out = plain(module, *args, need_weights=True, average_attn_weights=False, **kwargs)
+            found.append(out[1][0].tolist())
+            return out
+
+        plain, torch.nn.MultiheadAttention.forward = torch.nn.MultiheadAttention.forward, forward
+        torch.backends.mha.set_fastpath_enabled(False)
+        self.encode.cache_clear()
+        self.logits(source, target)
+        torch.nn.MultiheadAttention.forward = plain
+        torch.backends.mha.set_fastpath_enabled(True)
+        decoder = found[LAYERS:]
+        return {"encoder": found[:LAYERS], "decoder": decoder[::2], "cross": decoder[1::2]}
 
     @functools.cache
     def encode(self, source):
@@ -158,6 +177,11 @@ def write(name, config, tied, gain):
                           "prefix": forced[:2], "prefix_greedy": model.search(source, 1, 14, forced[:2]),
                           "prefix_beam_4": model.search(source, 4, 14, forced[:2])})
     (folder / "golden.json").write_text(json.dumps({"max_tokens": 14, "cases": cases}) + "\n")
+    case = cases[2]
+    with torch.no_grad():
+        attention = model.attention(case["source"], case["target"])
+    (folder / "attention.json").write_text(json.dumps(
+        {"text": case["text"], "target": "".join(TARGET[i] for i in case["target"][1:]), **attention}) + "\n")
     for case in cases:
         for kind in ("greedy", "beam_4", "prefix_greedy", "prefix_beam_4"):
             print(name, case["text"], kind, [("".join(TARGET[i] for i in h["ids"]), round(h["score"], 3), h["finished"])

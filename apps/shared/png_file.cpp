@@ -2,9 +2,9 @@
 
 #include <png.h>
 
-namespace demo {
+namespace tool {
 
-Expected<Done> write_png(const std::string& path, const Picture& picture) {
+tessera::Expected<tessera::Done> write_png(const std::string& path, const Picture& picture) {
   std::vector<std::uint8_t> rgb;
   rgb.reserve(picture.rgba.size() / 4 * 3);
   for (std::size_t i = 0; i < picture.rgba.size(); i += 4)
@@ -16,8 +16,8 @@ Expected<Done> write_png(const std::string& path, const Picture& picture) {
   image.height = picture.height;
   image.format = PNG_FORMAT_RGB;
   const int written = png_image_write_to_file(&image, path.c_str(), 0, rgb.data(), 0, nullptr);
-  if (written == 0) return Failure{TESSERA_IO, "'" + path + "' cannot be written: " + image.message};
-  return Done{};
+  if (written == 0) return tessera::Failure{TESSERA_IO, "'" + path + "' cannot be written: " + image.message};
+  return tessera::Done{};
 }
 
-}  // namespace demo
+}  // namespace tool
