@@ -4,6 +4,7 @@
 #include <filesystem>
 #include <map>
 #include <nlohmann/json.hpp>
+#include <optional>
 
 #include "../shared/terminal.h"
 #include "common.h"
@@ -18,8 +19,7 @@ struct OpOptions {
   DeviceOptions device;
   std::string name, out;
   std::vector<std::string> in, set, outputs, shapes;
-  std::string score, mask;
-  bool has_score = false, has_mask = false;
+  std::optional<std::string> score, mask;
   uint32_t time = 0;
   bool plan = false, json = false, help = false;
 };
@@ -199,10 +199,9 @@ class OpRun {
     }
     auto context = CachedContext::create(options_.device);
     if (!context) return fail(context.failure());
-    tessera::UserGlsl user{options_.score, options_.mask};
-    for (const auto& [text, given] :
-         {std::pair(&user.score, options_.has_score), {&user.mask, options_.has_mask}})
-      if (given)
+    tessera::UserGlsl user{options_.score.value_or(""), options_.mask.value_or("")};
+    for (const auto& [given, text] : {std::pair(&options_.score, &user.score), {&options_.mask, &user.mask}})
+      if (given->has_value())
         if (const std::string fault = glsl_fault(*text); !fault.empty()) return fail(fault);
     tessera::OpDesc desc(options_.name, inputs_, options_.set, options_.outputs, user);
     const int status = options_.plan ? plan(**context, *desc) : execute(**context, *desc);
@@ -385,12 +384,7 @@ void add_op(CLI::App& app, int& status) {
       ->type_name("N");
   sub->add_flag("--json", options->json, "One JSON object");
   add_device_options(*sub, options->device);
-  sub->callback([=, &status] {
-    for (const auto& [option, given] :
-         {std::pair("--score", &options->has_score), {"--mask", &options->has_mask}})
-      if (const auto* known = sub->get_option_no_throw(option)) *given = known->count() > 0;
-    status = run(*sub, *options);
-  });
+  sub->callback([=, &status] { status = run(*sub, *options); });
 }
 
 }  // namespace tool

@@ -35,7 +35,7 @@ std::vector<OperandIndex> attention_operands(const AttentionShape& shape);
 // The tile forms on matrix units; an error says why this shape or device does not get one.
 Result<Dispatch> choose_attention_coopmat(const AttentionShape& shape, const Target& target);
 Result<Dispatch> choose_attention_coopmat2(const AttentionShape& shape, const Target& target);
-// Gives dispatches that compute scores the module with the user's functions, and his buffers bindings that
+// Gives dispatches that compute scores the module with the user's functions, and their buffers bindings that
 // the shape leaves free. invalid_argument says what is wrong with the functions, and in which line.
 Result<void> add_user_functions(const AttentionShape& shape, const Limits& limits, AttentionChoice& choice);
 // Which tiles of `of` the user's mask leaves; operands and module are still the catalogue's. nullopt where

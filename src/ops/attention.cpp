@@ -290,7 +290,7 @@ class AttentionBuilder {
     return {};
   }
 
-  // His buffers come after all other inputs.
+  // The functions' buffers come after all other inputs.
   Result<void> user_functions() {
     constexpr std::string_view kPrefix = "user.";
     const std::vector<std::string> inputs = args_.inputs_of(kPrefix);

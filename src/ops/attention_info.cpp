@@ -4,7 +4,6 @@ namespace tessera {
 namespace {
 
 using Kind = OpAttributeInfo::Kind;
-constexpr double kMost = 4294967295.0;
 constexpr std::string_view kMasks = "BOOL U8 F32 F16 BF16";
 
 constexpr OpTensorInfo kIn[] = {
@@ -53,8 +52,8 @@ constexpr OpTensorInfo kOut[] = {
 constexpr OpAttributeInfo kAttrs[] = {
     {"is_causal", Kind::integer, "0", "0 or 1",
      "row i sees keys j <= i + past; with nonpad_kv_seqlen j <= i + nonpad_kv_seqlen[b] - q_len", 0, 1},
-    {"q_num_heads", Kind::integer, "", ">= 1", "q_heads of a 3-D Q", 1, kMost},
-    {"kv_num_heads", Kind::integer, "", ">= 1", "kv_heads of a 3-D K and V", 1, kMost},
+    {"q_num_heads", Kind::integer, "", ">= 1", "q_heads of a 3-D Q", 1, kMostCount},
+    {"kv_num_heads", Kind::integer, "", ">= 1", "kv_heads of a 3-D K and V", 1, kMostCount},
     {"scale", Kind::number, "", "finite", "1/sqrt(dim) without it; 1 with score=cosine and score=additive"},
     {"softcap", Kind::number, "0", ">= 0", "0: none", 0},
     {"qk_matmul_output_mode", Kind::integer, "0", "0 to 3",
@@ -67,9 +66,9 @@ constexpr OpAttributeInfo kAttrs[] = {
     {"causal", Kind::choice, "none", "none|top_left|bottom_right",
      "row i sees keys j <= i, or j <= i + n_k - q_len; instead of is_causal"},
     {"window_left", Kind::integer, "-1", ">= -1",
-     "keys before the last causal one (of none: before i); -1: all", -1, kMost - 1},
+     "keys before the last causal one (of none: before i); -1: all", -1, kMostCount - 1},
     {"window_right", Kind::integer, "-1", ">= -1", "keys after it, with causal those of a prefix; -1: all",
-     -1, kMost - 1},
+     -1, kMostCount - 1},
     {"score", Kind::choice, "dot", "dot|cosine|additive",
      "q.k; of the vectors divided by their lengths; sum of score_vector * tanh(q + k), where Q and K are "
      "the products that Bahdanau's score starts from"},
@@ -84,9 +83,9 @@ constexpr OpAttributeInfo kAttrs[] = {
     {"position", Kind::integer, "", ">= 0",
      "K and V are caches with keys up to position + q_len - 1; n_k = position + q_len. Not with block_table, "
      "whose sequences end with nonpad_kv_seqlen",
-     0, kMost},
+     0, kMostCount},
     {"prefix_length", Kind::integer, "0", ">= 0",
-     "first keys that every row sees beside the causal ones, as far as its windows reach", 0, kMost},
+     "first keys that every row sees beside the causal ones, as far as its windows reach", 0, kMostCount},
     {"relative", Kind::choice, "distance", "distance|t5|window",
      "of relative_bias. distance: entry clamp(j - (i + n_k - q_len), -r, r) + r of 2 r + 1; t5: T5's buckets "
      "of that distance; window: places (y, x) of a window, entry (y_i - y_j + height - 1) (2 width - 1) + "
@@ -96,28 +95,28 @@ constexpr OpAttributeInfo kAttrs[] = {
     {"max_distance", Kind::integer, "128", ">= 2", "of relative=t5: from there on all is in one bucket", 2,
      1 << 20},
     {"window_width", Kind::integer, "", ">= 1", "of relative=window: places of a row of the window", 1,
-     kMost},
+     kMostCount},
     {"top_k", Kind::integer, "0", ">= 0",
      "only the top_k highest scores of a row remain, of equal ones those of the first keys; 0: all", 0,
-     kMost},
-    {"q_block", Kind::integer, "1", ">= 1", "rows of a block of block_rows", 1, kMost},
-    {"k_block", Kind::integer, "1", ">= 1", "keys of a block of block_columns", 1, kMost},
+     kMostCount},
+    {"q_block", Kind::integer, "1", ">= 1", "rows of a block of block_rows", 1, kMostCount},
+    {"k_block", Kind::integer, "1", ">= 1", "keys of a block of block_columns", 1, kMostCount},
     {"sparsity", Kind::choice, "none", "none|longformer|bigbird",
      "lists of a known shape: blocks near the row's, global ones, and of bigbird random ones. "
      "Needs q_block = k_block and q_len = kv_len"},
-    {"sparse_window", Kind::integer, "1", ">= 0", "blocks on each side of the row's own", 0, kMost},
+    {"sparse_window", Kind::integer, "1", ">= 0", "blocks on each side of the row's own", 0, kMostCount},
     {"sparse_global", Kind::integer, "1", ">= 0", "first blocks that all rows see, and that see all keys", 0,
-     kMost},
+     kMostCount},
     {"sparse_random", Kind::integer, "1", ">= 0", "blocks of each row block beside those; of bigbird alone",
-     0, kMost},
-    {"sparse_seed", Kind::integer, "0", ">= 0", "of the random blocks", 0, kMost},
-    {"score_head", Kind::integer, "0", ">= 0", "the first head of qk_matmul_output", 0, kMost},
-    {"score_heads", Kind::integer, "0", ">= 0", "how many heads it has; 0: all", 0, kMost},
+     0, kMostCount},
+    {"sparse_seed", Kind::integer, "0", ">= 0", "of the random blocks", 0, kMostCount},
+    {"score_head", Kind::integer, "0", ">= 0", "the first head of qk_matmul_output", 0, kMostCount},
+    {"score_heads", Kind::integer, "0", ">= 0", "how many heads it has; 0: all", 0, kMostCount},
     {"average_heads", Kind::integer, "0", "0 or 1",
      "qk_matmul_output of mode 3 is the mean over its heads, as torch.nn.MultiheadAttention returns it", 0,
      1},
-    {"score_row", Kind::integer, "0", ">= 0", "its first row", 0, kMost},
-    {"score_rows", Kind::integer, "0", ">= 0", "how many rows it has; 0: all", 0, kMost}};
+    {"score_row", Kind::integer, "0", ">= 0", "its first row", 0, kMostCount},
+    {"score_rows", Kind::integer, "0", ">= 0", "how many rows it has; 0: all", 0, kMostCount}};
 
 }  // namespace
 

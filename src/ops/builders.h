@@ -47,5 +47,6 @@ Result<std::size_t> axis_of(const Arguments& args, std::string_view attribute, s
 inline constexpr std::string_view kReals = "F32 F16 BF16";
 inline constexpr std::string_view kWeights = "F32 F16 BF16 Q8_0 Q4_0 Q4_1 Q5_0 Q5_1 Q4_K Q5_K Q6_K";
 inline constexpr std::string_view kIntegers = "I64 I32 U32";
+inline constexpr double kMostCount = 4294967295.0;  // of attributes that count something
 
 }  // namespace tessera

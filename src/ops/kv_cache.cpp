@@ -10,14 +10,14 @@ namespace {
 
 using Kind = OpAttributeInfo::Kind;
 using Shape = std::vector<std::uint64_t>;
-constexpr double kMost = 4294967295.0;
 
 constexpr std::string_view kCacheShape =
     "(batch, kv_heads, capacity, dim), with block_table (blocks, kv_heads, block_size, dim)";
 constexpr OpTensorInfo kTable{"block_table", kIntegers, "(batch, blocks of a sequence)", true,
                               "paged: key j lies in block block_table[b, j/block_size]"};
 constexpr OpAttributeInfo kPosition{
-    "position", Kind::integer, "0", ">= 0", "keys already there: row i becomes key position + i", 0, kMost};
+    "position", Kind::integer, "0", ">= 0", "keys already there: row i becomes key position + i",
+    0,          kMostCount};
 constexpr OpAttributeInfo kMode{"mode", Kind::choice, "linear", "linear|circular",
                                 "circular: key j goes to j % capacity"};
 constexpr OpAttributeInfo kCacheType{"cache_type", Kind::choice, "stored", "stored|F32|F16|BF16|Q8_0",
@@ -46,7 +46,7 @@ constexpr OpAttributeInfo kRopeAttrs[] = {
     kCacheType,
     {"interleaved", Kind::integer, "0", "0 or 1", "pairs are (2i, 2i+1); else (i, i + dims/2)", 0, 1},
     {"rotary_embedding_dim", Kind::integer, "0", ">= 0",
-     "dims: how many leading elements of a head turn; 0: all", 0, kMost}};
+     "dims: how many leading elements of a head turn; 0: all", 0, kMostCount}};
 
 // What an append is asked to do, but for the rows.
 struct Append {

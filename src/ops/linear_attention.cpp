@@ -8,7 +8,6 @@ namespace {
 
 using Kind = OpAttributeInfo::Kind;
 using Shape = std::vector<std::uint64_t>;
-constexpr double kMost = 4294967295.0;
 
 constexpr OpTensorInfo kIn[] = {
     {"query", kReals, "(batch, len, q_heads*k_dim)", false, {}},
@@ -33,10 +32,10 @@ constexpr OpTensorInfo kOut[] = {
 constexpr OpAttributeInfo kAttrs[] = {
     {"update_rule", Kind::choice, "gated_delta", "linear|gated|delta|gated_delta",
      "how a row changes the state"},
-    {"q_num_heads", Kind::integer, "", ">= 1", "q_heads, a multiple of kv_num_heads", 1, kMost},
-    {"kv_num_heads", Kind::integer, "", ">= 1", "kv_heads", 1, kMost},
+    {"q_num_heads", Kind::integer, "", ">= 1", "q_heads, a multiple of kv_num_heads", 1, kMostCount},
+    {"kv_num_heads", Kind::integer, "", ">= 1", "kv_heads", 1, kMostCount},
     {"scale", Kind::number, "0", "finite", "of the output; 0: 1/sqrt(k_dim), with normalise 1"},
-    {"chunk_size", Kind::integer, "64", ">= 1", "ONNX's hint, which changes nothing", 1, kMost},
+    {"chunk_size", Kind::integer, "64", ">= 1", "ONNX's hint, which changes nothing", 1, kMostCount},
     {"feature_map", Kind::choice, "none", "none|elu_plus_one|relu|exp",
      "f of queries and keys; elu_plus_one: x + 1 where x > 0, else exp(x). Delta rules have none"},
     {"normalise", Kind::integer, "0", "0 or 1", "divide by z . f(q) + epsilon; not with delta rules", 0, 1},

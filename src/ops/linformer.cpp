@@ -10,7 +10,6 @@ namespace {
 
 using Kind = OpAttributeInfo::Kind;
 using Shape = std::vector<std::uint64_t>;
-constexpr double kMost = 4294967295.0;
 
 constexpr OpTensorInfo kIn[] = {
     {"Q", kReals, "(batch, q_heads, q_len, dim) or (batch, q_len, q_heads*dim)", false, {}},
@@ -20,8 +19,8 @@ constexpr OpTensorInfo kIn[] = {
     {"F", kReals, "(rank, keys)", true, "projects values; E without it"}};
 constexpr OpTensorInfo kOut[] = {{"Y", "like Q", "like Q, with v_dim for dim", false, {}}};
 constexpr OpAttributeInfo kAttrs[] = {
-    {"q_num_heads", Kind::integer, "", ">= 1", "q_heads of a 3-D Q", 1, kMost},
-    {"kv_num_heads", Kind::integer, "", ">= 1", "kv_heads of a 3-D K and V", 1, kMost},
+    {"q_num_heads", Kind::integer, "", ">= 1", "q_heads of a 3-D Q", 1, kMostCount},
+    {"kv_num_heads", Kind::integer, "", ">= 1", "kv_heads of a 3-D K and V", 1, kMostCount},
     {"scale", Kind::number, "", "finite", "1/sqrt(dim) without it"}};
 
 class LinformerBuilder {

@@ -36,7 +36,7 @@ constexpr OpTensorInfo kEmbeddingIn[] = {{"table", kWeights, "(vocab, d)", false
 constexpr OpTensorInfo kEmbeddingOut[] = {{"Y", "F32", "(ids..., d)", false, {}}};
 constexpr OpAttributeInfo kEmbeddingAttrs[] = {
     {"scale", Kind::number, "1", "any", "of the table's rows"},
-    {"position", Kind::integer, "0", ">= 0", "of a sequence's first id; with positions", 0, 4294967295.0}};
+    {"position", Kind::integer, "0", ">= 0", "of a sequence's first id; with positions", 0, kMostCount}};
 
 }  // namespace
 

@@ -18,9 +18,9 @@ constexpr OpTensorInfo kIn[] = {
 constexpr OpTensorInfo kOut[] = {{"Y", "like X", "like X", false, {}}};
 constexpr OpAttributeInfo kAttrs[] = {
     {"interleaved", Kind::integer, "0", "0 or 1", "pairs are (2i, 2i+1); else (i, i + dims/2)", 0, 1},
-    {"num_heads", Kind::integer, "0", ">= 0", "of a 3-D X, which must say it", 0, 4294967295.0},
+    {"num_heads", Kind::integer, "0", ">= 0", "of a 3-D X, which must say it", 0, kMostCount},
     {"rotary_embedding_dim", Kind::integer, "0", ">= 0",
-     "dims: how many leading elements of a head turn; 0: all", 0, 4294967295.0}};
+     "dims: how many leading elements of a head turn; 0: all", 0, kMostCount}};
 
 Error different_caches(const Arguments& args) {
   return args.refuse("sin_cache is " + shape_text(args.in("sin_cache").shape()) + ", cos_cache is " +

@@ -5,12 +5,12 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <cstdlib>
 #include <mutex>
 #include <sstream>
 #include <string>
 #include <vector>
 
+#include "support/environment.h"
 #include "tessera/tessera.hpp"
 
 namespace tessera::test {
@@ -18,11 +18,6 @@ namespace tessera::test {
 inline const std::string kQwen2 = TESSERA_SOURCE_DIR "/tests/data/qwen2_random.gguf";
 inline const std::string kPrompt = "The answer to that is in the sea";
 using Ids = std::vector<std::uint32_t>;
-
-inline std::string env(const char* name) {
-  const char* text = std::getenv(name);
-  return text ? text : "";
-}
 
 // The value, or an empty one and a failed test.
 template <typename T>
@@ -112,8 +107,10 @@ class OnBoth : public ApiTest, public testing::WithParamInterface<bool> {
  protected:
   // One context of each kind serves a suite: its pipelines are made once.
   void SetUp() override {
-    if (on_gpu() && env("TESSERA_TEST_DEVICE") == "none") GTEST_SKIP() << "TESSERA_TEST_DEVICE=none";
-    if (on_gpu()) keep_driver();
+    if (on_gpu()) {
+      TSR_NEED_DEVICE();
+      keep_driver();
+    }
     if (contexts_[on_gpu()].get() == nullptr)
       contexts_[on_gpu()] = take(Context::create(on_gpu() ? gpu() : reference()));
     ASSERT_NE(contexts_[on_gpu()].get(), nullptr);

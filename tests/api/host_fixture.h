@@ -12,7 +12,7 @@ namespace tessera::test {
 class HostTest : public ApiTest, public testing::WithParamInterface<bool> {
  protected:
   void SetUp() override {
-    if (env("TESSERA_TEST_DEVICE") == "none") GTEST_SKIP() << "TESSERA_TEST_DEVICE=none";
+    TSR_NEED_DEVICE();
     keep_driver();
     ASSERT_TRUE(VulkanTable::loader());
     VulkanTable::reset();

@@ -29,7 +29,7 @@ inline std::vector<float> floats_of(const Tensor& tensor) {
 class UserFunctions : public ApiTest {
  protected:
   void SetUp() override {
-    if (env("TESSERA_TEST_DEVICE") == "none") GTEST_SKIP() << "TESSERA_TEST_DEVICE=none";
+    TSR_NEED_DEVICE();
     keep_driver();
   }
 

@@ -349,20 +349,24 @@ TEST_F(UserFunctions, PayOnlyWhereTheyAre) {
       1u);
 }
 
-// Beside types, caches, sinks and outputs of scores, whose kernels have the functions too.
-TEST_F(UserFunctions, GoWithOtherOptions) {
-  const Sizes s{1, 4, 2, 20, 37, 32};
-  const std::string score =
-      "float score(float s, uint b, uint h, uint q, uint k) { return s + 0.25 * float(k % 3); }";
-  const std::string mask = "bool mask(uint b, uint h, uint q, uint k) { return k % 5 != 1; }";
+const UserGlsl kBoth{
+    "float score(float s, uint b, uint h, uint q, uint k) { return s + 0.25 * float(k % 3); }",
+    "bool mask(uint b, uint h, uint q, uint k) { return k % 5 != 1; }"};
+// The same as tensors.
+std::vector<Tensor> dense_of_both(std::uint64_t keys) {
   std::vector<float> bias;
   std::vector<std::uint8_t> seen;
-  for (std::uint64_t k = 0; k < s.keys; ++k) {
+  for (std::uint64_t k = 0; k < keys; ++k) {
     bias.push_back(0.25f * static_cast<float>(k % 3));
     seen.push_back(k % 5 != 1);
   }
-  const std::vector<Tensor> dense{tensor_of("bias", "F32", {1, s.keys}, bias),
-                                  tensor_of("attn_mask", "BOOL", {1, s.keys}, seen)};
+  return {tensor_of("bias", "F32", {1, keys}, bias), tensor_of("attn_mask", "BOOL", {1, keys}, seen)};
+}
+
+// Beside types, caches, sinks and outputs of scores, whose kernels have the functions too.
+TEST_F(UserFunctions, GoWithOtherOptions) {
+  const Sizes s{1, 4, 2, 20, 37, 32};
+  const std::vector<Tensor> dense = dense_of_both(s.keys);
   for (const bool as_gpu : {false, true}) {
     const Context on = context(as_gpu);
     for (const std::string& of : std::vector<std::string>{"F32 0", "F32 2", "F16 3"}) {
@@ -370,7 +374,7 @@ TEST_F(UserFunctions, GoWithOtherOptions) {
       std::vector<Tensor> inputs = with(qkv(s, type), {random_tensor("sinks", "F32", {s.heads}, 5)});
       const std::vector<std::string> attributes{"qk_matmul_output_mode=" + mode, "causal=bottom_right"};
       const std::vector<std::string> outputs{"qk_matmul_output", "lse"};
-      const auto found = run(on, inputs, {score, mask}, attributes, outputs);
+      const auto found = run(on, inputs, kBoth, attributes, outputs);
       const auto built = run(on, with(inputs, dense), {}, attributes, outputs);
       ASSERT_EQ(found.size(), 3u);
       ASSERT_EQ(built.size(), 3u);
@@ -388,17 +392,7 @@ TEST_F(UserFunctions, GoWithOtherOptions) {
 // Beside what attention adds to scores and leaves out of them by itself.
 TEST_F(UserFunctions, GoWithOtherScoresAndStructures) {
   const Sizes s{1, 4, 2, 24, 40, 16};
-  const UserGlsl user{
-      "float score(float s, uint b, uint h, uint q, uint k) { return s + 0.25 * float(k % 3); }",
-      "bool mask(uint b, uint h, uint q, uint k) { return k % 5 != 1; }"};
-  std::vector<float> bias;
-  std::vector<std::uint8_t> seen;
-  for (std::uint64_t k = 0; k < s.keys; ++k) {
-    bias.push_back(0.25f * static_cast<float>(k % 3));
-    seen.push_back(k % 5 != 1);
-  }
-  const std::vector<Tensor> dense{tensor_of("bias", "F32", {1, s.keys}, bias),
-                                  tensor_of("attn_mask", "BOOL", {1, s.keys}, seen)};
+  const std::vector<Tensor> dense = dense_of_both(s.keys);
   struct Option {
     std::vector<Tensor> inputs;
     std::vector<std::string> attributes;
@@ -417,7 +411,7 @@ TEST_F(UserFunctions, GoWithOtherScoresAndStructures) {
     const Context on = context(as_gpu);
     for (std::size_t i = 0; i < std::size(options); ++i) {
       const std::vector<Tensor> inputs = with(qkv(s), options[i].inputs);
-      const auto found = run(on, inputs, user, options[i].attributes);
+      const auto found = run(on, inputs, kBoth, options[i].attributes);
       const auto built = run(on, with(inputs, dense), {}, options[i].attributes);
       ASSERT_EQ(found.size(), 1u);
       ASSERT_EQ(built.size(), 1u);

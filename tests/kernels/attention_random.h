@@ -4,33 +4,20 @@
 #include <algorithm>
 #include <cmath>
 #include <numeric>
-#include <random>
 
 #include "kernels/attention_case.h"
+#include "support/draw.h"
 
 namespace tessera::test {
 
-class Draw {
- public:
-  explicit Draw(std::uint32_t seed) : engine_(seed) {}
-  std::uint32_t below(std::uint32_t n) { return static_cast<std::uint32_t>(engine_() % n); }
-  bool chance(std::uint32_t percent) { return below(100) < percent; }
-  template <typename T>
-  T of(std::initializer_list<T> list) {
-    return list.begin()[below(static_cast<std::uint32_t>(list.size()))];
-  }
-  // `count` + 1 ascending numbers from 0 (or more) to `last` (or less).
-  std::vector<std::uint32_t> cuts(std::uint32_t count, std::uint32_t last) {
-    std::vector<std::uint32_t> out;
-    for (std::uint32_t i = 0; i <= count; ++i) out.push_back(below(last + 1));
-    std::sort(out.begin(), out.end());
-    if (chance(70)) out.front() = 0, out.back() = last;
-    return out;
-  }
-
- private:
-  std::mt19937 engine_;
-};
+// `count` + 1 ascending numbers from 0 (or more) to `last` (or less).
+inline std::vector<std::uint32_t> random_cuts(Draw& draw, std::uint32_t count, std::uint32_t last) {
+  std::vector<std::uint32_t> out;
+  for (std::uint32_t i = 0; i <= count; ++i) out.push_back(draw.below(last + 1));
+  std::sort(out.begin(), out.end());
+  if (draw.chance(70)) out.front() = 0, out.back() = last;
+  return out;
+}
 
 // Dimensions in a random order of nesting, with gaps now and then.
 inline Strides random_strides(Draw& draw, const Strides& extents) {
@@ -84,8 +71,8 @@ inline void draw_storage(Draw& draw, AttentionCase& c) {
   } else if (sort >= 5 && draw.chance(60)) {
     a.batch = 1;
     o.documents = draw.of({1u, 2u, 5u});
-    c.documents = draw.cuts(o.documents, a.q_len);
-    for (const std::uint32_t key : draw.cuts(o.documents, a.kv_len)) c.documents.push_back(key);
+    c.documents = random_cuts(draw, o.documents, a.q_len);
+    for (const std::uint32_t key : random_cuts(draw, o.documents, a.kv_len)) c.documents.push_back(key);
   }
   if (sort == 1 || sort == 3) {
     a.block_size = draw.of({1u, 4u, 5u, 16u});

@@ -4,24 +4,11 @@
 #include <limits>
 
 #include "schedule/linear_attention_run.h"
+#include "support/draw.h"
 #include "support/sweep.h"
 
 namespace tessera::test {
 namespace {
-
-class Draw {
- public:
-  explicit Draw(std::uint32_t seed) : engine_(seed) {}
-  std::uint32_t below(std::uint32_t n) { return static_cast<std::uint32_t>(engine_() % n); }
-  bool chance(std::uint32_t percent) { return below(100) < percent; }
-  template <typename T>
-  T of(std::initializer_list<T> list) {
-    return list.begin()[below(static_cast<std::uint32_t>(list.size()))];
-  }
-
- private:
-  std::mt19937 engine_;
-};
 
 // Sizes around vectors, tiles, chunks and dispatches; the reference's work stays small, and a tensor within
 // the bindings of a small device.

@@ -8,7 +8,6 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
-#include <cstdlib>
 #include <memory>
 #include <mutex>
 #include <sstream>
@@ -16,13 +15,9 @@
 #include <vector>
 
 #include "device/device.h"
+#include "support/environment.h"
 
 namespace tessera::test {
-
-inline std::string env(const char* name) {
-  const char* text = std::getenv(name);
-  return text ? text : "";
-}
 
 // Keeps the lines at and above warning, from any thread.
 class LogLines {
@@ -57,8 +52,8 @@ inline Result<std::vector<CapOverride>> caps_from_env() {
 class GpuTest : public ::testing::Test {
  protected:
   void SetUp() override {
+    TSR_NEED_DEVICE();
     const std::string wanted = env("TESSERA_TEST_DEVICE");
-    if (wanted == "none") GTEST_SKIP() << "TESSERA_TEST_DEVICE=none";
     Instance::Desc desc;
     desc.debug_messages = true;
     desc.log = log_.sink();

@@ -1,17 +1,13 @@
 // The folder of real models named by the environment variable TESSERA_MODELS.
 #pragma once
 
-#include <gtest/gtest.h>
-
-#include <cstdlib>
 #include <string>
+
+#include "support/environment.h"
 
 namespace tessera::test {
 
-inline std::string models_dir() {
-  const char* dir = std::getenv("TESSERA_MODELS");
-  return dir ? dir : "";
-}
+inline std::string models_dir() { return env("TESSERA_MODELS"); }
 
 }  // namespace tessera::test
 

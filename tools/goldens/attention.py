@@ -343,7 +343,7 @@ def strides():
                          torch.empty(1, n, 3, 9, dtype=dtype)[..., :8].transpose(1, 2), causal="top_left")
 
 
-def save(path):
+def save(path, tensors=tensors, metadata=metadata):
     """As safetensors, the same bytes from the same numbers: the package's own order of the metadata differs."""
     names = {torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16", torch.bool: "BOOL",
              torch.int64: "I64", torch.int32: "I32"}

@@ -11,16 +11,15 @@ tensor, ..}, "out": {..}}; equal tensors are stored once. Each result is also co
 import json
 import math
 import pathlib
-import struct
 import sys
 
+import attention
 import torch
+from attention import ROOT
 from torch.nn.attention.flex_attention import create_block_mask, flex_attention
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
 torch.manual_seed(20250207)
 tensors, metadata = [], {}
-KINDS = {torch.float32: "F32", torch.int32: "I32"}
 
 
 def store(data):
@@ -110,23 +109,11 @@ def masks():
     case("lengths", rows=8, keys=40, mask=(lambda b, h, q, k: k < padding[b], "  return int(k) < count[b];"), count=padding)
 
 
-def save(path):
-    header, content = {"__metadata__": metadata}, b""
-    for key, data in enumerate(tensors):
-        raw = data.numpy().tobytes()
-        header[str(key)] = {"dtype": KINDS[data.dtype], "shape": list(data.shape),
-                            "data_offsets": [len(content), len(content) + len(raw)]}
-        content += raw
-    text = json.dumps(header, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)
-    path.write_bytes(struct.pack("<Q", len(text)) + text + content)
-
-
 def main():
     scores()
     masks()
     path = pathlib.Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT / "tests/data/attention_user_golden.safetensors"
-    save(path)
+    attention.save(path, {str(key): data for key, data in enumerate(tensors)}, metadata)
     print(f"{len(metadata)} cases, {path.stat().st_size} bytes")
 
 
