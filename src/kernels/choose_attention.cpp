@@ -25,6 +25,9 @@ constexpr std::uint32_t kKeysASplit = 128;  // of the context, at least: twice k
 constexpr std::uint32_t kMostSplits = 256;
 // A processor's cores, each with a few workgroups; loading q again costs more than idling a little.
 constexpr std::uint32_t kFillSoftware = 64;
+// A user's mask may leave the keys of a few splits alone, and a software driver walks the code of the others
+// too.
+constexpr std::uint32_t kFillMasked = 16;
 // attention_keys: vec4 of q and of the output that a lane holds: lavapipe 25 compiles 64 for 7 s, 128 for 20.
 constexpr std::uint32_t kMostKeysVectors = 64;
 // Shared memory a workgroup may take where there is more: 48 KiB leave room for two on 100 KiB.
@@ -289,6 +292,8 @@ Result<void> choose_keys(const AttentionShape& s, const Target& target, Attentio
         Code::unsupported,
         "a lane a key is for software drivers with subgroups of one size, and heads that fit a lane"};
   const std::uint32_t rows = keys_rows(s), lanes = target.limits.subgroup_size;
+  const bool masked = s.attrs.user != nullptr && !s.attrs.user->mask.empty();
+  const std::uint32_t fill = masked ? kFillMasked : kFillSoftware;
   Dispatch d;
   d.kernel = KernelId::attention_keys;
   d.tile_rows = rows;
@@ -296,7 +301,7 @@ Result<void> choose_keys(const AttentionShape& s, const Target& target, Attentio
   d.spec = attention_specs(s, lanes);
   d.spec.insert(d.spec.end(), {rows, 0});
   const std::uint32_t splits =
-      enough_splits(s, rows, splits_of(s, rows, kFillSoftware, target.limits), d, target.limits);
+      enough_splits(s, rows, splits_of(s, rows, fill, target.limits), d, target.limits);
   d.spec[shader::kKeysSpecDirect] = splits == 1;
   if (target.caps.subgroup_size_control) d.subgroup_size = lanes;
   return add_splits(s, rows, splits, std::move(d), target.limits, out);

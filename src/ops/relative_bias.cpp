@@ -89,7 +89,7 @@ ValueId add_relative(const Arguments& args, const AttentionAttrs& a, OpProgram& 
   std::vector<float> by_distance;
   const std::int64_t reach = a.relative_size;
   for (std::int64_t distance = -reach; distance <= reach; ++distance) {
-    const auto row = table.begin() + static_cast<std::ptrdiff_t>(t5_bucket(buckets, distance) * a.heads);
+    const auto row = table.begin() + std::ptrdiff_t{t5_bucket(buckets, distance)} * a.heads;
     by_distance.insert(by_distance.end(), row, row + a.heads);
   }
   return program.given_bytes("relative_bias", DType::f32, shape, encode(DType::f32, by_distance),

@@ -48,7 +48,10 @@ Highest::Highest(std::vector<Inexact>& score, std::uint32_t top_k) {
   for (std::uint64_t j = 0; j < score.size(); ++j)
     if (score[j].value != -kInfinity) order.push_back(j);
   if (order.size() <= top_k) return;
-  const auto rank = [&](std::uint64_t j) { return std::isnan(score[j].value) ? kInfinity : score[j].value; };
+  const auto rank = [&](std::uint64_t j) -> double {
+    if (std::isnan(score[j].value)) return kInfinity;
+    return score[j].value;
+  };
   std::stable_sort(order.begin(), order.end(),
                    [&](std::uint64_t a, std::uint64_t b) { return rank(a) > rank(b); });
   const Inexact last = score[order[top_k - 1]], next = score[order[top_k]];
