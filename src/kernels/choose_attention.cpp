@@ -25,8 +25,8 @@ constexpr std::uint32_t kKeysASplit = 128;  // of the context, at least: twice k
 constexpr std::uint32_t kMostSplits = 256;
 // A processor's cores, each with a few workgroups; loading q again costs more than idling a little.
 constexpr std::uint32_t kFillSoftware = 64;
-// A user's mask may leave the keys of a few splits alone, and a software driver walks the code of the others
-// too.
+// A mask may leave the keys of a few splits alone, and a software driver walks the code of the others too. Of
+// a tensor no key is left out, but what it gives is what a user's function gives, bit by bit.
 constexpr std::uint32_t kFillMasked = 16;
 // attention_keys: vec4 of q and of the output that a lane holds: lavapipe 25 compiles 64 for 7 s, 128 for 20.
 constexpr std::uint32_t kMostKeysVectors = 64;
@@ -292,7 +292,7 @@ Result<void> choose_keys(const AttentionShape& s, const Target& target, Attentio
         Code::unsupported,
         "a lane a key is for software drivers with subgroups of one size, and heads that fit a lane"};
   const std::uint32_t rows = keys_rows(s), lanes = target.limits.subgroup_size;
-  const bool masked = s.attrs.user != nullptr && !s.attrs.user->mask.empty();
+  const bool masked = s.operands.mask || (s.attrs.user != nullptr && !s.attrs.user->mask.empty());
   const std::uint32_t fill = masked ? kFillMasked : kFillSoftware;
   Dispatch d;
   d.kernel = KernelId::attention_keys;

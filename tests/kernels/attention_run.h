@@ -3,6 +3,7 @@
 
 #include "kernels/attention_case.h"
 #include "support/gpu_fixture.h"
+#include "support/sweep.h"
 
 namespace tessera::test {
 
@@ -73,11 +74,18 @@ class AttentionGpu : public GpuTest {
     software_ = true;
   }
 
+  // Of many like it a share, where tests run slowly.
+  void check_share(const AttentionCase& c) {
+    if (sweep_.next()) check(c);
+  }
+
   std::array<std::uint32_t, 3> most_groups_{65535, 65535, 65535};
   bool software_ = true;
   bool used_keys_ = false;  // by the latest run
 
  private:
+  Sweep sweep_;
+
   void check_form(const AttentionCase& c, std::uint32_t slices) {
     Attention a(c);
     const std::string what = describe(a.c) + (software_ ? "" : " as for a GPU");

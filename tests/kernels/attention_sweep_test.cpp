@@ -173,9 +173,9 @@ TEST_F(AttentionGpu, Prefixes) {
         AttentionCase c = plain(rows, 97, 12);
         c.shape.attrs.causal = causal;
         c.shape.attrs.prefix_length = prefix;
-        check(c);
+        check_share(c);
         c.shape.attrs.window_left = 20;
-        check(c);
+        check_share(c);
       }
 }
 
@@ -211,7 +211,7 @@ TEST_F(AttentionGpu, AdditiveScores) {
         c.shape.attrs.causal = Causal::bottom_right;
         c.shape.operands.lse = true;
         c.spread = spread;
-        check(c);
+        check_share(c);
       }
 }
 
@@ -221,10 +221,10 @@ TEST_F(AttentionGpu, TopK) {
       AttentionCase c = plain(rows, 131, 16);
       c.shape.attrs.top_k = k;
       c.shape.operands.lse = true;
-      check(c);
+      check_share(c);
       c.shape.attrs.causal = Causal::bottom_right;
       c.shape.attrs.scores = AttentionScores::weights;
-      check(c);
+      check_share(c);
     }
 }
 
@@ -255,7 +255,7 @@ TEST_F(AttentionGpu, BlockLists) {
       c.shape.attrs.causal = draw.of({Causal::none, Causal::top_left});
       c.shape.operands.lse = true;
       draw_lists(draw, c, q_block, k_block);
-      check(c);
+      check_share(c);
       if (HasFatalFailure()) return;
     }
 }

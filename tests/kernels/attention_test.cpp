@@ -36,8 +36,8 @@ TEST_F(AttentionGpu, HeadDimsFewRows) {
   for (std::uint32_t dim : kDims)
     for (DType type : {DType::f32, DType::f16}) {
       const auto& h = kHeads[i++ % std::size(kHeads)];
-      check(at(shape_of(1, h[0], h[1], dim, 301, type), 299));
-      check(at(shape_of(2, h[0], h[1], dim, 97, type), 13));
+      check_share(at(shape_of(1, h[0], h[1], dim, 301, type), 299));
+      check_share(at(shape_of(2, h[0], h[1], dim, 97, type), 13));
     }
 }
 
@@ -46,7 +46,7 @@ TEST_F(AttentionGpu, HeadDimsTiles) {
   for (std::uint32_t dim : kDims)
     for (DType type : {DType::f32, DType::f16}) {
       const auto& h = kHeads[i++ % std::size(kHeads)];
-      check(at(shape_of(37, h[0], h[1], dim, 150, type), 51));
+      check_share(at(shape_of(37, h[0], h[1], dim, 150, type), 51));
     }
 }
 
@@ -54,7 +54,7 @@ TEST_F(AttentionGpu, HeadsRowsAndPositions) {
   for (const auto& h : kHeads)
     for (std::uint32_t rows : {1u, 2u, 7u, 31u, 32u, 33u, 63u, 64u, 65u, 101u})
       for (std::uint32_t position : {0u, 1u, 77u, 300u - rows})
-        check(at(shape_of(rows, h[0], h[1], 16, 300), position));
+        check_share(at(shape_of(rows, h[0], h[1], 16, 300), position));
 }
 
 TEST_F(AttentionGpu, Windows) {
@@ -64,11 +64,11 @@ TEST_F(AttentionGpu, Windows) {
         AttentionCase c = at(shape_of(rows, 4, 2, 20, 300), rows * 3);
         c.shape.attrs.window_left = left;
         c.shape.attrs.window_right = right;
-        check(c);
+        check_share(c);
         c.shape.attrs.causal = Causal::none;
-        check(c);
+        check_share(c);
         c.shape.attrs.causal = Causal::top_left;
-        check(c);
+        check_share(c);
       }
 }
 
@@ -117,7 +117,7 @@ TEST_F(AttentionGpu, TheFloor) {
   ASSERT_TRUE(floor);
   device_ = std::move(floor);
   for (std::uint32_t dim : {3u, 64u, 128u, 200u, 256u})
-    for (std::uint32_t rows : {1u, 8u, 40u}) check(at(shape_of(rows, 6, 2, dim, 100, DType::f16), 41));
+    for (std::uint32_t rows : {1u, 8u, 40u}) check_share(at(shape_of(rows, 6, 2, dim, 100, DType::f16), 41));
 }
 
 // Views of any strides against PyTorch in float64, in every form.
