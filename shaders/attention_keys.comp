@@ -86,8 +86,72 @@ void scores(Tile t, uint at) {  // s = scale q k^T; `at`: k of the lane's key
   [[unroll]] for (uint r = 0; r < ROWS; ++r) s[r] *= norm;
 }
 
+#ifdef USER_FUNCTIONS
+uint user_rows;  // bits: those that see the lane's key
+
+bool some_row_sees(Tile t, int first) {  // the lane's key of a tile
+  uint key = read_key(t.walk, first + int(lane()));
+  user_rows = 0;
+  [[unroll]] for (uint r = 0; r < ROWS; ++r)
+    user_rows |= user_mask(places[r].batch, places[r].head, places[r].row, key) ? 1u << r : 0u;
+  return user_rows != 0;
+}
+
+// Without tiles at either end that the mask hides from the lane: straight code, in steps of USER_AHEAD tiles.
+Span seen_steps(Tile t) {
+  const int tile = int(GROUP), ahead = USER_AHEAD * tile;
+  Span steps = t.walk.steps;
+  steps.end += (tile - (steps.end - steps.begin) % tile) % tile;  // the lane's keys are whole tiles from `begin`
+  bool seen = false;
+  while (steps.begin < steps.end) {
+    [[unroll]] for (int i = 0; i < ahead; i += tile) seen = some_row_sees(t, steps.begin + i) || seen;
+    if (seen) break;
+    steps.begin += ahead;
+  }
+  seen = false;
+  while (steps.begin < steps.end) {
+    [[unroll]] for (int i = tile; i <= ahead; i += tile)
+      seen = some_row_sees(t, max(steps.end - i, t.walk.steps.begin)) || seen;
+    if (seen) break;
+    steps.end -= ahead;
+  }
+  return steps;
+}
+#endif
+
+// The lane's next tile from `first` on. Where the mask is asked here, each lane goes on to a key of its own.
+int next_tile(Tile t, int first, int end) {
+#ifdef USER_FUNCTIONS
+  if (USER_ASKS_FIRST != 0) {
+    while (first < end && !some_row_sees(t, first)) first += int(GROUP);
+    return first;
+  }
+#endif
+  return NEXT_TILE(first, GROUP, end);
+}
+
+// The steps to go through; the first of them is a tile's.
+Span tiles_of(Tile t) {
+  Span steps = t.walk.steps;
+#ifdef USER_FUNCTIONS
+  if (USER_ASKS_FIRST != 0) {
+    user_sees_all = true;
+    steps = seen_steps(t);
+    steps.begin = next_tile(t, steps.begin, steps.end);
+    return steps;
+  }
+#endif
+  steps.begin = FIRST_TILE(t, ROWS, steps.begin, GROUP, steps.end);
+  return steps;
+}
+
 void adjust_scores(int key) {
-  [[unroll]] for (uint r = 0; r < ROWS; ++r) s[r] = adjust(places[r], s[r], key);
+  [[unroll]] for (uint r = 0; r < ROWS; ++r) {
+    if (ADJUSTS) s[r] = adjust(places[r], s[r], key);
+#ifdef USER_FUNCTIONS
+    if (USER_ASKS_FIRST != 0 && (user_rows >> r & 1u) == 0) s[r] = kMasked;
+#endif
+  }
 }
 
 void mask_scores(int key) {
@@ -170,13 +234,12 @@ void main() {
   bool visits = t.walk.steps.begin < t.walk.steps.end;
   begin_rows(t);
   if (visits) load_rows(t);
-  int end = t.walk.steps.end;
-  for (int first = FIRST_TILE(t, ROWS, t.walk.steps.begin, GROUP, end); first < end;
-       first = NEXT_TILE(first + int(GROUP), GROUP, end)) {
+  Span steps = tiles_of(t);
+  for (int first = steps.begin; first < steps.end; first = next_tile(t, first + int(GROUP), steps.end)) {
     int step = first + int(lane());
     uint key = read_key(t.walk, step);
     scores(t, k_row(t.keys, key));
-    if (ADJUSTS) adjust_scores(int(key));
+    adjust_scores(int(key));
     if (!steps_within(t.walk, t.all, first, GROUP)) mask_scores(key_of(t.walk, step));
     softmax_and_weigh_v(v_row(t.keys, key));
   }

@@ -1,7 +1,8 @@
 // A user's own functions of one score, whose text follows the kernel's: docs/user_functions.md. Where the text is put
 // together: USER_SCORE and USER_MASK, 1 or 0, say which of them there are, USER_TILED whether mask_tiles.comp has run
 // over the kernel's tiles, USER_TILES is the binding of what it wrote, USER_BATCHES and USER_HEADS whether that differs
-// between them, and USER_ASKS_FIRST whether attention_split.comp asks the mask before it reads keys.
+// between them, USER_ASKS_FIRST whether attention_keys.comp and attention_split.comp ask the mask before they read keys,
+// and USER_AHEAD about how many tiles at once the former does.
 const uint kUserBatches = USER_BATCHES, kUserHeads = USER_HEADS;
 const float kScoreUnit = USER_SCORE != 0 ? 1.0 : kLog2E;  // `score` sees natural logarithms
 float user_score(float s, uint b, uint h, uint q, uint k);

@@ -274,6 +274,11 @@ std::uint64_t row_tiles(const AttentionShape& s, std::uint32_t rows) {
   return ceil_div(folded_rows(s), rows) * (s.operands.list_words != 0 ? list_rows(s.attrs) : 1);
 }
 
+bool has_few_rows(const AttentionShape& s) {
+  constexpr std::uint32_t kMost = 8;
+  return (s.operands.list_words != 0 ? s.attrs.q_block : s.attrs.q_len) <= kMost;
+}
+
 shader::AttentionParams attention_params(const AttentionShape& s, std::uint32_t rows, std::uint32_t splits) {
   const AttentionAttrs& a = s.attrs;
   const AttentionOperands& o = s.operands;

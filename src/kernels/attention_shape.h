@@ -22,6 +22,8 @@ std::uint32_t folded_heads(const AttentionShape& shape);
 std::uint64_t folded_rows(const AttentionShape& shape);
 // Tiles of so many folded rows, of one KV head (or folded_heads()) and sequence.
 std::uint64_t row_tiles(const AttentionShape& shape, std::uint32_t rows);
+// Whether the work is reading the cache, whose keys are split, rather than arithmetic on tiles of rows.
+bool has_few_rows(const AttentionShape& shape);
 // `rows`: folded rows of a tile.
 shader::AttentionParams attention_params(const AttentionShape& shape, std::uint32_t rows,
                                          std::uint32_t splits);

@@ -69,6 +69,8 @@ Result<UserTexts> user_texts(const UserFunctions& user) {
   return out;
 }
 
+constexpr std::size_t kShortText = 500;  // several copies of it are little code
+
 // The kernel's text with the user's behind it. `tiles`: the binding of mask_tiles' words; `asks_first`: the
 // kernel asks the mask about keys before it reads them.
 Result<std::string> assemble(const KernelText& kernel, const UserFunctions& user, const UserTexts& texts,
@@ -84,6 +86,7 @@ Result<std::string> assemble(const KernelText& kernel, const UserFunctions& user
   define("USER_TILED", tiles ? 1 : 0);
   define("USER_TILES", tiles.value_or(shader::kAttentionState));
   define("USER_ASKS_FIRST", asks_first ? 1 : 0);
+  define("USER_AHEAD", user.mask.size() <= kShortText ? 8 : 1);
   define("USER_BATCHES", texts.reach.batch ? 1 : 0);
   define("USER_HEADS", texts.reach.head ? 1 : 0);
   text.insert(text.find('\n', text.find("#version")) + 1, defines);
@@ -219,6 +222,9 @@ std::optional<Dispatch> choose_mask_tiles(const AttentionShape& s, const Dispatc
 
 namespace {
 
+// A lane of it may ask about many keys: loops of a text would have to be short where the driver ends them.
+bool is_keys(const Dispatch& d) { return d.kernel == KernelId::attention_keys; }
+
 Result<void> give_functions(const AttentionShape& s, const UserTexts& texts,
                             std::span<const std::uint32_t> bindings, std::optional<std::uint32_t> tiles,
                             const Limits& limits, Dispatch& d) {
@@ -230,7 +236,8 @@ Result<void> give_functions(const AttentionShape& s, const UserTexts& texts,
     d.user_bindings |= 1u << bindings[i];
   }
   // Its loops go round less than three times as often then.
-  const bool asks_first = !user.mask.empty() && 3 * loop_iterations(d) <= limits.max_loop_iterations;
+  const bool asks_first = !user.mask.empty() && !tiles && !(is_keys(d) && has_loops(user.mask)) &&
+                          3 * loop_iterations(d) <= limits.max_loop_iterations;
   TSR_TRY(const std::string source, assemble(*text, user, texts, bindings, tiles, asks_first));
   const Kernel& k = kernel(d.kernel);
   std::string log;
@@ -258,6 +265,8 @@ MaskTiles add_mask_tiles(const AttentionShape& s, MaskReach reach, std::span<con
   const auto reader =
       std::ranges::find_if(choice.dispatches, [](const Dispatch& d) { return d.tile_rows != 0; });
   if (s.attrs.user->mask.empty() || used == bindings.size() || reader == choice.dispatches.end()) return {};
+  // Few rows share no answer worth a dispatch.
+  if (is_keys(*reader) && has_few_rows(s) && !has_loops(s.attrs.user->mask)) return {};
   std::optional<Dispatch> tiles = choose_mask_tiles(s, *reader, reach.batch, reach.head, limits);
   if (!tiles) return {};
   const auto scratch = static_cast<OperandIndex>(kScratchOperand + choice.scratch.size());

@@ -15,8 +15,6 @@ namespace tessera {
 namespace {
 
 constexpr std::uint32_t kGroup = 128;  // the floor; more rows a workgroup would need more shared memory too
-// Up to this many rows the work is reading the cache: split keys. Above, it is arithmetic: tiles of rows.
-constexpr std::uint32_t kMostSplitRows = 8;
 // Vec4 of the output that a lane holds, over its rows: 16 spill on Intel (256 bytes of registers a lane).
 constexpr std::uint32_t kMostOutput = 8;
 // Workgroups that fill a large device: 132 processors with four groups of 128 each, as on an H100.
@@ -377,11 +375,6 @@ Result<void> add_matrix(const AttentionShape& s, const Target& target, Attention
   return {};
 }
 
-// Rows that share what is read of the keys.
-std::uint32_t rows_together(const AttentionShape& s) {
-  return s.operands.list_words != 0 ? s.attrs.q_block : s.attrs.q_len;
-}
-
 using Form = FormOf<AttentionShape, AttentionChoice>;
 // In the order of preference where nothing was measured.
 constexpr Form kForms[] = {{"attention_coopmat2", &add_matrix<choose_attention_coopmat2>},
@@ -402,7 +395,7 @@ Result<AttentionChoice> choose_attention(const AttentionShape& shape, const Targ
   OperandIndex lse = shape.operands.lse ? OperandIndex{shader::kAttentionLse} : kNoOperand;
   const bool own_lse = are_weights(s.attrs.scores) && !s.operands.lse;
   s.operands.lse = s.operands.lse || own_lse;
-  if (rows_together(s) <= kMostSplitRows) {
+  if (has_few_rows(s)) {
     for (const char* form : {"attention_coopmat2", "attention_coopmat"})
       out.refused.push_back({form, "few rows: the keys are split instead"});
     TSR_CHECK(choose_form(std::span<const Form>(kFewRowsForms), s, target, out));

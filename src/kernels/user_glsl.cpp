@@ -293,6 +293,11 @@ MaskReach mask_reach(std::string_view user_text) {
   return {reads[0], reads[1]};
 }
 
+bool has_loops(std::string_view text) {
+  return word_at(text, "for", 0) != std::string_view::npos ||
+         word_at(text, "while", 0) != std::string_view::npos;
+}
+
 bool is_user_name(std::string_view name) {
   return !name.empty() && name.size() <= kMostName && is_letter(name[0]) &&
          std::ranges::all_of(name, [](char c) { return is_letter(c) || is_digit(c); }) &&

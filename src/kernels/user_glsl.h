@@ -31,6 +31,8 @@ struct MaskReach {
   bool batch = true, head = true;
 };
 MaskReach mask_reach(std::string_view user_text);
+// Whether its text may hold a loop.
+bool has_loops(std::string_view text);
 // Whether a buffer can be read under this name.
 bool is_user_name(std::string_view name);
 // The function that user_text() reads a buffer by.
