@@ -1,5 +1,6 @@
 #version 460
 #extension GL_GOOGLE_include_directive : require
+#extension GL_EXT_control_flow_attributes : require
 #include "interface/linear_attention.h"
 
 layout(constant_id = kLinearSpecGroup) const uint GROUP = 64;
@@ -13,6 +14,8 @@ const uint PITCH = K4 | 1;  // odd: lanes on rows of their own meet no bank twic
 const uint WIDTH4 =
     COLS4 + (NORMALISE ? 1 : 0);  // the normaliser is the state of a column of ones behind v's
 const uint BLOCKS = CHUNK / ROWS;
+// vec4 of two rows in flight: unrolled further, Adreno 660 spills.
+const uint D_STEP = K4 % 4 == 0 ? 4 : 1;
 
 shared vec4 states[K4 * 4 * WIDTH4];             // (4 K4, WIDTH4)
 shared vec4 keys[CHUNK * PITCH];                 // f(k)
@@ -120,10 +123,12 @@ vec4 between(uint t, uint j, uint d) {
 // Row t of staged (queries) or of keys, times keys[j] with what is left of it.
 float pair(uint t, uint j, bool query) {
   float sum = 0;
-  for (uint d = 0; d < K4; ++d) {
-    vec4 a = query ? staged[t * PITCH + d] : keys[t * PITCH + d], b = keys[j * PITCH + d];
-    sum += dot(a, BY_DIM ? b * between(t, j, d) : b);
-  }
+  [[dont_unroll]] for (uint d0 = 0; d0 < K4; d0 += D_STEP)
+    [[unroll]] for (uint i = 0; i < D_STEP; ++i) {
+      uint d = d0 + i;
+      vec4 a = query ? staged[t * PITCH + d] : keys[t * PITCH + d], b = keys[j * PITCH + d];
+      sum += dot(a, BY_DIM ? b * between(t, j, d) : b);
+    }
   return GATED && !BY_DIM ? sum * between(t, j, 0).x : sum;
 }
 
@@ -132,7 +137,7 @@ float pair(uint t, uint j, bool query) {
 void times_state(uint t, uint c, bool inside, bool chunk, out vec4 sums[ROWS]) {
   for (uint r = 0; r < ROWS; ++r) sums[r] = vec4(0);
   if (inside) {
-    for (uint d = lane() % PARTS; d < K4; d += PARTS) {
+    [[dont_unroll]] for (uint d = lane() % PARTS; d < K4; d += PARTS) {
       uint s = 4 * d * WIDTH4 + c;
       vec4 s0 = states[s], s1 = states[s + WIDTH4], s2 = states[s + 2 * WIDTH4], s3 = states[s + 3 * WIDTH4];
       for (uint r = 0; r < ROWS; ++r) {
